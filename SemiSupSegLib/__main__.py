@@ -1,0 +1,69 @@
+"""`python -m SemiSupSegLib COMMAND`: everything the panel does to data and models."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
+
+COMMANDS = (
+    "demo",
+    "doctor",
+    "scan",
+    "prepare",
+    "train",
+    "predict",
+    "evaluate",
+    "report",
+    "models",
+)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 done, 1 the work failed (the message says why), 2 wrong usage, 3 stopped and resumable.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    words = sys.argv[1:] if words is None else words
+    # Only the named command is imported: `scan --help` should not load torch.
+    wanted = [name for name in COMMANDS if words and words[0] == name] or COMMANDS
+    parser = argparse.ArgumentParser(prog="SemiSupSeg", description=__doc__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in wanted:
+        module = importlib.import_module(f"SemiSupSegLib.commands.{name}")
+        subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit as end:
+        return int(end.code or 0)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except StoppedError as stop:
+        print(stop, file=sys.stderr)
+        return 3
+    except UsageError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except SemiSupSegError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 3
+    except BrokenPipeError:
+        # A reader such as `head` has left; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Tasks, discovery, case states, splits, geometry. No torch."""

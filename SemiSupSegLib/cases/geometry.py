@@ -1,0 +1,85 @@
+"""Where voxels lie in the patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import SimpleITK as sitk
+    from numpy.typing import NDArray
+
+SAME_GRID_VOXELS = 0.05
+"""Corners closer than this, in voxels, are one grid (rounding of headers)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """A voxel grid in LPS space, axes in SimpleITK's order x, y, z."""
+
+    size: tuple[int, int, int]
+    """Number of voxels; an array on this grid has the shape `size[::-1]` (D, H, W)."""
+    spacing: tuple[float, float, float]
+    """mm."""
+    origin: tuple[float, float, float]
+    """LPS position of the first voxel's centre, mm."""
+    direction: tuple[float, ...]
+    """Nine cosines, row by row, as SimpleITK has them."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Array shape D, H, W."""
+        return self.size[::-1]
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel."""
+        return self.spacing[0] * self.spacing[1] * self.spacing[2]
+
+    def index_to_lps(self) -> NDArray[np.float64]:
+        """Return the 4x4 matrix from voxel index (x, y, z, 1) to LPS in mm."""
+        import numpy as np
+
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.reshape(self.direction, (3, 3)) * np.asarray(self.spacing)
+        matrix[:3, 3] = self.origin
+        return matrix
+
+    def corner_shift_voxels(self, other: Geometry) -> float:
+        """Return how far the grid's corners lie apart from `other`'s, in voxels of this grid.
+
+        Infinite if the sizes differ.
+        """
+        import numpy as np
+
+        if self.size != other.size:
+            return float("inf")
+        steps = np.array(np.meshgrid(*[(0, n - 1) for n in self.size])).reshape(3, -1)
+        corners = np.vstack([steps, np.ones(steps.shape[1])])
+        there = np.linalg.solve(self.index_to_lps(), other.index_to_lps() @ corners)
+        return float(np.linalg.norm((there - corners)[:3], axis=0).max())
+
+    def matches(self, other: Geometry) -> bool:
+        """Return whether both are one grid but for rounding (< 0.05 voxel at the corners)."""
+        return self.corner_shift_voxels(other) < SAME_GRID_VOXELS
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the geometry as plain values."""
+        return asdict(self)
+
+
+def geometry_from_json(content: Mapping[str, Any]) -> Geometry:
+    """Return the geometry that `Geometry.to_json` gave."""
+    return Geometry(**{key: tuple(value) for key, value in content.items()})
+
+
+def geometry_of(image: sitk.Image) -> Geometry:
+    """Return the geometry of a 3-D SimpleITK image."""
+    return Geometry(
+        size=image.GetSize(),
+        spacing=image.GetSpacing(),
+        origin=image.GetOrigin(),
+        direction=image.GetDirection(),
+    )

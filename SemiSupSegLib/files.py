@@ -1,0 +1,87 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from SemiSupSegLib.errors import SemiSupSegError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file beside `path` that takes its place when the block ends well.
+
+    The data is flushed to the disk before the rename, so after a power cut there is
+    either the former file or the complete new one.
+
+    Args:
+        path: The file to create or replace; its folder must exist.
+        mode: `"wb"` or `"w"` (UTF-8, `\n` line ends).
+    """
+    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, mode, **text) as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes the file private; results get the rights any new file has.
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def replacing_path(path: Path) -> Iterator[Path]:
+    """Like `replacing`, for libraries that want a file name; the suffix of `path` is kept."""
+    suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: object) -> None:
+    """Replace `path` by `content` as indented JSON; NaN and infinity are refused."""
+    with replacing(path, "w") as stream:
+        json.dump(content, stream, indent=2, ensure_ascii=False, allow_nan=False)
+        stream.write("\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        SemiSupSegError: If the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SemiSupSegError(f"{path} does not exist. Check the path.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SemiSupSegError(
+            f"{path} cannot be read as JSON ({error}). Restore the file or make it anew."
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

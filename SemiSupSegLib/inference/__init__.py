@@ -1,0 +1,1 @@
+"""Sliding window, maps, calibration, results on the original grid."""

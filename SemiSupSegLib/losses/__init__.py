@@ -1,0 +1,1 @@
+"""Loss terms, confidence measures and schedules."""

@@ -1,0 +1,1 @@
+"""Model packages: manifest, hashes, registry. No torch."""

@@ -1,0 +1,54 @@
+"""Finding the files in Resources, and checking JSON against the schemas there."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import read_json
+
+ROOT = Path(__file__).resolve().parent.parent / "Resources"
+"""Beside the library, in git as well as installed."""
+
+
+def check_format(content: Any, schema: str, source: Path | str) -> None:
+    """Check that `content` follows Resources/Schemas/<schema>.json, by its format, version and shape.
+
+    Raises:
+        SemiSupSegError: If it is another format, a newer version, or does not fit the schema.
+    """
+    expected = schema_of(schema)["properties"]
+    wanted = expected["format"]["const"]
+    newest = expected["version"]["const"]
+    if not isinstance(content, dict) or content.get("format") != wanted:
+        raise SemiSupSegError(
+            f"{source} is not a SemiSupSeg {schema} file (its 'format' should be '{wanted}'). "
+            "Choose another file."
+        )
+    version = content.get("version")
+    if isinstance(version, int) and version > newest:
+        raise SemiSupSegError(
+            f"{source} was written by a newer SemiSupSeg ({wanted} version {version}; "
+            f"this one reads up to {newest}). Update SemiSupSeg."
+        )
+    import fastjsonschema
+
+    try:
+        _validator(schema)(content)
+    except fastjsonschema.JsonSchemaValueException as error:
+        raise SemiSupSegError(f"{source} is damaged or incomplete: {error.message}.") from error
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """Return the JSON schema `name`."""
+    content: dict[str, Any] = read_json(ROOT / "Schemas" / f"{name}.json")
+    return content
+
+
+@cache
+def _validator(name: str) -> Any:
+    import fastjsonschema
+
+    return fastjsonschema.compile(schema_of(name))

@@ -1,0 +1,1 @@
+"""Trainer, sampling, augmentation, checkpoints."""
