@@ -1,0 +1,68 @@
+"""Colours of the maps and classes, the same in the report and in Slicer."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.files import read_json
+from SemiSupSegLib.resources import ROOT
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CLASS_COLORS = (
+    (0, 158, 115),
+    (240, 228, 66),
+    (213, 94, 0),
+    (86, 180, 233),
+    (204, 121, 167),
+    (0, 114, 178),
+    (230, 159, 0),
+)
+"""For pictures, in the order of a task's classes.
+
+Source: the palette of Okabe and Ito, Color Universal Design, 2008. A task's own colours follow the
+habits of its field, which colour-blind readers cannot always tell apart.
+"""
+
+
+@cache
+def color_map(name: str) -> NDArray[np.uint8]:
+    """Return the colours of a map for 256 even steps from 0 to 1, (256, 3).
+
+    Args:
+        name: `uncertainty`, `confidence` or `agreement`.
+    """
+    import numpy as np
+
+    return np.array(_content(name)["colors"], np.uint8)
+
+
+def color_map_meaning(name: str) -> tuple[str, str]:
+    """Return in words what 0 and what 1 mean on the map `name`."""
+    meaning = _content(name)["meaning"]
+    return meaning["0"], meaning["1"]
+
+
+def comparison_colors() -> dict[int, tuple[str, tuple[int, int, int]]]:
+    """Return name and colour for each value of a comparison of two label maps."""
+    return {
+        one["value"]: (one["name"], tuple(one["color"]))
+        for one in _content("comparison")["entries"]
+    }
+
+
+def class_color(index: int) -> tuple[int, int, int]:
+    """Return the colour in which pictures show the class `index` (1, 2, …)."""
+    return CLASS_COLORS[(index - 1) % len(CLASS_COLORS)]
+
+
+def _content(name: str) -> dict[str, object]:
+    path = ROOT / "ColorMaps" / f"{name}.json"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
+        raise UsageError(f"There is no colour map '{name}'; there are: {names}.")
+    return read_json(path)
