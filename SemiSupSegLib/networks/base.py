@@ -1,0 +1,137 @@
+"""What every segmentation network here can do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import cast
+
+from torch import Tensor, nn
+
+
+class SegmentationNetwork(nn.Module):
+    """A network that makes class logits and, if it has the head, a log-variance per voxel.
+
+    A subclass sets `segmentation_head` and, if asked to, `log_variance_head`, and implements
+    `_body`. Weights are drawn from torch's global generator: seed it before construction.
+
+    Attributes:
+        in_channels: Channels of the image.
+        num_classes: Classes of the logits, background included.
+        feature_channels: Channels of `features`.
+        divisor: Every side of the image must be a multiple of it.
+        has_log_variance: Whether `log_variance` works.
+    """
+
+    segmentation_head: nn.Module
+    log_variance_head: nn.Module | None
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        num_classes: int,
+        feature_channels: int,
+        divisor: int,
+        shared_statistics: str | None = None,
+    ) -> None:
+        """Remember the sizes.
+
+        Args:
+            in_channels: Channels of the image.
+            num_classes: Classes, background included.
+            feature_channels: Channels of the last feature map.
+            divisor: Stride of the coarsest level, voxels.
+            shared_statistics: "sample" if the coarsest level is normalised over its voxels
+                (instance norm), "batch" if over batch and voxels (batch norm): one voxel has no
+                spread, so such inputs are refused. None if any size works (group norm).
+        """
+        super().__init__()
+        if in_channels < 1:
+            raise ValueError(f"in_channels is {in_channels}, must be at least 1")
+        if num_classes < 2:
+            raise ValueError(f"num_classes is {num_classes}, must be at least 2 (with background)")
+        self.in_channels = in_channels
+        self.num_classes = num_classes
+        self.feature_channels = feature_channels
+        self.divisor = divisor
+        self._shared_statistics = shared_statistics
+        self.log_variance_head = None
+
+    @property
+    def has_log_variance(self) -> bool:
+        """Whether the network has a log-variance head."""
+        return self.log_variance_head is not None
+
+    def features(self, image: Tensor) -> Tensor:
+        """Return the last feature map (B, F, D, H, W) of an image (B, C, D, H, W).
+
+        Raises:
+            ValueError: If the image does not fit the network.
+        """
+        self._check(image)
+        return self._body(image)
+
+    def segment(self, features: Tensor) -> Tensor:
+        """Return class logits (B, K, D, H, W) of `features` (B, F, D, H, W)."""
+        return cast("Tensor", self.segmentation_head(features))
+
+    def log_variance(self, features: Tensor) -> Tensor:
+        """Return the log-variance (B, 1, D, H, W); no gradient reaches `features`.
+
+        Raises:
+            ValueError: If the network was built without this head.
+        """
+        if self.log_variance_head is None:
+            raise ValueError(
+                f"{type(self).__name__} was built without a log-variance head; build it with "
+                "the option log_variance_head=true, or take the uncertainty from several passes"
+            )
+        return cast("Tensor", self.log_variance_head(features.detach()))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return class logits (B, K, D, H, W) of an image (B, C, D, H, W)."""
+        return self.segment(self.features(image))
+
+    def head_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters of the log-variance head only; none if there is no head."""
+        if self.log_variance_head is not None:
+            yield from self.log_variance_head.parameters()
+
+    def _body(self, image: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _check(self, image: Tensor) -> None:
+        if image.ndim != 5 or image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"image has shape {tuple(image.shape)}, expected (B, {self.in_channels}, D, H, W)"
+            )
+        sides = tuple(image.shape[2:])
+        if any(side < self.divisor or side % self.divisor for side in sides):
+            raise ValueError(
+                f"patch is {_times(sides)} voxels, but every side must be a multiple of "
+                f"{self.divisor}; choose another patch size or a network with fewer levels"
+            )
+        coarse = math.prod(side // self.divisor for side in sides)
+        alone = self._shared_statistics == "sample" or (
+            self._shared_statistics == "batch" and self.training and image.shape[0] == 1
+        )
+        if coarse == 1 and alone:
+            raise ValueError(
+                f"patch is {_times(sides)} voxels, which leaves one voxel at the coarsest level, "
+                "and this normalization needs more; choose a larger patch or norm=group"
+            )
+
+
+def log_variance_head(in_channels: int) -> nn.Sequential:
+    """Return a head (B, F, D, H, W) → (B, 1, D, H, W) that starts at the constant −4."""
+    inner = max(in_channels // 2, 1)
+    last = nn.Conv3d(inner, 1, 1)
+    nn.init.zeros_(last.weight)
+    assert last.bias is not None
+    nn.init.constant_(last.bias, -4.0)
+    return nn.Sequential(nn.Conv3d(in_channels, inner, 3, padding=1), nn.ReLU(inplace=True), last)
+
+
+def _times(sides: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sides))

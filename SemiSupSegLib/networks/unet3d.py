@@ -1,0 +1,103 @@
+"""3D U-Net."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from SemiSupSegLib.networks.base import SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.normalization import (
+    Normalization,
+    normalization,
+    shared_statistics,
+)
+
+_LEVELS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNet3DOptions:
+    """Size and building blocks of the 3D U-Net."""
+
+    width: int = 16
+    """Channels of the finest level; each coarser one has twice as many."""
+    norm: Literal["group", "instance", "batch"] = "instance"
+    """Normalization; the reference code's "batch norm" flag builds instance norm."""
+    dropout: float = 0.3
+    """Share of values dropped after the bottom, in [0, 1)."""
+    dropout_before_head: bool = True
+    """Whether values are dropped after the last block too, as the reference code does."""
+    log_variance_head: bool = False
+    """Whether the network predicts its own log-variance."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width is {self.width}, must be 1 or more")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}, must be in [0, 1)")
+
+
+class UNet3D(SegmentationNetwork):
+    """U-Net with five resolutions, concatenated skips and trilinear upsampling.
+
+    Source: Çiçek et al. 2016 in the size of HiLab-git/SSL4MIS (feature scale 4), which is also
+    the network of Cheng & Song. Convolutions start as Kaiming normal (fan-in, ReLU).
+    """
+
+    def __init__(self, options: UNet3DOptions, *, in_channels: int, num_classes: int) -> None:
+        super().__init__(
+            in_channels=in_channels,
+            num_classes=num_classes,
+            feature_channels=options.width,
+            divisor=2 ** (_LEVELS - 1),
+            shared_statistics=shared_statistics(options.norm),
+        )
+        channels = [options.width * 2**level for level in range(_LEVELS)]
+        self.encoder = nn.ModuleList(
+            _block(inputs, outputs, options.norm)
+            for inputs, outputs in zip([in_channels, *channels[:-1]], channels, strict=True)
+        )
+        self.decoder = nn.ModuleList(
+            _block(channels[level + 1] + channels[level], channels[level], options.norm)
+            for level in reversed(range(_LEVELS - 1))
+        )
+        self.shrink = nn.MaxPool3d(2)
+        self.bottom_dropout = _dropout(options.dropout)
+        self.last_dropout = _dropout(options.dropout if options.dropout_before_head else 0.0)
+        self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if options.log_variance_head:
+            self.log_variance_head = log_variance_head(options.width)
+
+    def _body(self, image: Tensor) -> Tensor:
+        values = self.encoder[0](image)
+        skips = [values]
+        for block in self.encoder[1:]:
+            values = block(self.shrink(values))
+            skips.append(values)
+        values = self.bottom_dropout(skips.pop())
+        for block in self.decoder:
+            grown = F.interpolate(values, scale_factor=2.0, mode="trilinear")
+            values = block(torch.cat([skips.pop(), grown], 1))
+        return cast("Tensor", self.last_dropout(values))
+
+
+def _block(in_channels: int, out_channels: int, norm: Normalization) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(in_channels, out_channels, 3, padding=1),
+        normalization(norm, out_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(out_channels, out_channels, 3, padding=1),
+        normalization(norm, out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _dropout(probability: float) -> nn.Module:
+    return nn.Dropout(probability) if probability > 0 else nn.Identity()

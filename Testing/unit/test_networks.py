@@ -1,0 +1,222 @@
+"""Architectures: sizes, shapes, options, and what the log-variance head may touch."""
+
+import pytest
+import torch
+from torch import nn
+
+from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.networks.catalogue import build_network
+
+TINY = {"width": 4, "lite": True, "levels": 4}
+
+
+def count(name, options, in_channels=1, num_classes=2):
+    network = build_network(name, options, in_channels=in_channels, num_classes=num_classes)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "channels", "expected"),
+    [
+        ("transaspp", {}, (1, 2), 6_851_623),
+        ("transaspp", {"width": 32}, (1, 2), 16_791_415),
+        ("transaspp", {"levels": 4}, (1, 2), 1_710_934),
+        ("transaspp", {"lite": True}, (1, 2), 3_905_366),
+        ("transaspp", {"width": 8}, (1, 2), 1_717_375),
+        ("transaspp", {"width": 8, "lite": True}, (1, 2), 980_438),
+        ("transaspp", {}, (4, 4), 6_853_001),
+        ("transaspp", {"width": 32}, (4, 4), 16_794_169),
+        ("vnet", {"norm": "batch"}, (1, 2), 9_448_866),
+        ("vnet", {"norm": "instance"}, (1, 2), 9_443_266),
+        ("vnet", {"norm": "none"}, (1, 2), 9_443_266),
+        ("vnet", {"norm": "batch"}, (4, 4), 9_450_196),
+        ("vnet", {"norm": "batch"}, (4, 3), 9_450_179),
+        ("unet3d", {}, (1, 2), 5_884_050),
+        ("unet3d", {}, (4, 4), 5_885_380),
+        ("unet3d", {"norm": "batch"}, (1, 2), 5_886_994),
+        ("unet3d", {"norm": "batch"}, (4, 4), 5_888_324),
+    ],
+)
+def test_a_network_has_the_published_number_of_parameters(name, options, channels, expected):
+    assert count(name, options, *channels) == expected
+
+
+def test_v_net_with_batch_norm_has_the_published_number_of_buffer_values():
+    network = build_network("vnet", {"norm": "batch"}, in_channels=1, num_classes=2)
+
+    assert sum(buffer.numel() for buffer in network.buffers()) == 5_629
+
+
+def test_the_parts_of_the_default_network_have_the_designed_sizes():
+    network = build_network("transaspp", {}, in_channels=1, num_classes=2)
+
+    def sizes(modules):
+        return [sum(p.numel() for p in module.parameters()) for module in modules]
+
+    assert sizes(network.encoder) == [7_604, 42_468, 169_416, 676_752, 2_705_184]
+    assert sizes([network.pyramid, network.transformer]) == [1_442_880, 534_272]
+    assert sizes(network.decoder) == [955_409, 239_113, 59_909, 15_109]
+    assert sizes([network.segmentation_head, network.log_variance_head]) == [34, 3_473]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("transaspp", {"width": 4, "lite": True}),
+        ("transaspp", {"width": 4}),
+        ("transaspp", {"width": 4, "down": "conv", "up": "transpose", "depth": 2}),
+        ("transaspp", {"width": 4, "norm": "instance", "depth": 0, "aspp_rates": [1, 2]}),
+        ("transaspp", {"width": 4, "norm": "batch", "dropout": 0}),
+        ("vnet", {"width": 4, "log_variance_head": True}),
+        ("vnet", {"width": 4, "norm": "group", "log_variance_head": True}),
+        ("unet3d", {"width": 4, "log_variance_head": True}),
+        ("unet3d", {"width": 4, "norm": "group", "log_variance_head": True}),
+    ],
+)
+def test_maps_have_the_size_of_an_image_with_three_different_sides(name, options):
+    network = build_network(name, options, in_channels=2, num_classes=3)
+    image = torch.randn(1, 2, 16, 32, 48)
+
+    features = network.features(image)
+
+    assert features.shape == (1, network.feature_channels, 16, 32, 48)
+    assert network.segment(features).shape == (1, 3, 16, 32, 48)
+    assert network.log_variance(features).shape == (1, 1, 16, 32, 48)
+
+
+@pytest.mark.parametrize("name", ["transaspp", "vnet", "unet3d"])
+def test_every_parameter_gets_a_finite_gradient_from_its_own_output(name):
+    network = build_network(
+        name, {"width": 4, "log_variance_head": True}, in_channels=1, num_classes=2
+    )
+    # The head starts at a constant: its first layer learns only after the first update.
+    nn.init.normal_(network.log_variance_head[-1].weight)
+    features = network.features(torch.randn(2, 1, 16, 16, 32))
+
+    (network.segment(features).square().mean() + network.log_variance(features).mean()).backward()
+
+    for parameter_name, parameter in network.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+
+
+def test_the_log_variance_head_starts_at_minus_four_and_sends_no_gradient_into_the_body():
+    network = build_network("transaspp", TINY, in_channels=1, num_classes=2)
+
+    log_variance = network.log_variance(network.features(torch.randn(1, 1, 16, 16, 16)))
+    log_variance.sum().backward()
+
+    assert (log_variance == -4).all()
+    heads = set(network.head_parameters())
+    assert len(heads) == 4
+    assert all((parameter.grad is not None) == (parameter in heads)
+               for parameter in network.parameters())
+
+
+def test_learning_the_head_leaves_the_segmentation_bitwise_unchanged():
+    network = build_network("transaspp", TINY, in_channels=1, num_classes=2).eval()
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        before = network(image)
+    optimizer = torch.optim.AdamW(network.head_parameters(), lr=0.1)
+
+    for _ in range(2):
+        optimizer.zero_grad()
+        (network.log_variance(network.features(image)) + 7).square().mean().backward()
+        optimizer.step()
+
+    with torch.no_grad():
+        assert torch.equal(network(image), before)
+        assert not torch.equal(
+            network.log_variance(network.features(image)), torch.full((1, 1, 16, 16, 16), -4.0)
+        )
+
+
+def test_a_network_without_a_head_says_how_to_get_one():
+    network = build_network("vnet", {"width": 4}, in_channels=1, num_classes=2)
+
+    assert not network.has_log_variance
+    assert list(network.head_parameters()) == []
+    with pytest.raises(ValueError, match="log_variance_head=true"):
+        network.log_variance(torch.zeros(1, 4, 16, 16, 32))
+
+
+@pytest.mark.parametrize("options", [{}, {"levels": 4}])
+def test_without_dropout_training_and_evaluation_agree(options):
+    network = build_network(
+        "transaspp", {"width": 4, "dropout": 0, **options}, in_channels=1, num_classes=2
+    )
+    image = torch.randn(1, 1, 16, 16, 32)
+
+    assert not [m for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout3d)]
+    torch.testing.assert_close(network.train()(image), network.eval()(image))
+
+
+def test_dropout_rates_grow_towards_the_bottom_and_are_scaled():
+    network = build_network("transaspp", {"width": 4}, in_channels=1, num_classes=2)
+    halved = build_network("transaspp", {"width": 4, "dropout": 0.5}, in_channels=1, num_classes=2)
+
+    def rates(network):
+        return [m.p for m in network.modules() if isinstance(m, nn.Dropout | nn.Dropout3d)]
+
+    assert rates(network) == pytest.approx([0.1, 0.2, 0.3, 0.1, 0.1, 0.2, 0.1])
+    assert rates(halved) == pytest.approx([0.05, 0.1, 0.15, 0.05, 0.05, 0.1, 0.05])
+
+
+def test_the_default_network_runs_on_the_smallest_patch_in_training():
+    network = build_network("transaspp", {"width": 4}, in_channels=1, num_classes=2).train()
+
+    assert torch.isfinite(network(torch.randn(1, 1, 16, 16, 16))).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "message"),
+    [
+        ("transaspp", TINY, (1, 1, 16, 12, 16), r"16 x 12 x 16 voxels.*multiple of 8"),
+        ("unet3d", {"width": 4}, (1, 1, 24, 32, 32), "multiple of 16"),
+        ("vnet", {"width": 4}, (1, 1, 16, 16, 16), "one voxel at the coarsest level"),
+        ("unet3d", {"width": 4, "norm": "batch"}, (1, 1, 16, 16, 16), "one voxel"),
+        ("transaspp", TINY, (1, 2, 16, 16, 16), r"expected \(B, 1, D, H, W\)"),
+        ("transaspp", TINY, (1, 16, 16, 16), r"expected \(B, 1, D, H, W\)"),
+    ],
+)
+def test_an_image_that_does_not_fit_is_refused_with_a_reason(name, options, shape, message):
+    network = build_network(name, options, in_channels=1, num_classes=2)
+
+    with pytest.raises(ValueError, match=message):
+        network(torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("transasp", {}, "Did you mean 'transaspp'.*transaspp, vnet, unet3d"),
+        ("vnet", {"widht": 8}, "Did you mean 'width'"),
+        ("transaspp", {"levels": 3}, "levels is 3, must be 5 or 4"),
+        ("transaspp", {"width": 6}, "multiple of 4"),
+        ("transaspp", {"norm": "layer"}, "must be one of group, instance, batch"),
+        ("transaspp", {"dropout": -1}, r"must be in \[0, 3\]"),
+        ("transaspp", {"aspp_rates": [0]}, "dilations of 1 or more"),
+        ("transaspp", {"depth": -1}, "0 or more"),
+        ("unet3d", {"dropout": 1.0}, r"must be in \[0, 1\)"),
+    ],
+)
+def test_a_wrong_name_or_option_is_answered_with_what_is_right(name, options, message):
+    with pytest.raises(UsageError, match=message):
+        build_network(name, options, in_channels=1, num_classes=2)
+
+
+def test_fewer_than_two_classes_are_refused():
+    with pytest.raises(ValueError, match="num_classes is 1"):
+        build_network("vnet", {"width": 4}, in_channels=1, num_classes=1)
+
+
+def test_the_same_seed_gives_the_same_weights():
+    def build():
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            return build_network("transaspp", TINY, in_channels=1, num_classes=2).state_dict()
+
+    first, second = build(), build()
+
+    assert all(torch.equal(first[name], second[name]) for name in first)
