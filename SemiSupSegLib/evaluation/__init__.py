@@ -1,1 +1,1 @@
-"""Metrics, calibration, risk-coverage."""
+"""Overlap, distances, calibration, ranking and errors of predictions. No torch."""
