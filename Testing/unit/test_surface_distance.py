@@ -165,6 +165,7 @@ def test_medpy_gives_the_same_pooled_and_directed_distances():
         assert found.assd == pytest.approx(np.average(directed, weights=sizes))
 
 
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # by its own calls
 def test_area_weighted_distances_of_a_ball_differ_by_less_than_half_a_voxel():
     # The independent package measures on a marching-cubes surface, with another surface element.
     package = independent("surface_distance")
