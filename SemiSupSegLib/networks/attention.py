@@ -22,8 +22,8 @@ class AttentionGate(nn.Module):
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
         """Return `skip` (B, C, D, H, W) times a weight in (0, 1) per voxel."""
-        weight = torch.sigmoid(self.weight(F.relu(self.skip(skip) + self.coarse(coarse), inplace=True)))
-        return skip * weight
+        inner = F.relu(self.skip(skip) + self.coarse(coarse), inplace=True)
+        return skip * torch.sigmoid(self.weight(inner))
 
 
 class TransformerBlock(nn.Module):
