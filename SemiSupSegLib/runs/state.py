@@ -1,0 +1,61 @@
+"""state.json: where a run or job stands now, replaced as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from enum import Enum
+from pathlib import Path
+
+from SemiSupSegLib.files import read_json, write_json
+from SemiSupSegLib.resources import check_format
+
+
+class RunStatus(str, Enum):
+    """What a run or job is doing."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """Where a run or job stands; change it with `dataclasses.replace`."""
+
+    status: RunStatus = RunStatus.WAITING
+    phase: str = ""
+    """Name of the phase, as in the method's plan."""
+    iteration: int = 0
+    """Optimizer updates done, over all phases."""
+    planned: int = 0
+    """Units of work in all: optimizer updates, cases of prologues."""
+    finished: int = 0
+    """Units of work done."""
+    seconds_left: float | None = None
+    """Expected; None while nothing can be said."""
+    pid: int | None = None
+    host: str = ""
+    heartbeat: float | None = None
+    """When the process last said that it lives, seconds since 1970."""
+    error: str | None = None
+    """The message a person should read, if it failed."""
+
+    def write(self, path: Path) -> None:
+        """Replace the file at `path` by this state."""
+        write_json(path, {"format": "semisupseg-state", "version": 1, **asdict(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> RunState:
+        """Return the state in the file at `path`.
+
+        Raises:
+            SemiSupSegError: If it is missing, damaged, something else, or newer.
+        """
+        content = read_json(path)
+        check_format(content, "state", path)
+        known = {field.name for field in fields(cls)}
+        values = {key: value for key, value in content.items() if key in known}
+        return cls(**{**values, "status": RunStatus(values["status"])})
