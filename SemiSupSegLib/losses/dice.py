@@ -1,0 +1,96 @@
+"""Soft Dice loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from SemiSupSegLib.losses.classes import one_hot
+from SemiSupSegLib.losses.reduction import IGNORED
+
+_SMOOTH = 1e-5
+
+
+def dice_per_class(
+    probabilities: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    exponent: int = 2,
+    batch: bool = True,
+) -> Tensor:
+    """Return L_c = 1 − (2Σp·g + ε)/(Σp^r + Σg^r + ε), ε = 1e-5, for every class.
+
+    Args:
+        probabilities: (B, K, D, H, W).
+        target: One-hot booleans, or soft targets, of the same shape.
+        weight: What p and g are both multiplied with, broadcastable; booleans leave voxels out.
+        exponent: r, 1 or 2.
+        batch: Whether the sums run over all samples.
+
+    Returns:
+        (K,) if `batch`, else (B, K), each value in [0, 1].
+    """
+    _check_exponent(exponent)
+    axes = (0, 2, 3, 4) if batch else (2, 3, 4)
+    if weight is not None:
+        probabilities = probabilities * weight
+        target = target & weight if _both_boolean(target, weight) else target * weight
+    shared = (probabilities * target).sum(axes)
+    if exponent == 2:
+        probabilities = probabilities * probabilities
+        if target.dtype != torch.bool:
+            target = target * target
+    sizes = probabilities.sum(axes) + target.sum(axes)
+    return 1 - (2 * shared + _SMOOTH) / (sizes + _SMOOTH)
+
+
+def soft_dice_loss(
+    probabilities: Tensor,
+    label: Tensor,
+    weight: Tensor | None = None,
+    *,
+    exponent: int = 2,
+    background: bool = True,
+    batch: bool = True,
+    skip_absent: bool = False,
+) -> Tensor:
+    """Average the soft Dice loss over classes.
+
+    Args:
+        probabilities: (B, K, D, H, W), softmax of classes or sigmoid of regions.
+        label: Class indices or 255, (B, D, H, W); for regions 0, 1 or 255, (B, K, D, H, W).
+        weight: Per voxel, (B, D, H, W), multiplies probabilities and label alike.
+        exponent: Of the sums in the denominator, 1 or 2.
+        background: Whether class 0 counts; regions all count.
+        batch: Whether sums run over all samples; else each sample has its own Dice.
+        skip_absent: Leave classes out that the label does not hold: in a crop without the class
+            its loss is 1 for any prediction.
+
+    Returns:
+        Scalar in [0, 1]; exactly 0 with zero gradient if every voxel is ignored.
+    """
+    regions = label.ndim == probabilities.ndim
+    target = label == 1 if regions else one_hot(label, probabilities.shape[1])
+    valid = label != IGNORED if regions else (label != IGNORED).unsqueeze(1)
+    factor = valid if weight is None else valid * weight.unsqueeze(1)
+    first = 0 if regions or background else 1
+    probabilities, target = probabilities[:, first:], target[:, first:]
+    losses = dice_per_class(probabilities, target, factor, exponent=exponent, batch=batch)
+    if not skip_absent:
+        return losses.mean()
+    present = target.flatten(2).any(2)
+    if batch:
+        present = present.any(0)
+    means = torch.where(present, losses, 0.0).sum(-1) / present.sum(-1).clamp(min=1)
+    judged = present.any(-1)
+    return means.sum() / judged.sum().clamp(min=1)
+
+
+def _check_exponent(exponent: int) -> None:
+    if exponent not in (1, 2):
+        raise ValueError(f"exponent is {exponent}, must be 1 or 2")
+
+
+def _both_boolean(first: Tensor, second: Tensor) -> bool:
+    return first.dtype == torch.bool and second.dtype == torch.bool

@@ -1,0 +1,56 @@
+"""A teacher that is the moving average of its student."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def teacher_of(student: Network) -> Network:
+    """Return a copy in eval mode without gradients, to be moved by `update_teacher`."""
+    return copy.deepcopy(student).requires_grad_(False).eval()
+
+
+def ema_decay(iteration: int, decay: float) -> float:
+    """Return α_t = min(1 − 1/(t + 1), decay): the first update copies the student.
+
+    Source: Tarvainen & Valpola 2017, Mean Teacher, in the form of UA-MT.
+    """
+    return min(1 - 1 / (iteration + 1), decay)
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, iteration: int, decay: float) -> None:
+    """Move the teacher, in place: θ' ← α_t θ' + (1 − α_t) θ.
+
+    Call it after the optimizer's update, and not when the gradient scaler skipped the update.
+    Floating-point buffers move like parameters, others are copied.
+
+    Args:
+        teacher: Of the same architecture as the student.
+        student: Is not changed.
+        iteration: The global one, from 0; it goes on after a resume and across phases.
+        decay: Upper limit of α, in [0, 1].
+
+    Raises:
+        ValueError: If the decay is outside [0, 1] or the architectures differ.
+    """
+    if not 0 <= decay <= 1:
+        raise ValueError(f"decay is {decay}, must be in [0, 1]")
+    theirs = teacher.state_dict()
+    ours = student.state_dict()
+    if theirs.keys() != ours.keys():
+        different = sorted(theirs.keys() ^ ours.keys())
+        raise ValueError(f"teacher and student differ in {', '.join(different[:3])}")
+    step = 1 - ema_decay(iteration, decay)
+    for name, value in theirs.items():
+        if value.is_floating_point():
+            # lerp, not mul and add: equal weights stay bitwise equal.
+            value.lerp_(ours[name].to(value), step)
+        else:
+            value.copy_(ours[name])
