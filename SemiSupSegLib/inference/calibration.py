@@ -243,27 +243,30 @@ def fit_map(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return knots (trust, accuracy) of the best non-decreasing map from trust to accuracy.
 
-    Voxels are first gathered in bins of equal number, each counted as if half a voxel more were
+    Voxels are first gathered in bins of about equal number, each counted as if half a voxel more were
     right and half a voxel more were wrong, so that no finite sample claims certainty.
     """
     from scipy.optimize import isotonic_regression
 
     if len(trust) == 0:
         return (0.0, 1.0), (0.0, 1.0)
-    order = np.argsort(trust, kind="stable")
-    groups = np.array_split(order, min(MAP_BINS, max(1, len(order) // 20)))
-    centres = np.array([float(trust[group].mean()) for group in groups])
-    shares = np.array([(correct[group].sum() + 0.5) / (len(group) + 1) for group in groups])
-    weights = np.array([float(len(group)) for group in groups])
-    fitted = isotonic_regression(shares, weights=weights)
+    bins = min(MAP_BINS, max(1, len(trust) // 20))
+    # Equal trust must share a bin, or the order of the voxels would decide.
+    edges = np.unique(np.quantile(trust, np.linspace(0, 1, bins + 1))[1:-1])
+    index = np.searchsorted(edges, trust, side="right")
+    counts = np.bincount(index, minlength=len(edges) + 1)
+    filled = counts > 0
+    counts = counts[filled]
+    centres = np.bincount(index, weights=trust, minlength=len(filled))[filled] / counts
+    right = np.bincount(index, weights=correct, minlength=len(filled))[filled]
+    fitted = isotonic_regression((right + 0.5) / (counts + 1), weights=counts)
     knots: list[float] = []
     accuracies: list[float] = []
     for first, last in zip(fitted.blocks[:-1], fitted.blocks[1:] - 1, strict=True):
         # A level stretch keeps its two ends.
-        for index in dict.fromkeys((first, last)):
-            if not knots or centres[index] > knots[-1] + 1e-6:
-                knots.append(round(float(centres[index]), 7))
-                accuracies.append(round(float(fitted.x[index]), 7))
+        for number in dict.fromkeys((int(first), int(last))):
+            knots.append(round(float(centres[number]), 7))
+            accuracies.append(round(float(fitted.x[number]), 7))
     return tuple(knots), tuple(accuracies)
 
 

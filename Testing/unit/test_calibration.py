@@ -100,6 +100,16 @@ def test_the_map_keeps_an_increasing_relation():
     assert fit_map(trust, correct)[1] == pytest.approx((5.5 / 21, 18.5 / 21))
 
 
+def test_the_map_does_not_depend_on_the_order_of_voxels_with_equal_trust():
+    trust = np.full(1000, 0.9)
+    correct = np.arange(1000) >= 300
+
+    knots, accuracy = fit_map(trust, correct)
+
+    assert knots == pytest.approx((0.9,))
+    assert accuracy == pytest.approx((700.5 / 1001,))
+
+
 def test_confidence_is_linear_between_knots_and_constant_beyond():
     calibration = Calibration(trust=(0.2, 0.6, 0.8), accuracy=(0.1, 0.5, 0.9))
 
