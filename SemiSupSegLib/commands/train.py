@@ -1,0 +1,82 @@
+"""`train`: a folder of cases in, teacher, student and report out."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+from SemiSupSegLib.errors import UsageError
+
+HELP = "Train on a folder of cases; the same command again goes on where it was interrupted."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--cases", type=Path, required=True, help="folder of cases")
+    parser.add_argument("--out", type=Path, required=True, help="run folder, made if missing")
+    parser.add_argument("--task", help="brats, binary or a task file (default: recognised)")
+    parser.add_argument("--method", help="default: the preset's; see --list-methods")
+    parser.add_argument("--preset", default="standard", help="default: %(default)s")
+    parser.add_argument(
+        "--split", type=Path, help="JSON: train_labelled, train_unlabelled, validation"
+    )
+    parser.add_argument("--iterations", type=int, help="optimizer updates of all phases together")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda:N (default: %(default)s)"
+    )
+    parser.add_argument("--store", type=Path, help="folder of prepared cases (default: user cache)")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        nargs="+",
+        help="an option of the method, or training.… or preparation.…; may be repeated",
+    )
+    parser.add_argument("--no-report", action="store_true", help="do not write report.html")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train."""
+    from SemiSupSegLib.training.run import TrainRequest, train
+
+    settings: dict[str, str] = {}
+    for text in (one for group in arguments.settings for one in group):
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--set {text} is not of the form key=value.")
+        settings[key] = value
+    request = TrainRequest(
+        cases=arguments.cases,
+        out=arguments.out,
+        task=arguments.task,
+        method=arguments.method,
+        preset=arguments.preset,
+        split=arguments.split,
+        iterations=arguments.iterations,
+        seed=arguments.seed,
+        device=arguments.device,
+        store=arguments.store,
+        settings=settings,
+        command=["train", *sys.argv[2:]],
+    )
+    outcome = train(request)
+    if outcome.was_finished:
+        print(f"{arguments.out} is finished already; nothing was changed.")
+        return 0
+    for line in outcome.lines:
+        print(line)
+    if not arguments.no_report:
+        from SemiSupSegLib.report.build import build_report
+
+        build_report(arguments.out)
+        print(f"Report: {arguments.out / 'report.html'}")
+    print(
+        f"Segment new cases: predict --model {shlex.quote(str(arguments.out))} "
+        "--cases FOLDER --out RESULTS"
+    )
+    return 0

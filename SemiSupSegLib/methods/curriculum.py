@@ -1,0 +1,410 @@
+"""Curriculum teacher-student learning: trusted cases first, doubtful voxels unlearned.
+
+Source: Liu, Ding, Zhang 2026, arXiv 2602.08797. What the paper leaves open is an option here, with
+its default in `CurriculumOptions`; the names in comments (A1, 8.4) are those of docs/methods.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.losses.agreement import LEAST_WEIGHT
+from SemiSupSegLib.losses.ema import teacher_of, update_teacher
+from SemiSupSegLib.losses.low_confidence import (
+    NEEDS_TEACHER,
+    UNBOUNDED,
+    LowMode,
+    high_confidence_loss,
+    low_confidence_loss,
+)
+from SemiSupSegLib.losses.schedules import sigmoid_ramp
+from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
+from SemiSupSegLib.losses.uncertainty import log_variance_loss, pass_statistics
+from SemiSupSegLib.methods import pseudo_labels
+from SemiSupSegLib.methods.protocol import (
+    Batch,
+    Clock,
+    DivergenceError,
+    NetworkOptions,
+    OptimizerOptions,
+    ParameterGroup,
+    Phase,
+    StepResult,
+    TrainingData,
+    share_iterations,
+)
+from SemiSupSegLib.methods.pseudo_labels import PseudoLabelOptions
+from SemiSupSegLib.methods.supervised import segmentation_parameters
+from SemiSupSegLib.methods.stochastic import stochastic_passes
+from SemiSupSegLib.networks.base import SegmentationNetwork
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurriculumOptions:
+    """Teacher, distillation of its doubt, six student stages."""
+
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    loss: SupervisedLossOptions = field(
+        default_factory=lambda: SupervisedLossOptions(profile="liu")
+    )
+    pseudo_labels: PseudoLabelOptions = field(default_factory=PseudoLabelOptions)
+    teacher_labelled_per_batch: int = 4
+    labelled_per_batch: int = 2
+    unlabelled_per_batch: int = 2
+    teacher_share: float = 3000
+    """Updates of the teacher, in proportion to the other shares."""
+    stage_share: float = 500
+    """Updates of each stage."""
+    head_share: float = 300
+    """Updates of each log-variance head (teacher's and student's)."""
+    fractions: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+    """Share of the unlabelled cases in each stage."""
+    curriculum: Literal["stages", "all_at_once", "random", "reversed", "oracle"] = "stages"
+    """Order of the cases; all but `stages` are controls."""
+    allow_oracle: bool = False
+    """Permit reading labels of unlabelled cases for `curriculum=oracle`. Research only."""
+    unlabelled: Literal["use", "none"] = "use"
+    """`none` is the control: the same updates and labelled batches without unlabelled cases."""
+    student_init: Literal["scratch", "teacher"] = "scratch"
+    warm_start: bool = True
+    """Whether a stage goes on from the student of the stage before."""
+    restart_schedule: bool = False
+    """Whether each stage has a learning rate schedule of its own."""
+    lambda_high: float = 1.0
+    """λ1: weight of the high-confidence term."""
+    ramp: float = 0.4
+    """Share of the first stage in which λ1 ramps up."""
+    lambda_low: float = 0.1
+    """λ2: weight of the low-confidence term."""
+    low_mode: LowMode = "subtract_clipped"
+    smoothing: float = 0.0
+    """Label smoothing of pseudo-labels."""
+    strong_view: bool = True
+    """Whether unlabelled patches are strongly varied in intensity."""
+    ema: float = 0.99
+    norm_guard: float = 10.0
+    """`subtract` stops when the weight norm exceeds this multiple of its value at stage start."""
+
+    def __post_init__(self) -> None:
+        if not self.fractions or any(not 0 < part <= 1 for part in self.fractions):
+            raise ValueError(f"fractions is {self.fractions}, each must be in (0, 1]")
+        if self.curriculum == "oracle" and not self.allow_oracle:
+            raise ValueError(
+                "curriculum is 'oracle', which reads the labels of unlabelled cases; "
+                "set allow_oracle=true if this is research data"
+            )
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing is {self.smoothing}, must be in [0, 1)")
+
+
+class Curriculum:
+    """Teacher, student, and what passes from one to the other.
+
+    Args:
+        options: The method's options.
+        build: Makes a freshly initialised network; its weights follow from the run's seed and
+            the name.
+        iterations: Optimizer updates of the whole run.
+        preset_iterations: Updates that the preset foresees; a shorter run also makes fewer
+            stochastic passes.
+    """
+
+    def __init__(
+        self,
+        options: CurriculumOptions,
+        build: Callable[[str], SegmentationNetwork],
+        iterations: int,
+        preset_iterations: int,
+    ) -> None:
+        self._options = options
+        self._build = build
+        self._teacher_raw = build("teacher")
+        self._teacher = teacher_of(self._teacher_raw)
+        self._student_raw = build("student")
+        self._student = teacher_of(self._student_raw)
+        num_stages = len(options.fractions)
+        head = options.head_share if self._teacher.has_log_variance else 0.0
+        shares = [options.teacher_share, head, *[options.stage_share] * num_stages, head]
+        parts = share_iterations(iterations, shares)
+        self._teacher_iterations, self._distil_iterations = parts[0], parts[1]
+        self._stage_iterations = parts[2:-1]
+        self._student_distil_iterations = parts[-1]
+        passes = options.pseudo_labels.passes
+        scale = min(1.0, iterations / max(1, preset_iterations))
+        self._passes = passes if passes <= 1 else max(2, round(passes * scale))
+        self._student_iteration = 0
+        self._stage_norm = 0.0
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Return both networks and their moving averages."""
+        return {
+            "teacher_raw": self._teacher_raw,
+            "teacher": self._teacher,
+            "student_raw": self._student_raw,
+            "student": self._student,
+        }
+
+    def predictors(self) -> Mapping[str, nn.Module]:
+        """Return the moving averages, which are exported, and the raw student."""
+        return {
+            "student": self._student,
+            "teacher": self._teacher,
+            "student_raw": self._student_raw,
+        }
+
+    def state(self) -> dict[str, object]:
+        """Return what the counters do not say."""
+        return {
+            "student_iteration": self._student_iteration,
+            "stage_norm": self._stage_norm,
+        }
+
+    def load_state(self, state: Mapping[str, object]) -> None:
+        """Take back what `state` gave."""
+        self._student_iteration = int(str(state["student_iteration"]))
+        self._stage_norm = float(str(state["stage_norm"]))
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """Return teacher, distil, the stages, student_distil."""
+        options = self._options
+        uses_unlabelled = options.unlabelled == "use" and bool(data.unlabelled)
+        if options.unlabelled == "use" and not data.unlabelled:
+            data.tell(
+                "warning",
+                message="There are no unlabelled cases: the student learns from the labelled "
+                "ones alone.",
+            )
+        phases = [
+            Phase(
+                name="teacher",
+                iterations=self._teacher_iterations,
+                group=self._group(self._teacher_raw, 0, self._teacher_iterations),
+                labelled_per_batch=options.teacher_labelled_per_batch,
+                epilogue=self._hand_weights_to_student,
+            )
+        ]
+        if self._teacher.has_log_variance:
+            phases.append(self._distil_phase("distil", self._teacher, data))
+        length = sum(self._stage_iterations)
+        done = 0
+        for stage, iterations in enumerate(self._stage_iterations, start=1):
+            alone = options.restart_schedule
+            phases.append(
+                Phase(
+                    name=f"stage_{stage}",
+                    iterations=iterations,
+                    group=self._group(
+                        self._student_raw,
+                        0 if alone else done,
+                        iterations if alone else length,
+                    ),
+                    labelled_per_batch=options.labelled_per_batch
+                    + (0 if uses_unlabelled else options.unlabelled_per_batch),
+                    unlabelled_per_batch=options.unlabelled_per_batch if uses_unlabelled else 0,
+                    unlabelled_cases=lambda stage=stage: self._cases_of(stage, data),  # type: ignore[misc]
+                    prologue=lambda stage=stage: self._begin_stage(stage, data),  # type: ignore[misc]
+                    maps=lambda case_id, stage=stage: self._maps(stage, case_id, data),  # type: ignore[misc]
+                    continues=stage > 1 and not alone and options.warm_start,
+                    strong_view=options.strong_view,
+                    stage=stage,
+                )
+            )
+            done += iterations
+        if self._student.has_log_variance:
+            phases.append(self._distil_phase("student_distil", self._student, data))
+        return phases
+
+    def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
+        """Return the loss terms of a batch."""
+        if phase.name == "teacher":
+            loss = supervised_loss(
+                self._teacher_raw(batch.images), batch.labels, self._options.loss
+            )
+            return StepResult(
+                total=loss["total"], terms={name: value.detach() for name, value in loss.items()}
+            )
+        if phase.stage is None:
+            network = self._teacher if phase.name == "distil" else self._student
+            return self._distil_step(network, batch)
+        return self._stage_step(phase, batch, clock)
+
+    def after_step(self, phase: Phase, clock: Clock) -> None:
+        """Move the averages, and stop `subtract` before it runs away."""
+        if phase.name == "teacher":
+            update_teacher(
+                self._teacher, self._teacher_raw, clock.phase_iteration, self._options.ema
+            )
+        elif phase.stage is not None:
+            update_teacher(
+                self._student, self._student_raw, self._student_iteration, self._options.ema
+            )
+            self._student_iteration += 1
+            if self._options.low_mode in UNBOUNDED and clock.phase_iteration % 10 == 9:
+                self._check_norm()
+
+    # Steps
+
+    def _stage_step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
+        options = self._options
+        logits = self._student_raw(batch.images)
+        labelled = batch.num_labelled
+        loss = supervised_loss(logits[:labelled], batch.labels, options.loss)
+        terms = {name: value.detach() for name, value in loss.items() if name != "total"}
+        terms["supervised"] = loss["total"].detach()
+        total = loss["total"]
+        if batch.maps:
+            unlabelled = logits[labelled:].float()
+            valid = batch.valid[labelled:]
+            pseudo_label = batch.maps["pseudo_label"].long()
+            weight = batch.maps["weight"].float() / 255
+            high = valid & (weight >= LEAST_WEIGHT)
+            high_loss = high_confidence_loss(
+                unlabelled, pseudo_label, weight, high, options.smoothing
+            )
+            ramp = 1.0
+            if phase.stage == 1:
+                ramp = sigmoid_ramp(clock.phase_iteration, options.ramp * phase.iterations)
+            total = total + options.lambda_high * ramp * high_loss
+            terms["high"] = high_loss.detach()
+            terms["high_share"] = high.float().mean().detach()
+            if options.lambda_low and options.low_mode != "ignore":
+                low_loss = low_confidence_loss(
+                    unlabelled,
+                    pseudo_label,
+                    valid & ~high,
+                    options.low_mode,
+                    batch.maps.get("probabilities"),
+                )
+                total = total + options.lambda_low * ramp * low_loss
+                terms["low"] = low_loss.detach()
+        terms["loss"] = total.detach()
+        return StepResult(total=total, terms=terms)
+
+    def _distil_step(self, network: SegmentationNetwork, batch: Batch) -> StepResult:
+        """Regress the head on the log variance of stochastic passes (8.4); labels are not used."""
+        with torch.no_grad():
+            passes = stochastic_passes(network, batch.images, max(2, self._passes))
+            variance = pass_statistics(passes).variance
+            features = network.features(batch.images)
+        options = self._options.pseudo_labels
+        loss = log_variance_loss(
+            network.log_variance(features)[:, 0],
+            variance,
+            batch.valid,
+            kind=options.log_variance_loss,
+            epsilon=options.epsilon,
+        )
+        return StepResult(total=loss, terms={"log_variance": loss.detach()})
+
+    # Between phases
+
+    def _group(
+        self, network: SegmentationNetwork, schedule_start: int, schedule_length: int
+    ) -> ParameterGroup:
+        rates = self._options.optimizer
+        return ParameterGroup(
+            parameters=segmentation_parameters(network),
+            optimizer=rates.optimizer,
+            rate=rates.rate,
+            weight_decay=rates.weight_decay,
+            schedule=rates.schedule,
+            schedule_start=schedule_start,
+            schedule_length=schedule_length,
+        )
+
+    def _distil_phase(self, name: str, network: SegmentationNetwork, data: TrainingData) -> Phase:
+        options = self._options
+        iterations = (
+            self._distil_iterations if name == "distil" else self._student_distil_iterations
+        )
+        head = list(network.head_parameters())
+        return Phase(
+            name=name,
+            iterations=iterations,
+            group=ParameterGroup(parameters=head, rate=1e-3, weight_decay=0.0),
+            labelled_per_batch=options.labelled_per_batch,
+            unlabelled_per_batch=options.unlabelled_per_batch if data.unlabelled else 0,
+            unlabelled_cases=lambda: tuple(data.unlabelled),
+            train_mode=False,
+            # The averaged networks are frozen; only their head learns here, and only now.
+            prologue=lambda: _set_trainable(head, True),
+            epilogue=lambda: _set_trainable(head, False),
+        )
+
+    def _hand_weights_to_student(self) -> None:
+        if self._options.student_init == "teacher":
+            self._student_raw.load_state_dict(self._teacher.state_dict())
+            self._student.load_state_dict(self._teacher.state_dict())
+
+    def _begin_stage(self, stage: int, data: TrainingData) -> None:
+        options = self._options
+        if options.unlabelled == "none" or not data.unlabelled:
+            return
+        if not pseudo_labels.scores_file(data).is_file():
+            pseudo_labels.score_cases(self._teacher, data, options.pseudo_labels, self._passes)
+        if stage > 1 and not options.warm_start:
+            fresh = self._build(f"student {stage}")
+            self._student_raw.load_state_dict(fresh.state_dict())
+            self._student_iteration = 0
+        self._stage_norm = _weight_norm(self._student_raw)
+        pseudo_labels.make_stage_maps(
+            stage=stage,
+            fraction=self._fraction(stage),
+            cases=self._cases_of(stage, data),
+            student=self._student if stage > 1 and self._student_iteration > 0 else None,
+            teacher=self._teacher,
+            passes=self._passes,
+            data=data,
+            options=options.pseudo_labels,
+        )
+
+    def _fraction(self, stage: int) -> float:
+        if self._options.curriculum == "all_at_once":
+            return 1.0
+        return self._options.fractions[stage - 1]
+
+    def _cases_of(self, stage: int, data: TrainingData) -> tuple[str, ...]:
+        if self._options.unlabelled == "none" or not data.unlabelled:
+            return ()
+        return pseudo_labels.stage_cases(
+            data, stage, self._options.curriculum, self._fraction(stage)
+        )
+
+    def _maps(
+        self, stage: int, case_id: str, data: TrainingData
+    ) -> Mapping[str, NDArray[np.generic]]:
+        soft = self._options.low_mode in NEEDS_TEACHER
+        return pseudo_labels.read_stage_maps(data, stage, case_id, with_probabilities=soft)
+
+    def _check_norm(self) -> None:
+        norm = _weight_norm(self._student_raw)
+        if self._stage_norm and norm > self._options.norm_guard * self._stage_norm:
+            raise DivergenceError(
+                f"the student's weight norm is {norm:.3g}, more than {self._options.norm_guard:g} "
+                f"times that at the stage's start: low_mode=subtract has no lower bound; choose "
+                "subtract_clipped"
+            )
+
+
+def _set_trainable(parameters: Sequence[nn.Parameter], trainable: bool) -> None:
+    for parameter in parameters:
+        parameter.requires_grad_(trainable)
+
+
+def _weight_norm(network: nn.Module) -> float:
+    with torch.no_grad():
+        squares = [float(parameter.float().pow(2).sum()) for parameter in network.parameters()]
+    return math.sqrt(sum(squares))

@@ -1,0 +1,201 @@
+"""What the trainer and a method know of each other: a method is a plan of phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from SemiSupSegLib.cases.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Patches for one step, labelled ones first, augmented and on the device."""
+
+    images: Tensor
+    """Float32, (B, C, D, H, W). The unlabelled part is the strong view where a phase asks for it."""
+    labels: Tensor
+    """Int64, (L, D, H, W), class indices of the labelled part; 255 where nothing is known."""
+    valid: Tensor
+    """Boolean, (B, D, H, W); false in padding."""
+    maps: Mapping[str, Tensor]
+    """Per-voxel maps of the unlabelled part that the phase's prologue wrote, (U, ..., D, H, W)."""
+    case_ids: tuple[str, ...]
+
+    @property
+    def num_labelled(self) -> int:
+        """Number of labelled patches."""
+        return int(self.labels.shape[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """Where a run stands, in optimizer updates."""
+
+    phase_iteration: int
+    """0 in a phase's first step."""
+    iteration: int
+    """0 in the run's first step; never reset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """What one step gives the trainer."""
+
+    total: Tensor
+    """Scalar to minimise."""
+    terms: Mapping[str, Tensor]
+    """Unweighted loss terms and other figures to log, detached scalars."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParameterGroup:
+    """Parameters that are learnt in a phase, and how."""
+
+    parameters: Sequence[nn.Parameter]
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    rate: float = 3e-4
+    weight_decay: float = 1e-4
+    schedule: Literal["poly", "step", "cosine", "constant"] = "poly"
+    schedule_start: int = 0
+    """Updates of the schedule that earlier phases have used."""
+    schedule_length: int | None = None
+    """Updates of the whole schedule; None: those of the phase."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of training with one set of parameters, cases and loss terms."""
+
+    name: str
+    iterations: int
+    group: ParameterGroup
+    labelled_per_batch: int
+    unlabelled_per_batch: int = 0
+    unlabelled_cases: Callable[[], Sequence[str]] = tuple
+    """Asked once the prologue has run."""
+    prologue: Callable[[], None] | None = None
+    """Work per case before the first step; resumable case by case."""
+    epilogue: Callable[[], None] | None = None
+    """Called after the last step, before the next phase."""
+    continues: bool = False
+    """Whether the optimizer's state of the former phase is kept."""
+    train_mode: bool = True
+    """Whether the networks that learn are in train mode (dropout); heads alone learn in eval mode."""
+    strong_view: bool = False
+    """Whether unlabelled patches get the strong augmentation."""
+    maps: Callable[[str], Mapping[str, NDArray[np.generic]]] | None = None
+    """Per-voxel maps of an unlabelled case, cropped and turned along with its image."""
+    stage: int | None = None
+
+
+class TrainingData(Protocol):
+    """What a method may see of the data: never a label of an unlabelled case."""
+
+    task: Task
+    labelled: Sequence[str]
+    unlabelled: Sequence[str]
+    validation: Sequence[str]
+    seed: int
+    """The run's seed."""
+    stages: Path
+    """Where rankings and pseudo-labels go."""
+
+    def excluded(self) -> frozenset[str]:
+        """Return the cases that a person took out of the stages to come."""
+
+    def predict(self, case_id: str, forward: Callable[[Tensor], Tensor], seed: str) -> Tensor:
+        """Return `forward`'s outputs averaged over sliding windows, (R, D, H, W), float32, CPU.
+
+        All random draws of the windows follow from `seed` and the run's seed.
+        """
+
+    def label(self, case_id: str) -> NDArray[np.uint8]:
+        """Return the label of a labelled training or validation case as class indices (D, H, W)."""
+
+    def true_label(self, case_id: str) -> NDArray[np.uint8]:
+        """Return the label of an unlabelled case; refused unless the run allows the oracle."""
+
+    def spacing(self, case_id: str) -> tuple[float, float, float]:
+        """Return the prepared voxel spacing z, y, x in mm."""
+
+    def tell(self, kind: str, **values: object) -> None:
+        """Write an event of the run."""
+
+    def each(self, case_ids: Iterable[str], what: str) -> Iterable[str]:
+        """Go through cases with progress, heartbeat and stop requests."""
+
+
+class Method(Protocol):
+    """A strategy of semi-supervised training."""
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Return everything that is saved in a checkpoint."""
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """Return the plan; called anew, with the same result, when a run is resumed."""
+
+    def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
+        """Return loss terms for a batch; no backward, no optimizer."""
+
+    def after_step(self, phase: Phase, clock: Clock) -> None:
+        """Update what follows the weights: moving averages, queues, guards."""
+
+    def predictors(self) -> Mapping[str, nn.Module]:
+        """Return the networks worth judging: `student`, where there is one `teacher`, raw ones."""
+
+    def state(self) -> dict[str, object]:
+        """Return what else a checkpoint must hold, as JSON values."""
+
+    def load_state(self, state: Mapping[str, object]) -> None:
+        """Take back what `state` gave."""
+
+
+class DivergenceError(RuntimeError):
+    """Training leaves the ground: weights or losses grow without bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Which network, and its options."""
+
+    name: str = "transaspp"
+    options: dict[str, object] = field(default_factory=dict)
+    """Options of the network's class; what is not given has its default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerOptions:
+    """How weights are updated."""
+
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    rate: float = 3e-4
+    """Learning rate at the start."""
+    weight_decay: float = 1e-4
+    schedule: Literal["poly", "step", "cosine", "constant"] = "poly"
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0:
+            raise ValueError(f"rate is {self.rate}, must be positive")
+
+
+def share_iterations(total: int, proportions: Sequence[float]) -> list[int]:
+    """Split `total` updates in the given proportions by largest remainder.
+
+    Ties go to the earlier phase. The parts add up to `total`; small totals leave some at 0.
+    """
+    weight = sum(proportions)
+    if weight <= 0:
+        return [0] * len(proportions)
+    exact = [total * part / weight for part in proportions]
+    shares = [int(part + 1e-9) for part in exact]
+    order = sorted(range(len(exact)), key=lambda index: (shares[index] - exact[index], index))
+    for index in order[: total - sum(shares)]:
+        shares[index] += 1
+    return shares

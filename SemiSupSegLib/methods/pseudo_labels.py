@@ -1,0 +1,455 @@
+"""Pseudo-labels of the curriculum: predicted by the teacher, ranked, refined for each stage.
+
+On disk, below the run's `stages` folder:
+
+* `teacher/<case>.npy`: float16 (K + 1, D, H, W), class probabilities and trust, made once;
+* `teacher/scores.json`: image confidence by case, temperature, trust thresholds;
+* `NN/cases.json`: the stage's cases, frozen when the stage begins;
+* `NN/maps/<case>.npy`: uint8 (2, D, H, W), pseudo-label and its weight (255 = full);
+* `NN/ranking.csv`, `NN/summary.json`: what happened, for people and the report.
+
+Source: Liu, Ding, Zhang 2026, arXiv 2602.08797, eqs. 5-11; confidence and refinement as in
+docs/methods.md.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
+from SemiSupSegLib.inference.calibration import TemperatureSampler
+from SemiSupSegLib.losses.agreement import LEAST_WEIGHT, RefineMode, refine
+from SemiSupSegLib.losses.trust import (
+    ImageConfidence,
+    VoxelTrust,
+    image_confidence,
+    quantile_thresholds,
+    trust_histogram,
+    voxel_trust,
+)
+from SemiSupSegLib.losses.uncertainty import pass_statistics, variance_from_log
+from SemiSupSegLib.methods.protocol import TrainingData
+from SemiSupSegLib.methods.stochastic import has_dropout, only_dropout_active
+from SemiSupSegLib.networks.base import SegmentationNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabelOptions:
+    """How a teacher's prediction becomes a pseudo-label, and how far it is trusted."""
+
+    passes: int = 8
+    """Stochastic predictions that are averaged; 1: a single one without dropout."""
+    epsilon: float = 1e-4
+    """Added to the variance before its logarithm is taken."""
+    uncertainty: Literal["head", "mc"] = "head"
+    """Where trust takes the variance from: the log-variance head, or the passes themselves."""
+    log_variance_loss: Literal["smooth_l1", "nll"] = "smooth_l1"
+    temperature: Literal["fitted", "none"] = "fitted"
+    """Whether the teacher's logits are scaled, by one value fitted on the validation cases."""
+    trust: VoxelTrust = "prob_var"
+    """Voxel confidence c_p."""
+    kappa: float = 3.0
+    """How strongly `prob_var` reacts to variance."""
+    image_confidence: ImageConfidence = "self_dice"
+    """What cases are ranked by."""
+    threshold_mode: Literal["fixed", "class_quantile"] = "fixed"
+    threshold: float = 0.7
+    """τ: least trust of a high-confidence voxel."""
+    quantile: float = 0.3
+    """With `class_quantile`: share of each class's voxels that is not trusted."""
+    refinement: RefineMode = "average"
+    """What happens where teacher and student differ, from the second stage on."""
+    agreement_threshold: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.passes < 1:
+            raise ValueError(f"passes is {self.passes}, must be at least 1")
+        for name in ("threshold", "quantile", "agreement_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
+
+
+def scores_file(data: TrainingData) -> Path:
+    """Return where the teacher's scores are, once all cases have been predicted."""
+    return data.stages / "teacher" / "scores.json"
+
+
+def score_cases(
+    teacher: SegmentationNetwork, data: TrainingData, options: PseudoLabelOptions, passes: int
+) -> None:
+    """Predict every unlabelled case with the teacher and note how far each is trusted.
+
+    A case whose file is there is not predicted again; everything that follows is computed from
+    the rounded values in the files, so that an interrupted run gives what an uninterrupted one
+    does.
+
+    Args:
+        teacher: In eval mode.
+        data: The run's cases.
+        options: How trust is measured.
+        passes: Stochastic predictions, at most `options.passes`.
+    """
+    folder = scores_file(data).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    stochastic = passes > 1 and has_dropout(teacher)
+    if passes > 1 and not stochastic:
+        data.tell(
+            "warning",
+            message="The network has no dropout, so its passes would be equal: one is made.",
+        )
+    temperature = _temperature(teacher, data, options, folder)
+    forward = _teacher_forward(teacher, options, temperature, passes if stochastic else 1)
+    usual, always = _usual_classes(data)
+    scores = {}
+    for case_id in data.each(data.unlabelled, "pseudo-labelling"):
+        file = folder / f"{case_id}.npy"
+        score = folder / f"{case_id}.json"
+        if not (file.is_file() and score.is_file()):
+            outputs = data.predict(case_id, forward, "teacher")
+            count = data.task.num_classes
+            trust = voxel_trust(
+                options.trust,
+                outputs[:count],
+                variance=outputs[count],
+                mean_entropy=outputs[count + 1],
+                kappa=options.kappa,
+                epsilon=options.epsilon,
+            )
+            kept = torch.cat([outputs[:count], trust[None]]).half()
+            with replacing_path(file) as path:
+                np.save(path, kept.numpy())
+            each = outputs[count + 2 :].reshape(-1, count, *outputs.shape[1:])
+            confidence = image_confidence(
+                options.image_confidence,
+                kept[:count],
+                trust=kept[count].float(),
+                pass_labels=each.argmax(1) if len(each) else None,
+                usual_classes=usual,
+                always_foreground=always,
+            )
+            write_json(score, {"image_confidence": confidence})
+        scores[case_id] = float(read_json(score)["image_confidence"])
+        data.tell("case_scored", case=case_id, image_confidence=round(scores[case_id], 6))
+    write_json(scores_file(data), {"temperature": temperature, "image_confidence": scores})
+
+
+def stage_size(fraction: float, num_cases: int) -> int:
+    """Return how many of `num_cases` a stage of the given fraction has: at least one."""
+    return min(num_cases, max(1, int(fraction * num_cases + 1e-9)))
+
+
+def stage_cases(data: TrainingData, stage: int, order: str, fraction: float) -> tuple[str, ...]:
+    """Return a stage's cases in the order of trust, and freeze them.
+
+    Args:
+        data: The run's cases; those a person excluded are left out from the next stage on.
+        stage: 1, 2, ...
+        order: `stages` and `all_at_once`: most trusted first; `reversed`; `random`; `oracle`.
+        fraction: Share of the unlabelled cases.
+    """
+    file = _folder(data, stage) / "cases.json"
+    if file.is_file():
+        return tuple(read_json(file)["cases"])
+    scores: dict[str, float] = read_json(scores_file(data))["image_confidence"]
+    keys: dict[str, float]
+    if order == "random":
+        drawn = np.random.Generator(np.random.PCG64([data.seed, 6])).permutation(len(scores))
+        keys = {case: float(drawn[place]) for place, case in enumerate(sorted(scores))}
+    elif order == "oracle":
+        keys = {case: -_true_dice(data, case) for case in scores}
+    elif order == "reversed":
+        keys = dict(scores)
+    else:
+        keys = {case: -score for case, score in scores.items()}
+    ranked = sorted(keys, key=lambda case: (keys[case], case))
+    excluded = data.excluded()
+    chosen = [case for case in ranked[: stage_size(fraction, len(ranked))] if case not in excluded]
+    if not chosen:
+        chosen = [case for case in ranked if case not in excluded][:1]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, {"cases": chosen, "ranked": ranked})
+    return tuple(chosen)
+
+
+def make_stage_maps(
+    *,
+    stage: int,
+    fraction: float,
+    cases: Sequence[str],
+    student: SegmentationNetwork | None,
+    teacher: SegmentationNetwork,
+    passes: int,
+    data: TrainingData,
+    options: PseudoLabelOptions,
+) -> None:
+    """Write pseudo-label and weight of each case of a stage.
+
+    Without a student, or with refinement off, a voxel's weight is 1 where the teacher's trust
+    reaches τ, else 0. Later, teacher and student settle it between them.
+
+    Args:
+        stage: 1, 2, ...
+        fraction: For the summary.
+        cases: Of this stage.
+        student: Its moving average, in eval mode; None in the first stage.
+        teacher: For `repredict`.
+        passes: The teacher's stochastic predictions.
+        data: The run's cases.
+        options: Thresholds and kind of refinement.
+    """
+    started = time.monotonic()
+    folder = _folder(data, stage) / "maps"
+    folder.mkdir(parents=True, exist_ok=True)
+    thresholds = _thresholds(data, cases, options)
+    refined = student is not None and options.refinement != "off"
+    again = None
+    if refined and options.refinement == "repredict":
+        scores = read_json(scores_file(data))
+        again = _repredict_forward(teacher, scores["temperature"], 2 * max(2, passes))
+    shares = _Shares(data.task.num_classes)
+    for case_id in data.each(cases, f"preparing stage {stage}"):
+        file = folder / f"{case_id}.npy"
+        if not file.is_file():
+            probabilities, trust = _read_teacher(data, case_id)
+            second = second_trust = own = None
+            if refined and student is not None:
+                own = data.predict(
+                    case_id, lambda x: student(x).float().softmax(1), f"student {stage}"
+                )
+            if again is not None:
+                second = data.predict(case_id, again, "again")
+                second_trust = second.amax(0)
+            result = refine(
+                probabilities,
+                own,
+                trust,
+                thresholds,
+                options.agreement_threshold,
+                options.refinement if refined else "off",
+                second_probabilities=second,
+                second_trust=second_trust,
+            )
+            label, weight = result.label, result.weight
+            coded = torch.stack([label.to(torch.uint8), (weight * 255).round().to(torch.uint8)])
+            with replacing_path(file) as path:
+                np.save(path, coded.numpy())
+        shares.add(case_id, *np.load(file))
+    _write_summary(stage, fraction, shares, data, time.monotonic() - started)
+    # One stage stays behind: the checkpoint before this stage may still need it.
+    shutil.rmtree(_folder(data, stage - 2) / "maps", ignore_errors=True)
+
+
+def read_stage_maps(
+    data: TrainingData, stage: int, case_id: str, *, with_probabilities: bool
+) -> Mapping[str, NDArray[np.generic]]:
+    """Return `pseudo_label` and `weight` (uint8), and the teacher's `probabilities` (float16)."""
+    # Copy-on-write: PyTorch wants memory that could be written to.
+    coded = np.load(_folder(data, stage) / "maps" / f"{case_id}.npy", mmap_mode="c")
+    maps: dict[str, NDArray[np.generic]] = {"pseudo_label": coded[0], "weight": coded[1]}
+    if with_probabilities:
+        file = scores_file(data).parent / f"{case_id}.npy"
+        maps["probabilities"] = np.load(file, mmap_mode="c")[: data.task.num_classes]
+    return maps
+
+
+class _Shares:
+    """Counts, case by case, how many voxels are kept, averaged and doubted."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.by_case: dict[str, tuple[float, float, float, float]] = {}
+        self.voxels = np.zeros((num_classes, 2), dtype=np.int64)
+
+    def add(self, case_id: str, label: NDArray[np.uint8], weight: NDArray[np.uint8]) -> None:
+        high = weight >= LEAST_WEIGHT * 255
+        kept = weight == 255
+        self.by_case[case_id] = (
+            float(kept.mean()),
+            float((high & ~kept).mean()),
+            float((~high).mean()),
+            float((label > 0).mean()),
+        )
+        count = len(self.voxels)
+        self.voxels[:, 0] += np.bincount(label[high], minlength=count)
+        self.voxels[:, 1] += np.bincount(label[~high], minlength=count)
+
+
+def _teacher_forward(
+    teacher: SegmentationNetwork, options: PseudoLabelOptions, temperature: float, passes: int
+) -> Callable[[Tensor], Tensor]:
+    """Return mean probabilities (K), variance, mean pass entropy, and the passes if needed."""
+    from_head = options.uncertainty == "head" and teacher.has_log_variance
+    keep_passes = options.image_confidence == "pass_dice"
+
+    def forward(patches: Tensor) -> Tensor:
+        each: list[Tensor] = []
+
+        def predictions() -> Iterator[Tensor]:
+            for _ in range(passes):
+                probabilities = (teacher(patches).float() / temperature).softmax(1)
+                if keep_passes:
+                    each.append(probabilities)
+                yield probabilities
+
+        if passes > 1:
+            with only_dropout_active(teacher):
+                statistics = pass_statistics(predictions())
+        else:
+            statistics = pass_statistics(predictions())
+        variance = statistics.variance[:, None]
+        if from_head:
+            log_variance = teacher.log_variance(teacher.features(patches)).float()
+            variance = variance_from_log(log_variance, teacher.num_classes, options.epsilon)
+        entropy = statistics.mean_entropy[:, None]
+        return torch.cat([statistics.mean, variance, entropy, *each], 1)
+
+    return forward
+
+
+def _repredict_forward(
+    teacher: SegmentationNetwork, temperature: float, passes: int
+) -> Callable[[Tensor], Tensor]:
+    """Return the mean of more passes and of the predictions of all eight flips."""
+    flips = [tuple(2 + axis for axis in range(3) if code >> axis & 1) for code in range(8)]
+
+    def forward(patches: Tensor) -> Tensor:
+        total = torch.zeros(())
+        with only_dropout_active(teacher):
+            for _ in range(passes):
+                total = total + (teacher(patches).float() / temperature).softmax(1)
+        for axes in flips:
+            turned = torch.flip(patches, axes) if axes else patches
+            own = (teacher(turned).float() / temperature).softmax(1)
+            total = total + (torch.flip(own, axes) if axes else own)
+        return total / (passes + len(flips))
+
+    return forward
+
+
+def _temperature(
+    teacher: SegmentationNetwork, data: TrainingData, options: PseudoLabelOptions, folder: Path
+) -> float:
+    if options.temperature == "none" or not data.validation:
+        return 1.0
+    file = folder / "temperature.json"
+    if not file.is_file():
+        sampler = TemperatureSampler(len(data.validation))
+        for case_id in data.each(data.validation, "calibrating the teacher"):
+            logits = data.predict(case_id, lambda x: teacher(x).float(), "temperature")
+            sampler.add(logits, data.label(case_id))
+        write_json(file, {"temperature": sampler.fit()})
+    return float(read_json(file)["temperature"])
+
+
+def _read_teacher(data: TrainingData, case_id: str) -> tuple[Tensor, Tensor]:
+    stored = np.load(scores_file(data).parent / f"{case_id}.npy").astype(np.float32)
+    tensor = torch.from_numpy(stored)
+    return tensor[:-1], tensor[-1]
+
+
+def _usual_classes(data: TrainingData) -> tuple[tuple[int, ...], bool]:
+    """Return the classes that at least nine in ten labelled cases have, and whether all have any."""
+    counts = np.zeros(data.task.num_classes)
+    always = True
+    for case_id in data.labelled:
+        present = np.unique(data.label(case_id))
+        present = present[(present > 0) & (present < data.task.num_classes)]
+        counts[present] += 1
+        always = always and len(present) > 0
+    needed = 0.9 * len(data.labelled)
+    return tuple(int(index) for index in np.flatnonzero(counts >= needed) if index > 0), always
+
+
+def _thresholds(
+    data: TrainingData, cases: Sequence[str], options: PseudoLabelOptions
+) -> float | Tensor:
+    """Return τ, one for all or one by class."""
+    if options.threshold_mode == "fixed":
+        return options.threshold
+    histogram: Tensor | None = None
+    for case_id in data.each(cases, "finding thresholds"):
+        probabilities, trust = _read_teacher(data, case_id)
+        own = trust_histogram(trust, probabilities.argmax(0), data.task.num_classes)
+        histogram = own if histogram is None else histogram + own
+    assert histogram is not None
+    return quantile_thresholds(histogram, options.quantile)
+
+
+def _true_dice(data: TrainingData, case_id: str) -> float:
+    probabilities, _ = _read_teacher(data, case_id)
+    prediction = probabilities.argmax(0).numpy()
+    truth = data.true_label(case_id)
+    scores = []
+    for classes in (data.task.targets[name] for name in data.task.headline_targets):
+        ours, theirs = np.isin(prediction, classes), np.isin(truth, classes)
+        total = ours.sum() + theirs.sum()
+        scores.append(1.0 if total == 0 else 2 * (ours & theirs).sum() / total)
+    return float(np.mean(scores))
+
+
+def _write_summary(
+    stage: int,
+    fraction: float,
+    shares: _Shares,
+    data: TrainingData,
+    seconds: float,
+) -> None:
+    """Write ranking.csv and summary.json of a stage."""
+    folder = _folder(data, stage)
+    scores: dict[str, float] = read_json(scores_file(data))["image_confidence"]
+    ranked: list[str] = read_json(folder / "cases.json")["ranked"]
+    names = ["background", *(one.name for one in data.task.classes)]
+    with replacing(folder / "ranking.csv", "w") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(
+            [
+                "case",
+                "rank",
+                "image_confidence",
+                "selected",
+                "kept_share",
+                "averaged_share",
+                "low_share",
+                "foreground_share",
+            ]
+        )
+        for rank, case_id in enumerate(ranked, start=1):
+            own = [f"{share:.5f}" for share in shares.by_case.get(case_id, ())] or [""] * 4
+            selected = int(case_id in shares.by_case)
+            writer.writerow([case_id, rank, f"{scores[case_id]:.6f}", selected, *own])
+    values = [scores[case_id] for case_id in shares.by_case]
+    total = max(1, int(shares.voxels.sum()))
+    content = {
+        "stage": stage,
+        "fraction": fraction,
+        "num_cases": len(shares.by_case),
+        "seconds": round(seconds, 3),
+        "high_share": float(shares.voxels[:, 0].sum() / total),
+        "low_share": float(shares.voxels[:, 1].sum() / total),
+        "class_shares": {
+            name: {"high": float(high / total), "low": float(low / total)}
+            for name, (high, low) in zip(names, shares.voxels, strict=True)
+        },
+        "image_confidence": {
+            "mean": float(np.mean(values)),
+            "sd": float(np.std(values)),
+            "min": float(np.min(values)),
+            "max": float(np.max(values)),
+        },
+    }
+    write_json(folder / "summary.json", content)
+    data.tell("stage_ranked", **content)
+
+
+def _folder(data: TrainingData, stage: int) -> Path:
+    return data.stages / f"{stage:02d}"

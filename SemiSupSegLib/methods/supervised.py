@@ -1,0 +1,109 @@
+"""Supervised training on the labelled cases alone: the baseline of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from SemiSupSegLib.losses.ema import teacher_of, update_teacher
+from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
+from SemiSupSegLib.methods.protocol import (
+    Batch,
+    Clock,
+    NetworkOptions,
+    OptimizerOptions,
+    ParameterGroup,
+    Phase,
+    StepResult,
+    TrainingData,
+)
+from SemiSupSegLib.networks.base import SegmentationNetwork
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedOptions:
+    """Training on labelled cases alone."""
+
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    loss: SupervisedLossOptions = field(
+        default_factory=lambda: SupervisedLossOptions(profile="liu")
+    )
+    labelled_per_batch: int = 4
+    ema: float = 0.99
+    """Decay of the moving average that is judged and exported."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}, must be in [0, 1)")
+        if self.labelled_per_batch < 1:
+            raise ValueError(f"labelled_per_batch is {self.labelled_per_batch}, must be at least 1")
+
+
+class Supervised:
+    """One network, its moving average, one phase."""
+
+    def __init__(
+        self,
+        options: SupervisedOptions,
+        build: Callable[[str], SegmentationNetwork],
+        iterations: int,
+        preset_iterations: int,
+    ) -> None:
+        self._options = options
+        self._iterations = iterations
+        self._raw = build("student")
+        self._average = teacher_of(self._raw)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Return the network and its moving average."""
+        return {"student_raw": self._raw, "student": self._average}
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """Return the one phase."""
+        rates = self._options.optimizer
+        group = ParameterGroup(
+            parameters=segmentation_parameters(self._raw),
+            optimizer=rates.optimizer,
+            rate=rates.rate,
+            weight_decay=rates.weight_decay,
+            schedule=rates.schedule,
+        )
+        return [
+            Phase(
+                name="supervised",
+                iterations=self._iterations,
+                group=group,
+                labelled_per_batch=self._options.labelled_per_batch,
+            )
+        ]
+
+    def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
+        """Return the supervised loss of a batch."""
+        loss = supervised_loss(self._raw(batch.images), batch.labels, self._options.loss)
+        return StepResult(
+            total=loss["total"], terms={name: value.detach() for name, value in loss.items()}
+        )
+
+    def after_step(self, phase: Phase, clock: Clock) -> None:
+        """Move the average."""
+        update_teacher(self._average, self._raw, clock.iteration, self._options.ema)
+
+    def predictors(self) -> Mapping[str, nn.Module]:
+        """Return the moving average, exported as `student`, and the network itself."""
+        return {"student": self._average, "student_raw": self._raw}
+
+    def state(self) -> dict[str, object]:
+        """Return nothing: the counters say it all."""
+        return {}
+
+    def load_state(self, state: Mapping[str, object]) -> None:
+        """Take nothing back."""
+
+
+def segmentation_parameters(network: SegmentationNetwork) -> list[nn.Parameter]:
+    """Return the parameters without those of the log-variance head, which is learnt apart."""
+    head = {id(parameter) for parameter in network.head_parameters()}
+    return [parameter for parameter in network.parameters() if id(parameter) not in head]

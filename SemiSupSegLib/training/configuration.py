@@ -1,0 +1,132 @@
+"""What a run is asked to do: preset, method and single options in one frozen value."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.files import read_json
+from SemiSupSegLib.methods.catalogue import find_method
+from SemiSupSegLib.options import from_json, to_json, with_settings
+from SemiSupSegLib.preparation.options import PreparationOptions
+from SemiSupSegLib.resources import ROOT, check_format
+from SemiSupSegLib.training.options import TrainingOptions
+
+DEFAULT_METHOD = "curriculum"
+DEFAULT_PRESET = "standard"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a run's result, besides its data."""
+
+    preset: str
+    method: str
+    options: Any
+    """The method's options dataclass."""
+    training: TrainingOptions
+    preparation: PreparationOptions
+    iterations: int
+    """Optimizer updates of all phases together."""
+    preset_iterations: int
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as plain values."""
+        return {
+            "preset": self.preset,
+            "method": self.method,
+            "options": to_json(self.options),
+            "training": to_json(self.training),
+            "preparation": to_json(self.preparation),
+            "iterations": self.iterations,
+            "preset_iterations": self.preset_iterations,
+            "seed": self.seed,
+        }
+
+
+def config_from_json(content: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that `RunConfig.to_json` gave."""
+    return RunConfig(
+        preset=content["preset"],
+        method=content["method"],
+        options=from_json(find_method(content["method"]).options, content["options"]),
+        training=from_json(TrainingOptions, content["training"], "training"),
+        preparation=from_json(PreparationOptions, content["preparation"], "preparation"),
+        iterations=content["iterations"],
+        preset_iterations=content["preset_iterations"],
+        seed=content["seed"],
+    )
+
+
+def preset_names() -> list[str]:
+    """Return the names of the presets in Resources."""
+    return sorted(file.stem for file in (ROOT / "Presets").glob("*.json"))
+
+
+def configure(
+    *,
+    preset: str = DEFAULT_PRESET,
+    method: str | None = None,
+    variant: Literal["cpu", "gpu"],
+    iterations: int | None = None,
+    seed: int = 0,
+    settings: Mapping[str, str] | None = None,
+) -> RunConfig:
+    """Put a run's options together.
+
+    Args:
+        preset: A file in Resources/Presets.
+        method: Overrides the preset's method; options of the preset that the other method has
+            too (network, optimizer, loss) go over to it.
+        variant: The preset's part for this kind of device.
+        iterations: Overrides the preset's number of optimizer updates.
+        seed: Of everything drawn.
+        settings: Dotted name → text: `training.…`, `preparation.…`, else the method's options.
+
+    Raises:
+        UsageError: If something has no meaning; the message names what there is.
+    """
+    if preset not in preset_names():
+        raise UsageError(
+            f"There is no preset '{preset}'. Choose one of: {', '.join(preset_names())}."
+        )
+    path = ROOT / "Presets" / f"{preset}.json"
+    content = read_json(path)
+    check_format(content, "preset", path)
+    part = content[variant]
+    chosen = method or content["method"]
+    entry = find_method(chosen)
+    known = {one.name for one in dataclasses.fields(entry.options)}
+    # What another method calls otherwise has its own default there.
+    kept = {
+        name: value
+        for name, value in part["options"].items()
+        if chosen == content["method"] or name in known
+    }
+    groups: dict[str, dict[str, str]] = {"training": {}, "preparation": {}, "": {}}
+    for key, text in (settings or {}).items():
+        head, _, rest = key.partition(".")
+        if head in ("training", "preparation") and rest:
+            groups[head][rest] = text
+        else:
+            groups[""][key] = text
+    total = part["iterations"] if iterations is None else iterations
+    if total < 1:
+        raise UsageError(f"--iterations is {total}, must be at least 1.")
+    options = from_json(entry.options, kept, f"preset {preset}")
+    training = from_json(TrainingOptions, part.get("training", {}), f"preset {preset}, training")
+    preparation = from_json(PreparationOptions, part.get("preparation", {}), "preparation")
+    return RunConfig(
+        preset=preset,
+        method=chosen,
+        options=with_settings(options, groups[""], f"method {chosen}"),
+        training=with_settings(training, groups["training"], "training"),
+        preparation=with_settings(preparation, groups["preparation"], "preparation"),
+        iterations=total,
+        preset_iterations=part["iterations"],
+        seed=seed,
+    )

@@ -1,0 +1,151 @@
+"""What a run knows of its cases, and what of it a method may see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SemiSupSegLib.cases.split import Split
+from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.inference.sliding_window import sliding_window
+from SemiSupSegLib.preparation.prepare import PreparedCase
+from SemiSupSegLib.runs.control import Control
+from SemiSupSegLib.runs.events import EventKind, EventLog
+from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.progress import Progress
+from SemiSupSegLib.training.randomness import seed_of
+from SemiSupSegLib.training.sampling import Sampler
+
+_RESIDENT_SHARE = 0.4
+"""Images stay on a GPU if they take at most this share of its free memory."""
+
+
+class RunData:
+    """The cases of a run by use.
+
+    Args:
+        task: Channels and classes.
+        split: Case ids by use.
+        prepared: All cases of the split, by id.
+        run: The run folder.
+        progress: Told about work that goes case by case.
+        seed: The run's seed.
+        patch_size: D, H, W in voxels.
+        device: Where predictions are made.
+        overlap: Of sliding windows, for pseudo-labels.
+        oracle: Label of an unlabelled case by id, if the run allows it; else None.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        split: Split,
+        prepared: Mapping[str, PreparedCase],
+        run: RunFolder,
+        progress: Progress,
+        seed: int,
+        patch_size: tuple[int, int, int],
+        device: torch.device,
+        overlap: float,
+        oracle: Callable[[str], NDArray[np.uint8]] | None = None,
+    ) -> None:
+        self.task = task
+        self.labelled: Sequence[str] = split.train_labelled
+        self.unlabelled: Sequence[str] = split.train_unlabelled
+        self.validation: Sequence[str] = split.validation
+        self.seed = seed
+        self.stages: Path = run.stages
+        self.patch_size = patch_size
+        self._prepared = prepared
+        self._events = EventLog(run.events_file)
+        self._control = Control(run.control)
+        self._progress = progress
+        self._device = device
+        self._overlap = overlap
+        self._oracle = oracle
+
+    @property
+    def axially_square(self) -> bool:
+        """Whether all cases have equal spacing in the axial plane, so that it may be turned."""
+        spacings = [case.grid.spacing for case in self._prepared.values()]
+        return all(abs(x - y) <= 0.01 * x for x, y, _ in spacings)
+
+    def sampler(self, patch_size: tuple[int, int, int], foreground_fraction: float) -> Sampler:
+        """Return a sampler of the training cases."""
+        training = {
+            case_id: self._prepared[case_id] for case_id in (*self.labelled, *self.unlabelled)
+        }
+        return Sampler(
+            training, patch_size, self.seed, foreground_fraction, self._resident(training)
+        )
+
+    def predict(
+        self,
+        case_id: str,
+        forward: Callable[[Tensor], Tensor],
+        seed: str,
+        overlap: float | None = None,
+    ) -> Tensor:
+        """Return `forward`'s outputs averaged over sliding windows, (R, D, H, W), float32, CPU."""
+        torch.manual_seed(seed_of(self.seed, seed, case_id))
+        image = torch.from_numpy(np.asarray(self._prepared[case_id].image(), dtype=np.float32))
+        with torch.inference_mode():
+            return sliding_window(
+                image,
+                forward,
+                patch_size=self.patch_size,
+                overlap=self._overlap if overlap is None else overlap,
+                device=self._device,
+            )
+
+    def label(self, case_id: str) -> NDArray[np.uint8]:
+        """Return the label of a labelled training or validation case, (D, H, W)."""
+        if case_id in set(self.unlabelled):
+            raise SemiSupSegError(
+                f"The label of the unlabelled case {case_id} was asked for. Training must not "
+                "see it; this is a mistake in the method."
+            )
+        return np.asarray(self._prepared[case_id].label())
+
+    def true_label(self, case_id: str) -> NDArray[np.uint8]:
+        """Return the label of an unlabelled case, for the oracle control only."""
+        if self._oracle is None:
+            raise SemiSupSegError(
+                f"The label of the unlabelled case {case_id} was asked for without allow_oracle."
+            )
+        return self._oracle(case_id)
+
+    def spacing(self, case_id: str) -> tuple[float, float, float]:
+        """Return the prepared voxel spacing z, y, x in mm."""
+        x, y, z = self._prepared[case_id].grid.spacing
+        return z, y, x
+
+    def prepared(self, case_id: str) -> PreparedCase:
+        """Return a prepared case."""
+        return self._prepared[case_id]
+
+    def excluded(self) -> frozenset[str]:
+        """Return the cases that a person took out of the stages to come."""
+        return self._control.excluded()
+
+    def tell(self, kind: str, **values: object) -> None:
+        """Write an event of the run."""
+        self._events.append(EventKind(kind), **values)
+
+    def each(self, case_ids: Iterable[str], what: str) -> Iterable[str]:
+        """Go through cases with heartbeat and stop requests."""
+        return self._progress.each(case_ids, what)
+
+    def _resident(self, cases: Mapping[str, PreparedCase]) -> torch.device | None:
+        if self._device.type != "cuda":
+            return None
+        needed = sum(case.image().nbytes for case in cases.values())
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return self._device if needed <= _RESIDENT_SHARE * free else None

@@ -1,0 +1,293 @@
+"""The end of a run: calibrate, write the model packages, judge them on the validation cases."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SemiSupSegLib import __version__
+from SemiSupSegLib.files import read_json
+from SemiSupSegLib.inference.calibration import (
+    Calibration,
+    CalibrationSample,
+    fit_calibration,
+    uncalibrated,
+)
+from SemiSupSegLib.methods.catalogue import find_method
+from SemiSupSegLib.methods.protocol import Method
+from SemiSupSegLib.models.package import write_package
+from SemiSupSegLib.networks.base import SegmentationNetwork
+from SemiSupSegLib.options import to_json
+from SemiSupSegLib.preparation.prepare import PreparedCase
+from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.configuration import RunConfig
+from SemiSupSegLib.training.data import RunData
+from SemiSupSegLib.training.final_validation import summarise_validation
+from SemiSupSegLib.training.trainer import Trainer
+
+_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+_QUANTILE_VOXELS = 20_000
+"""Voxels of each case from which the reference distribution is taken."""
+
+Judged = Callable[[PreparedCase], tuple[Tensor, Tensor | None]]
+"""Class probabilities (K, D, H, W) and log-variance (D, H, W) of a prepared case."""
+
+
+def export(
+    *,
+    method: Method,
+    build: Callable[[str], SegmentationNetwork],
+    trainer: Trainer,
+    data: RunData,
+    run: RunFolder,
+    config: RunConfig,
+    device: torch.device,
+) -> list[str]:
+    """Write `models/student`, `models/teacher` and the validation figures; return a summary.
+
+    The exported student is the last moving average; the best on validation is judged beside it.
+    """
+    predictors = {
+        name: network for name, network in method.predictors().items() if name != "student_raw"
+    }
+    for network in predictors.values():
+        network.eval()
+    student = predictors["student"]
+    teacher = predictors.get("teacher")
+    assert isinstance(student, SegmentationNetwork)
+    assert teacher is None or isinstance(teacher, SegmentationNetwork)
+    calibration = _calibrate(student, teacher, data)
+    judged: dict[str, Judged] = {
+        "student": _judge(student, data, calibration.temperature),
+    }
+    if teacher is not None:
+        judged["teacher"] = _judge(teacher, data, calibration.teacher_temperature)
+    best = build("best").to(device)
+    if trainer.best.load_into(best):
+        best.eval()
+        judged["best_validation"] = _judge(best, data, calibration.temperature)
+    if data.validation:
+        summarise_validation(
+            run,
+            data.task,
+            judged,
+            [data.prepared(case_id) for case_id in data.each(data.validation, "judging")],
+            calibration,
+        )
+    figures = _figures(run)
+    common = _manifest(data, config, calibration, figures, trainer)
+    write_package(
+        run.models / "student",
+        manifest={**common, "name": f"{data.task.name} {config.method} student"},
+        weights={
+            "student": _arrays(student),
+            **({"teacher": _arrays(teacher)} if teacher is not None else {}),
+        },
+        card=_card("Student", data, config, figures.get("student", {})),
+    )
+    if teacher is not None:
+        alone = _calibrate(teacher, None, data)
+        validation = {"student": figures["teacher"]} if "teacher" in figures else {}
+        write_package(
+            run.models / "teacher",
+            manifest={
+                **common,
+                "name": f"{data.task.name} {config.method} teacher",
+                "calibration": alone.to_json(),
+                "validation": validation,
+            },
+            weights={"student": _arrays(teacher)},
+            card=_card("Teacher", data, config, figures.get("teacher", {})),
+        )
+    return _summary(data, figures)
+
+
+def _calibrate(
+    student: SegmentationNetwork, teacher: SegmentationNetwork | None, data: RunData
+) -> Calibration:
+    count = data.task.num_classes
+    if not data.validation:
+        return uncalibrated(count)
+
+    def forward(patches: Tensor) -> Tensor:
+        features = student.features(patches)
+        outputs = [student.segment(features).float()]
+        if student.has_log_variance:
+            outputs.append(student.log_variance(features).float())
+        if teacher is not None:
+            outputs.append(teacher(patches).float())
+        return torch.cat(outputs, 1)
+
+    def samples() -> Iterator[CalibrationSample]:
+        for case_id in data.each(data.validation, "calibrating"):
+            outputs = data.predict(case_id, forward, "calibration")
+            yield CalibrationSample(
+                logits=outputs[:count],
+                label=data.label(case_id),
+                spacing=data.spacing(case_id),
+                log_variance=outputs[count] if student.has_log_variance else None,
+                teacher_logits=outputs[-count:] if teacher is not None else None,
+            )
+
+    return fit_calibration(
+        samples(), num_cases=len(data.validation), num_classes=count, seed=data.seed
+    )
+
+
+def _judge(network: SegmentationNetwork, data: RunData, temperature: float) -> Judged:
+    count = data.task.num_classes
+
+    def forward(patches: Tensor) -> Tensor:
+        features = network.features(patches)
+        outputs = [(network.segment(features).float() / temperature).softmax(1)]
+        if network.has_log_variance:
+            outputs.append(network.log_variance(features).float())
+        return torch.cat(outputs, 1)
+
+    def judge(case: PreparedCase) -> tuple[Tensor, Tensor | None]:
+        outputs = data.predict(case.id, forward, "final")
+        return outputs[:count], outputs[count] if network.has_log_variance else None
+
+    return judge
+
+
+def _arrays(network: SegmentationNetwork) -> dict[str, NDArray[np.generic]]:
+    return {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
+
+
+def _figures(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """Return mean validation Dice by network and target, from validation/cases.json."""
+    file = run.validation / "cases.json"
+    if not file.is_file():
+        return {}
+    scores: dict[str, dict[str, list[float]]] = {}
+    for by_network in read_json(file)["cases"].values():
+        for network, by_target in by_network.items():
+            for target, metrics in by_target.items():
+                if isinstance(metrics, Mapping) and metrics.get("dice") is not None:
+                    own = scores.setdefault(network, {}).setdefault(target, [])
+                    own.append(float(metrics["dice"]))
+    return {
+        network: {
+            target: {"dice": {"mean": float(np.mean(one)), "sd": float(np.std(one)), "n": len(one)}}
+            for target, one in by_target.items()
+        }
+        for network, by_target in scores.items()
+    }
+
+
+def _manifest(
+    data: RunData,
+    config: RunConfig,
+    calibration: Calibration,
+    figures: Mapping[str, Any],
+    trainer: Trainer,
+) -> dict[str, Any]:
+    options = config.options
+    task = data.task
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "task": task.to_json(),
+        "network": {
+            "name": options.network.name,
+            "options": dict(options.network.options),
+            "in_channels": len(task.channels),
+            "num_classes": task.num_classes,
+            "patch_size": list(data.patch_size),
+        },
+        "method": config.method,
+        "preparation": to_json(config.preparation),
+        "calibration": calibration.to_json(),
+        "review": {},
+        "reference_distribution": _reference_distribution(data),
+        "training": {
+            "iterations": config.iterations,
+            "labelled": len(data.labelled),
+            "unlabelled": len(data.unlabelled),
+            "validation": len(data.validation),
+            "preset": config.preset,
+            "seed": config.seed,
+            "seconds": round(sum(trainer.phase_seconds.values()), 1),
+        },
+        "validation": dict(figures),
+        "library": {
+            "SemiSupSeg": __version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "licence": None,
+    }
+
+
+def _reference_distribution(data: RunData) -> dict[str, Any]:
+    """Return what prepared training images look like, to recognise a case unlike them."""
+    by_channel: list[list[NDArray[np.float32]]] = [[] for _ in data.task.channels]
+    spacings = []
+    for case_id in data.labelled:
+        case = data.prepared(case_id)
+        image = case.image()
+        inside = np.flatnonzero(case.mask())
+        step = max(1, len(inside) // _QUANTILE_VOXELS)
+        chosen = inside[::step]
+        for channel, values in enumerate(image):
+            by_channel[channel].append(np.asarray(values.reshape(-1)[chosen], dtype=np.float32))
+        spacings.append(case.original.spacing)
+    return {
+        "quantiles": list(_QUANTILES),
+        "channels": {
+            channel.name: [
+                float(value) for value in np.quantile(np.concatenate(values), _QUANTILES)
+            ]
+            for channel, values in zip(data.task.channels, by_channel, strict=True)
+            if values
+        },
+        "original_spacing": {
+            "min": [float(value) for value in np.min(spacings, axis=0)],
+            "max": [float(value) for value in np.max(spacings, axis=0)],
+        },
+    }
+
+
+def _card(role: str, data: RunData, config: RunConfig, figures: Mapping[str, Any]) -> str:
+    entry = find_method(config.method)
+    lines = [
+        f"# {role}: {data.task.title}",
+        "",
+        f"Method: {config.method} ({entry.title}). Source: {entry.paper}.",
+        f"Trained on {len(data.labelled)} labelled and {len(data.unlabelled)} unlabelled cases, "
+        f"{config.iterations} optimizer updates, preset {config.preset}, seed {config.seed}.",
+        "",
+        "Mean Dice on the validation cases, last checkpoint:",
+        "",
+        "| | Dice | cases |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {target} | {one['dice']['mean']:.3f} | {one['dice']['n']} |"
+        for target, one in figures.items()
+    ] or ["| none | - | 0 |"]
+    lines += ["", "Research use only; not a medical device.", ""]
+    return "\n".join(lines)
+
+
+def _summary(data: RunData, figures: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for network, title in (
+        ("teacher", "Teacher"),
+        ("student", "Student (last)"),
+        ("best_validation", "Student (best on validation)"),
+    ):
+        if network in figures:
+            parts = [
+                f"{target} {figures[network][target]['dice']['mean']:.3f}"
+                for target in data.task.headline_targets
+            ]
+            lines.append(f"{title:<29} Dice on validation: {'  '.join(parts)}")
+    return lines

@@ -1,0 +1,135 @@
+"""How far a run is, for whoever looks at its folder, and what they wish of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from SemiSupSegLib.errors import StoppedError
+from SemiSupSegLib.runs.control import Control
+from SemiSupSegLib.runs.events import EventKind, EventLog
+from SemiSupSegLib.runs.lock import Lock
+from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.runs.state import RunState, RunStatus
+
+_WRITE_SECONDS = 2.0
+_POLL_SECONDS = 0.5
+
+Wish = Literal["pause", "stop"]
+
+
+class Progress:
+    """Keeps `state.json` and the lock's heartbeat fresh, and reads the control files.
+
+    Args:
+        run: The run folder.
+        lock: Held by this process.
+    """
+
+    def __init__(self, run: RunFolder, lock: Lock) -> None:
+        self._run = run
+        self._lock = lock
+        self._events = EventLog(run.events_file)
+        self._control = Control(run.control)
+        self._planned = 0
+        self.seconds_before = 0.0
+        self._session = time.monotonic()
+        self._phase = ""
+        self._iteration = 0
+        self._first_iteration: int | None = None
+        self._started = time.monotonic()
+        self._written = 0.0
+
+    def begin(self, iterations: Sequence[int]) -> None:
+        """Say how many updates each phase has."""
+        self._planned = sum(iterations)
+        self.write(RunStatus.RUNNING)
+
+    def enter(self, phase: str, iteration: int) -> None:
+        """Say which phase has begun."""
+        self._phase = phase
+        self._iteration = iteration
+        self.write(RunStatus.RUNNING)
+
+    def advance(self, iteration: int) -> None:
+        """Say that an update has been made; written down every two seconds."""
+        if self._first_iteration is None:
+            self._first_iteration = iteration - 1
+            self._started = time.monotonic()
+        self._iteration = iteration
+        if time.monotonic() - self._written > _WRITE_SECONDS:
+            self.write(RunStatus.RUNNING)
+
+    def each(self, case_ids: Iterable[str], what: str) -> Iterator[str]:
+        """Go through cases, keeping the heartbeat and obeying wishes between them."""
+        for case_id in case_ids:
+            if time.monotonic() - self._written > _WRITE_SECONDS:
+                self.write(RunStatus.RUNNING, doing=what)
+                wish = self.wish()
+                if wish:
+                    self.obey(wish)
+            yield case_id
+
+    def wish(self) -> Wish | None:
+        """Return what a control file asks for."""
+        if self._control.is_stop_wanted:
+            return "stop"
+        if self._control.is_pause_wanted:
+            return "pause"
+        return None
+
+    def obey(self, wish: Wish) -> None:
+        """Stop, or wait until the pause file is gone.
+
+        Raises:
+            StoppedError: If stopping was asked for, also during a pause.
+        """
+        if wish == "pause":
+            self.write(RunStatus.PAUSED)
+            self._events.append(EventKind.PAUSED, iteration=self._iteration)
+            while self._control.is_pause_wanted and not self._control.is_stop_wanted:
+                time.sleep(_POLL_SECONDS)
+                if time.monotonic() - self._written > _WRITE_SECONDS:
+                    self.write(RunStatus.PAUSED)
+            if not self._control.is_stop_wanted:
+                self._events.append(EventKind.RESUMED, iteration=self._iteration)
+                self.write(RunStatus.RUNNING)
+                return
+        self._control.clear()
+        self._events.append(EventKind.STOPPED, iteration=self._iteration)
+        self.write(RunStatus.STOPPED)
+        raise StoppedError(
+            f"Stopped at update {self._iteration} of {self._planned}. "
+            "Start the same command again to go on."
+        )
+
+    def write(self, status: RunStatus, error: str | None = None, doing: str = "") -> None:
+        """Replace `state.json` and renew the lock."""
+        self._written = time.monotonic()
+        self._lock.heartbeat()
+        RunState(
+            status=status,
+            phase=f"{self._phase}: {doing}" if doing else self._phase,
+            iteration=self._iteration,
+            planned=self._planned,
+            finished=self._iteration,
+            seconds_left=self._seconds_left(),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            heartbeat=time.time(),
+            error=error,
+        ).write(self._run.state_json)
+
+    @property
+    def seconds(self) -> float:
+        """Working time of the run, earlier sessions included."""
+        return self.seconds_before + time.monotonic() - self._session
+
+    def _seconds_left(self) -> float | None:
+        if self._first_iteration is None or self._iteration <= self._first_iteration:
+            return None
+        per_update = (time.monotonic() - self._started) / (self._iteration - self._first_iteration)
+        return round(per_update * (self._planned - self._iteration), 1)

@@ -1,0 +1,260 @@
+"""Which patch of which case comes when; nothing is drawn from a state that would need saving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from SemiSupSegLib.methods.protocol import Batch, Phase
+from SemiSupSegLib.preparation.prepare import PreparedCase
+from SemiSupSegLib.training.augmentation import draw_turn, turn, vary_intensity
+from SemiSupSegLib.training.options import AugmentationOptions
+from SemiSupSegLib.training.randomness import numpy_generator, torch_generator
+
+IGNORED = 255
+_MOST_CANDIDATES = 4_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawPatch:
+    """One patch as it was cut, before augmentation."""
+
+    case_id: str
+    image: Tensor
+    label: Tensor | None
+    valid: Tensor
+    maps: Mapping[str, Tensor]
+
+
+class Sampler:
+    """Cuts the patches of any iteration of any phase, from the counters alone.
+
+    Args:
+        cases: Prepared cases by id.
+        patch_size: D, H, W in voxels.
+        seed: The run's seed.
+        foreground_fraction: Share of patches centred on a voxel of a random class.
+        resident: Device on which whole images are kept, if they fit there; else patches are cut
+            from the memory-mapped files.
+    """
+
+    def __init__(
+        self,
+        cases: Mapping[str, PreparedCase],
+        patch_size: tuple[int, int, int],
+        seed: int,
+        foreground_fraction: float,
+        resident: torch.device | None = None,
+    ) -> None:
+        self.patch_size = patch_size
+        self._cases = cases
+        self._seed = seed
+        self._foreground_fraction = foreground_fraction
+        self._resident = resident
+        self._images: dict[str, Tensor] = {}
+        self._labels: dict[str, Tensor] = {}
+        self._candidates: dict[str, list[NDArray[np.int64]]] = {}
+
+    def ids(
+        self, pool: Sequence[str], phase: str, kind: str, iteration: int, count: int
+    ) -> list[str]:
+        """Return the next `count` ids of an endless stream of reshuffled pools."""
+        chosen = []
+        for position in range(iteration * count, (iteration + 1) * count):
+            turn_number, place = divmod(position, len(pool))
+            order = numpy_generator(self._seed, phase, kind, turn_number).permutation(len(pool))
+            chosen.append(pool[int(order[place])])
+        return chosen
+
+    def raw_batch(
+        self,
+        phase: Phase,
+        iteration: int,
+        labelled: Sequence[str],
+        unlabelled: Sequence[str],
+        labelled_count: int,
+        unlabelled_count: int,
+    ) -> list[RawPatch]:
+        """Cut the patches of one iteration, labelled ones first."""
+        patches = []
+        for slot, case_id in enumerate(
+            self.ids(labelled, phase.name, "labelled", iteration, labelled_count)
+        ):
+            label = self._label(case_id)
+            patches.append(self._cut(phase, iteration, slot, case_id, label, {}))
+        if unlabelled_count and unlabelled:
+            chosen = self.ids(unlabelled, phase.name, "unlabelled", iteration, unlabelled_count)
+            for slot, case_id in enumerate(chosen, start=labelled_count):
+                maps = phase.maps(case_id) if phase.maps else {}
+                tensors = {name: torch.from_numpy(values) for name, values in maps.items()}
+                patches.append(self._cut(phase, iteration, slot, case_id, None, tensors))
+        return patches
+
+    def _cut(
+        self,
+        phase: Phase,
+        iteration: int,
+        slot: int,
+        case_id: str,
+        label: Tensor | None,
+        maps: Mapping[str, Tensor],
+    ) -> RawPatch:
+        image = self._image(case_id)
+        size = tuple(image.shape[1:])
+        generator = numpy_generator(self._seed, phase.name, iteration, "crop", slot)
+        start = self._start(generator, size, case_id, label, maps.get("pseudo_label"), phase)
+        inner = tuple(
+            slice(max(0, first), min(first + side, length))
+            for first, side, length in zip(start, self.patch_size, size, strict=True)
+        )
+        pad: list[int] = []
+        for first, side, length in reversed(list(zip(start, self.patch_size, size, strict=True))):
+            pad += [max(0, -first), max(0, first + side - length)]
+
+        def cut(tensor: Tensor, outside: float) -> Tensor:
+            piece = tensor[(..., *inner)]
+            if any(pad):
+                return torch.nn.functional.pad(piece, pad, value=outside)
+            return piece.clone()
+
+        valid = torch.ones([piece.stop - piece.start for piece in inner], dtype=torch.bool)
+        if any(pad):
+            valid = torch.nn.functional.pad(valid, pad, value=False)
+        return RawPatch(
+            case_id=case_id,
+            image=cut(image, 0),
+            label=None if label is None else cut(label, IGNORED),
+            valid=valid,
+            maps={name: cut(values, 0) for name, values in maps.items()},
+        )
+
+    def _start(
+        self,
+        generator: np.random.Generator,
+        size: Sequence[int],
+        case_id: str,
+        label: Tensor | None,
+        pseudo_label: Tensor | None,
+        phase: Phase,
+    ) -> tuple[int, ...]:
+        room = [length - side for length, side in zip(size, self.patch_size, strict=True)]
+        anywhere = [
+            int(generator.integers(0, spare + 1)) if spare >= 0 else -((-spare) // 2)
+            for spare in room
+        ]
+        centred = generator.random() < self._foreground_fraction
+        if max(room) <= 0 or not centred:
+            return tuple(anywhere)
+        if label is not None:
+            candidates = self._voxels(case_id, label)
+        elif pseudo_label is not None:
+            candidates = self._voxels(f"{phase.name}/{case_id}", pseudo_label)
+        else:
+            return tuple(anywhere)
+        if not candidates:
+            return tuple(anywhere)
+        of_class = candidates[int(generator.integers(len(candidates)))]
+        voxel = np.unravel_index(int(of_class[generator.integers(len(of_class))]), tuple(size))
+        return tuple(
+            int(np.clip(centre - side // 2, 0, spare)) if spare >= 0 else first
+            for centre, side, spare, first in zip(
+                voxel, self.patch_size, room, anywhere, strict=True
+            )
+        )
+
+    def _voxels(self, key: str, label: Tensor) -> list[NDArray[np.int64]]:
+        """Return flat indices of some voxels of each class present."""
+        if key not in self._candidates:
+            flat = label.cpu().numpy().ravel()
+            found = []
+            for value in np.unique(flat):
+                if value in (0, IGNORED):
+                    continue
+                voxels = np.flatnonzero(flat == value)
+                step = max(1, len(voxels) // _MOST_CANDIDATES)
+                found.append(voxels[::step].astype(np.int64))
+            self._candidates[key] = found
+        return self._candidates[key]
+
+    def forget_phase(self, phase: str) -> None:
+        """Drop what is remembered of a phase's pseudo-labels."""
+        for key in [key for key in self._candidates if key.startswith(f"{phase}/")]:
+            del self._candidates[key]
+
+    def _image(self, case_id: str) -> Tensor:
+        if case_id not in self._images:
+            self._images[case_id] = _tensor(self._cases[case_id].image(), self._resident)
+        return self._images[case_id]
+
+    def _label(self, case_id: str) -> Tensor:
+        if case_id not in self._labels:
+            self._labels[case_id] = _tensor(self._cases[case_id].label(), None)
+        return self._labels[case_id]
+
+
+def augment(
+    patches: Sequence[RawPatch],
+    phase: Phase,
+    iteration: int,
+    seed: int,
+    options: AugmentationOptions,
+    device: torch.device,
+    *,
+    square: bool,
+) -> Batch:
+    """Move patches to the device, vary them, and stack them into a batch.
+
+    Args:
+        patches: As `Sampler.raw_batch` gave them.
+        phase: The phase, which says whether unlabelled patches get the strong view.
+        iteration: Iteration within the phase.
+        seed: The run's seed.
+        options: Kinds and strengths.
+        device: Where the networks are.
+        square: Whether the axial plane has equal spacing and sides, so that it may be turned.
+    """
+    images, labels, valid = [], [], []
+    maps: dict[str, list[Tensor]] = {}
+    for slot, patch in enumerate(patches):
+        generator = torch_generator(seed, phase.name, iteration, "augment", slot)
+        turns = draw_turn(options, generator, square=square)
+        image = patch.image.to(device, torch.float32, non_blocking=True)
+        names = list(patch.maps)
+        tensors = [image, patch.valid.to(device)] + [patch.maps[name].to(device) for name in names]
+        if patch.label is not None:
+            tensors.append(patch.label.to(device))
+        turned = turn(tensors, turns)
+        image = turned[0]
+        strong = options.labelled_view == "strong" if patch.label is not None else phase.strong_view
+        if strong:
+            image = vary_intensity(image, options, generator)
+        images.append(image)
+        valid.append(turned[1])
+        for name, values in zip(names, turned[2:], strict=False):
+            maps.setdefault(name, []).append(values)
+        if patch.label is not None:
+            labels.append(turned[-1].long())
+    size = images[0].shape[1:]
+    return Batch(
+        images=torch.stack(images),
+        labels=torch.stack(labels) if labels else torch.empty((0, *size), dtype=torch.long),
+        valid=torch.stack(valid),
+        maps={name: torch.stack(values) for name, values in maps.items()},
+        case_ids=tuple(patch.case_id for patch in patches),
+    )
+
+
+def _tensor(array: NDArray[np.generic], device: torch.device | None) -> Tensor:
+    if device is not None:
+        return torch.from_numpy(np.array(array)).to(device)
+    # The memory-mapped file is read-only; nothing here writes into it.
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(array)

@@ -1,0 +1,525 @@
+"""The training loop: phases in, checkpoints, events and networks out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.methods.protocol import (
+    Clock,
+    DivergenceError,
+    Method,
+    ParameterGroup,
+    Phase,
+    StepResult,
+)
+from SemiSupSegLib.runs.events import EventKind, EventLog
+from SemiSupSegLib.runs.metrics import MetricsLog
+from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    load_network_tensors,
+    load_optimizer_tensors,
+    network_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from SemiSupSegLib.training.data import RunData
+from SemiSupSegLib.training.options import TrainingOptions
+from SemiSupSegLib.training.progress import Progress
+from SemiSupSegLib.training.randomness import seed_of
+from SemiSupSegLib.training.rates import rate_factor
+from SemiSupSegLib.training.sampling import RawPatch, Sampler, augment
+from SemiSupSegLib.training.validation import BestOnValidation, validation_dice
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_SIDE = 32
+"""Patches are not made smaller than this when memory runs out, voxels."""
+
+
+@dataclass
+class Position:
+    """Where the run stands; all of it is in the checkpoint."""
+
+    patch_size: tuple[int, int, int]
+    phase: int = 0
+    """Index into the plan."""
+    phase_iteration: int = 0
+    iteration: int = 0
+    prologue_done: bool = False
+    rate_scale: float = 1.0
+    """Halved once after a loss that was not finite."""
+    batch_scale: float = 1.0
+    """Halved when the device runs out of memory."""
+    phase_seconds: dict[str, float] = field(default_factory=dict)
+    """Working time by phase, of all sessions."""
+    seconds: float = 0.0
+    """Working time of the run."""
+
+
+class Trainer:
+    """Runs a method's plan in a run folder, from the start or from the newest checkpoint.
+
+    The trainer alone owns precision, backward, clipping, optimizer, schedule, checkpoints,
+    validation and what happens when something fails; a method owns networks and loss terms.
+
+    Args:
+        method: What is trained.
+        data: Cases, predictions and stage folders.
+        run: The run folder, locked by the caller.
+        progress: Hears how far the work is, and passes on wishes to pause or stop.
+        options: How the run is carried out.
+        seed: The run's seed.
+        device: Where the networks are.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: Method,
+        data: RunData,
+        run: RunFolder,
+        progress: Progress,
+        options: TrainingOptions,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self._method = method
+        self._data = data
+        self._run = run
+        self._progress = progress
+        self._options = options
+        self._seed = seed
+        self._device = device
+        self._events = EventLog(run.events_file)
+        self._metrics = MetricsLog(run.metrics_file)
+        self._networks = method.networks()
+        for network in self._networks.values():
+            network.to(device)
+        self._phases = list(method.phases(data))
+        self._position = Position(patch_size=data.patch_size)
+        self._best = BestOnValidation(run, data.task)
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._saved_optimizer: Mapping[str, Tensor] = {}
+        self._sampler = self._new_sampler()
+        self._last_saved = 0.0
+        self._autocast = _autocast_type(options.precision, device)
+        self._recent: list[tuple[tuple[str, ...], StepResult]] = []
+        self.waiting_seconds = 0.0
+        """Time the loop has waited for patches."""
+        self.stepping_seconds = 0.0
+        """Time spent in updates, waiting included."""
+
+    @property
+    def best(self) -> BestOnValidation:
+        """The best student on validation, reported beside the last one."""
+        return self._best
+
+    @property
+    def phase_seconds(self) -> Mapping[str, float]:
+        """Working time by phase."""
+        return self._position.phase_seconds
+
+    def train(self) -> None:
+        """Go through all phases.
+
+        Raises:
+            StoppedError: If somebody asked to stop; the run can be resumed.
+            SemiSupSegError: If training cannot go on.
+        """
+        self._resume()
+        self._progress.begin([phase.iterations for phase in self._phases])
+        with ThreadPoolExecutor(1, thread_name_prefix="patches") as loader:
+            while self._position.phase < len(self._phases):
+                phase = self._phases[self._position.phase]
+                started = time.monotonic()
+                try:
+                    if phase.iterations:
+                        self._run_phase(phase, loader, started)
+                except (DivergenceError, FloatingPointError) as error:
+                    self._rewind(error)
+                    continue
+                self._finish_phase(phase, started)
+
+    # A phase
+
+    def _run_phase(self, phase: Phase, loader: ThreadPoolExecutor, started: float) -> None:
+        position = self._position
+        if position.phase_iteration == 0 and not position.prologue_done:
+            self._events.append(
+                EventKind.PHASE_STARTED,
+                phase=phase.name,
+                iterations=phase.iterations,
+                iteration=position.iteration,
+            )
+        self._progress.enter(phase.name, position.iteration)
+        if phase.prologue is not None and (phase.stage is None or not position.prologue_done):
+            # Without a stage it only says what may learn: cheap, and not in the checkpoint.
+            phase.prologue()
+        self._prepare_optimizer(phase)
+        if not position.prologue_done:
+            position.prologue_done = True
+            if phase.stage is not None:
+                self._save(phase, started)
+        unlabelled = tuple(phase.unlabelled_cases())
+        self._set_modes(phase)
+        pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
+        while position.phase_iteration < phase.iterations:
+            begun = time.monotonic()
+            patches = pending.result()
+            self.waiting_seconds += time.monotonic() - begun
+            if position.phase_iteration + 1 < phase.iterations:
+                pending = self._submit(loader, phase, unlabelled, position.phase_iteration + 1)
+            try:
+                result = self._update(phase, patches)
+            except torch.OutOfMemoryError:
+                self._shrink(phase)
+                pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
+                continue
+            self._count(phase, result)
+            self.stepping_seconds += time.monotonic() - begun
+            self._attend(phase, started)
+        self._sampler.forget_phase(phase.name)
+
+    def _finish_phase(self, phase: Phase, started: float) -> None:
+        position = self._position
+        if phase.epilogue is not None:
+            phase.epilogue()
+        if phase.iterations:
+            self._add_seconds(phase, started)
+            self._events.append(
+                EventKind.PHASE_FINISHED,
+                phase=phase.name,
+                iteration=position.iteration,
+                seconds=round(position.phase_seconds[phase.name], 3),
+            )
+        position.phase += 1
+        position.phase_iteration = 0
+        position.prologue_done = False
+        following = self._phases[position.phase] if position.phase < len(self._phases) else None
+        if following is None or not following.continues:
+            self._optimizer = None
+        self._save(None, 0.0)
+
+    def _submit(
+        self,
+        loader: ThreadPoolExecutor,
+        phase: Phase,
+        unlabelled: Sequence[str],
+        phase_iteration: int,
+    ) -> Future[list[RawPatch]]:
+        scale = self._position.batch_scale
+        return loader.submit(
+            self._sampler.raw_batch,
+            phase,
+            phase_iteration,
+            self._data.labelled,
+            unlabelled,
+            max(1, int(phase.labelled_per_batch * scale)),
+            max(1, int(phase.unlabelled_per_batch * scale)) if phase.unlabelled_per_batch else 0,
+        )
+
+    def _update(self, phase: Phase, patches: Sequence[RawPatch]) -> StepResult:
+        """Do one optimizer update."""
+        position = self._position
+        optimizer = self._optimizer
+        assert optimizer is not None
+        side = self._sampler.patch_size
+        batch = augment(
+            patches,
+            phase,
+            position.phase_iteration,
+            self._seed,
+            self._options.augmentation,
+            self._device,
+            square=self._data.axially_square and side[1] == side[2],
+        )
+        # Dropout and noise inside the step draw from the global generator: seeded by the counter,
+        # they are the same after a resume.
+        torch.manual_seed(seed_of(self._seed, phase.name, position.phase_iteration, "step"))
+        clock = Clock(phase_iteration=position.phase_iteration, iteration=position.iteration)
+        with torch.autocast(
+            self._device.type, dtype=self._autocast, enabled=self._autocast is not None
+        ):
+            result = self._method.step(phase, batch, clock)
+        factor = rate_factor(phase.group, phase, position.phase_iteration)
+        for group in optimizer.param_groups:
+            group["lr"] = phase.group.rate * factor * position.rate_scale
+        optimizer.zero_grad(set_to_none=True)
+        result.total.backward()  # type: ignore[no-untyped-call]
+        if self._options.clip_norm:
+            torch.nn.utils.clip_grad_norm_(phase.group.parameters, self._options.clip_norm)
+        optimizer.step()
+        self._method.after_step(phase, clock)
+        self._recent.append((batch.case_ids, result))
+        return result
+
+    def _set_modes(self, phase: Phase) -> None:
+        learning = {id(parameter) for parameter in phase.group.parameters}
+        for network in self._networks.values():
+            learns = any(id(parameter) in learning for parameter in network.parameters())
+            network.train(learns and phase.train_mode)
+
+    def _check_finite(self, phase: Phase) -> None:
+        """Look at the losses since the last look; doing so every step would stall a GPU."""
+        recent, self._recent = self._recent, []
+        for case_ids, result in recent:
+            if not bool(torch.isfinite(result.total)):
+                names = [
+                    name for name, value in result.terms.items() if not bool(torch.isfinite(value))
+                ]
+                raise FloatingPointError(
+                    f"the loss of cases {', '.join(case_ids)} is not finite in phase "
+                    f"{phase.name} ({', '.join(names) or 'total'})"
+                )
+
+    def _count(self, phase: Phase, result: StepResult) -> None:
+        position = self._position
+        position.phase_iteration += 1
+        position.iteration += 1
+        if position.phase_iteration % self._options.log_every == 0:
+            self._check_finite(phase)
+            values = {name: float(value) for name, value in result.terms.items()}
+            values["rate"] = self._optimizer.param_groups[0]["lr"] if self._optimizer else 0.0
+            self._metrics.append(
+                values,
+                iteration=position.iteration,
+                phase=phase.name,
+                kind="step",
+                seconds=self._progress.seconds,
+            )
+        self._progress.advance(position.iteration)
+
+    def _attend(self, phase: Phase, started: float) -> None:
+        """Validate, save, pause or stop where it is time to."""
+        position = self._position
+        ended = position.phase_iteration == phase.iterations
+        if position.iteration % self._options.validate_every == 0 or ended:
+            self._check_finite(phase)
+            self._validate(phase)
+            self._set_modes(phase)
+        due = time.monotonic() - self._last_saved > self._options.checkpoint_seconds
+        wish = self._progress.wish()
+        if (due or wish) and not ended:
+            self._check_finite(phase)
+            self._save(phase, started)
+        if wish:
+            self._progress.obey(wish)
+
+    def _validate(self, phase: Phase) -> None:
+        position = self._position
+        figures = validation_dice(
+            self._method.predictors(), self._data, self._options.validation_overlap
+        )
+        for network, values in figures.items():
+            self._metrics.append(
+                {f"dice.{name}": value for name, value in values.items()},
+                iteration=position.iteration,
+                phase=phase.name,
+                kind="validation",
+                network=network,
+                seconds=self._progress.seconds,
+            )
+        if not figures:
+            return
+        self._events.append(
+            EventKind.VALIDATION,
+            phase=phase.name,
+            iteration=position.iteration,
+            dice={network: round(values["mean"], 6) for network, values in figures.items()},
+        )
+        judged = "student" if phase.name not in ("teacher", "distil") else ""
+        if judged and judged in figures:
+            self._best.offer(figures[judged], position.iteration, self._method.predictors()[judged])
+
+    # Trouble
+
+    def _rewind(self, error: Exception) -> None:
+        """Go back to the last checkpoint with half the rate; the second time, give up."""
+        if self._position.rate_scale < 1:
+            raise SemiSupSegError(
+                f"Training diverged again with half the learning rate: {error}. The last good "
+                "state is kept. Look at the named cases, or start a new run with a smaller "
+                "optimizer.rate."
+            ) from error
+        iteration = self._position.iteration
+        if not self._load():
+            raise SemiSupSegError(
+                f"Training diverged at once: {error}. Look at the named cases for damaged "
+                "intensities, or start a new run with a smaller optimizer.rate."
+            ) from error
+        self._position.rate_scale = 0.5
+        self._save(None, 0.0)
+        logger.warning(
+            "Training diverged (%s). Going on from update %d with half the learning rate.",
+            error,
+            self._position.iteration,
+        )
+        self._events.append(
+            EventKind.RATE_HALVED,
+            iteration=iteration,
+            back_to=self._position.iteration,
+            message=str(error),
+        )
+
+    def _shrink(self, phase: Phase) -> None:
+        """Make batch or patch smaller after the device ran out of memory, and say so."""
+        position = self._position
+        if self._optimizer is not None:
+            self._optimizer.zero_grad(set_to_none=True)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        largest = max(phase.labelled_per_batch, phase.unlabelled_per_batch)
+        if largest * position.batch_scale >= 2:
+            position.batch_scale /= 2
+            what = "batch"
+        elif max(position.patch_size) > SMALLEST_SIDE:
+            halved = [max(SMALLEST_SIDE, side // 32 * 16) for side in position.patch_size]
+            position.patch_size = (
+                min(position.patch_size[0], halved[0]),
+                min(position.patch_size[1], halved[1]),
+                min(position.patch_size[2], halved[2]),
+            )
+            self._sampler = self._new_sampler()
+            what = "patch"
+        else:
+            raise SemiSupSegError(
+                "The device runs out of memory even with one patch of "
+                f"{'x'.join(map(str, position.patch_size))} voxels. Close other programs that use "
+                "it, choose a smaller network, or train with --device cpu."
+            )
+        logger.warning(
+            "The device ran out of memory: going on with half the %s (%s voxels, %g of the batch).",
+            what,
+            "x".join(map(str, position.patch_size)),
+            position.batch_scale,
+        )
+        self._events.append(
+            EventKind.BATCH_REDUCED,
+            iteration=position.iteration,
+            what=what,
+            batch_scale=position.batch_scale,
+            patch_size=list(position.patch_size),
+        )
+
+    # Checkpoints
+
+    def _resume(self) -> None:
+        if self._load(resumed_process=True):
+            self._events.append(
+                EventKind.RESUMED,
+                phase=self._phase_name(),
+                iteration=self._position.iteration,
+            )
+            logger.info("Going on from update %d.", self._position.iteration)
+        else:
+            self._metrics.truncate_after(-1)
+
+    def _load(self, *, resumed_process: bool = False) -> bool:
+        checkpoint = load_checkpoint(self._run.checkpoints)
+        if checkpoint is None:
+            return False
+        load_network_tensors(self._networks, checkpoint.weights)
+        content = dict(checkpoint.state)
+        position = dict(content["position"])
+        position["patch_size"] = tuple(position["patch_size"])
+        self._position = Position(**position)
+        if resumed_process:
+            self._progress.seconds_before = self._position.seconds
+        self._method.load_state(content["method"])
+        self._best.load_state(content["best"])
+        self._metrics.truncate_after(self._position.iteration)
+        self._optimizer = None
+        self._recent = []
+        self._saved_optimizer = checkpoint.optimizer
+        self._sampler = self._new_sampler()
+        self._last_saved = time.monotonic()
+        return True
+
+    def _save(self, phase: Phase | None, started: float) -> None:
+        self._metrics.sync()
+        position = asdict(self._position)
+        position["seconds"] = self._progress.seconds
+        if phase is not None:
+            seconds = dict(position["phase_seconds"])
+            seconds[phase.name] = seconds.get(phase.name, 0.0) + time.monotonic() - started
+            position["phase_seconds"] = seconds
+        optimizer = optimizer_tensors(self._optimizer) if self._optimizer else {}
+        if self._optimizer is None and self._saved_optimizer:
+            # Loaded, but no step made since (a rewind): it is still the state to go on from.
+            optimizer = dict(self._saved_optimizer)
+        path = save_checkpoint(
+            self._run.checkpoints,
+            self._number(),
+            Checkpoint(
+                weights=network_tensors(self._networks),
+                optimizer=optimizer,
+                state={
+                    "position": position,
+                    "method": self._method.state(),
+                    "best": self._best.state(),
+                },
+            ),
+        )
+        self._last_saved = time.monotonic()
+        self._events.append(
+            EventKind.CHECKPOINT, iteration=self._position.iteration, path=path.name
+        )
+
+    def _number(self) -> int:
+        """Number checkpoints so that the newest is the largest, phase borders included."""
+        position = self._position
+        return (position.iteration * (len(self._phases) + 1) + position.phase) * 2 + int(
+            position.prologue_done
+        )
+
+    def _prepare_optimizer(self, phase: Phase) -> None:
+        if self._optimizer is None:
+            self._optimizer = build_optimizer(phase.group)
+            if self._saved_optimizer:
+                load_optimizer_tensors(self._optimizer, self._saved_optimizer)
+        self._saved_optimizer = {}
+
+    def _new_sampler(self) -> Sampler:
+        return self._data.sampler(self._position.patch_size, self._options.foreground_fraction)
+
+    def _add_seconds(self, phase: Phase, started: float) -> None:
+        seconds = self._position.phase_seconds
+        seconds[phase.name] = seconds.get(phase.name, 0.0) + time.monotonic() - started
+
+    def _phase_name(self) -> str:
+        index = self._position.phase
+        return self._phases[index].name if index < len(self._phases) else "end"
+
+
+def build_optimizer(group: ParameterGroup) -> torch.optim.Optimizer:
+    """Return the optimizer of a parameter group."""
+    if group.optimizer == "adamw":
+        # foreach: one call for all parameters; the single-tensor loop costs 10 % of a small step.
+        return torch.optim.AdamW(
+            group.parameters, lr=group.rate, weight_decay=group.weight_decay, foreach=True
+        )
+    return torch.optim.SGD(
+        group.parameters,
+        lr=group.rate,
+        momentum=0.9,
+        weight_decay=group.weight_decay,
+        foreach=True,
+    )
+
+
+def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
+    if precision == "bfloat16":
+        return torch.bfloat16
+    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return None

@@ -1,0 +1,133 @@
+"""Judging networks on the validation cases while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.files import replacing_path
+from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.data import RunData
+
+
+def validation_dice(
+    networks: Mapping[str, nn.Module], data: RunData, overlap: float
+) -> dict[str, dict[str, float]]:
+    """Return the mean Dice over the validation cases by network and target.
+
+    `mean` is taken over the task's headline targets. Figures are on the prepared grid; a target
+    that is empty in both label maps counts 1.
+
+    Args:
+        networks: In eval mode afterwards.
+        data: The run's cases.
+        overlap: Of the sliding windows.
+    """
+    if not data.validation or not networks:
+        return {}
+    for network in networks.values():
+        network.eval()
+    names = list(networks)
+    scores: dict[str, dict[str, list[float]]] = {
+        name: {target: [] for target in data.task.targets} for name in names
+    }
+
+    def forward(patches: Tensor) -> Tensor:
+        # Every network sees the window while it is in the cache.
+        return torch.cat([networks[name](patches).float().softmax(1) for name in names], 1)
+
+    num_classes = data.task.num_classes
+    for case_id in data.each(data.validation, "validating"):
+        outputs = data.predict(case_id, forward, "validation", overlap=overlap)
+        reference = data.label(case_id)
+        for index, name in enumerate(names):
+            own = outputs[index * num_classes : (index + 1) * num_classes]
+            prediction = own.argmax(0).numpy().astype(np.uint8)
+            for target, value in dice_of_targets(prediction, reference, data.task).items():
+                scores[name][target].append(value)
+    figures = {
+        name: {target: float(np.mean(values)) for target, values in by_target.items()}
+        for name, by_target in scores.items()
+    }
+    for by_target in figures.values():
+        headline = [by_target[target] for target in data.task.headline_targets]
+        by_target["mean"] = float(np.mean(headline))
+    return figures
+
+
+def dice_of_targets(
+    prediction: NDArray[np.uint8], reference: NDArray[np.uint8], task: Task
+) -> dict[str, float]:
+    """Return the Dice of every class and region; 1 if both are empty."""
+    num_classes = task.num_classes
+    pairs = np.bincount(
+        prediction.ravel().astype(np.int64) * num_classes + reference.ravel(),
+        minlength=num_classes * num_classes,
+    ).reshape(num_classes, num_classes)
+    figures = {}
+    for target, classes in task.targets.items():
+        chosen = list(classes)
+        both = pairs[np.ix_(chosen, chosen)].sum()
+        total = pairs[chosen].sum() + pairs[:, chosen].sum()
+        figures[target] = 1.0 if total == 0 else float(2 * both / total)
+    return figures
+
+
+class BestOnValidation:
+    """Keeps the weights with the best mean validation Dice; ties go to the earlier.
+
+    It is only reported beside the last weights, which are the ones exported.
+
+    Args:
+        run: The run folder.
+        task: For the figures' names.
+    """
+
+    def __init__(self, run: RunFolder, task: Task) -> None:
+        self._folder = run.checkpoints / "best"
+        self._task = task
+        self.iteration: int | None = None
+        self.figures: dict[str, float] = {}
+
+    def offer(self, figures: Mapping[str, float], iteration: int, network: nn.Module) -> None:
+        """Keep the network if it is better than the best so far."""
+        if self.figures and figures["mean"] <= self.figures["mean"]:
+            return
+        former = self.iteration
+        self.iteration = iteration
+        self.figures = dict(figures)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
+        with replacing_path(self._file(iteration)) as path:
+            save_file(tensors, path)
+        # The checkpoint before this offer may still name the former one.
+        kept = {self._file(one).name for one in (iteration, former) if one is not None}
+        for file in self._folder.glob("[0-9]*.safetensors"):
+            if file.name not in kept:
+                file.unlink()
+
+    def load_into(self, network: nn.Module) -> bool:
+        """Put the best weights into a network; False if there are none."""
+        if self.iteration is None:
+            return False
+        network.load_state_dict(load_file(self._file(self.iteration)))
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold."""
+        return {"iteration": self.iteration, "figures": self.figures}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.iteration = state["iteration"]
+        self.figures = dict(state["figures"])
+
+    def _file(self, iteration: int) -> Any:
+        return self._folder / f"{iteration:08d}.safetensors"
