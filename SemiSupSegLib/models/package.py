@@ -178,9 +178,13 @@ def read_package(path: Path) -> ModelPackage:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
+        # Removed with the package, or when the process ends.
         weakref.finalize(package, shutil.rmtree, folder, True)
         return package
-    return _checked(package_folder(path), path)
+    try:
+        return _checked(package_folder(path), path)
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read ({error}). Check the folder.") from error
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -192,16 +196,18 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     folder = package_folder(path)
     _refuse_irregular(folder / MANIFEST, path)
-    data = (folder / MANIFEST).read_bytes()
     try:
-        content: dict[str, Any] = json.loads(data)
-    except (ValueError, RecursionError):
+        data = (folder / MANIFEST).read_bytes()
+        content: dict[str, Any] = json.loads(data, parse_constant=_refuse_constant)
+        check_format(content, "model", f"{path}: {MANIFEST}")
+        # Byte for byte as we write it, so that not even white space or a doubled key can differ.
+        is_unchanged = data == _as_written(content)
+    except (ValueError, RecursionError, OSError):
         raise PackageError(
-            f"{path}: {MANIFEST} is damaged (no valid JSON). Get the model again."
+            f"{path}: {MANIFEST} cannot be read as JSON, it is damaged or incomplete. "
+            "Get the model again."
         ) from None
-    check_format(content, "model", f"{path}: {MANIFEST}")
-    # Byte for byte as we write it, so that not even white space or a doubled key can differ.
-    if content["files"][MANIFEST] != _manifest_sha256(content) or data != _as_written(content):
+    if not is_unchanged or content["files"][MANIFEST] != _manifest_sha256(content):
         raise _changed(path, MANIFEST)
     return content
 
@@ -210,6 +216,19 @@ def export_package(package: ModelPackage, path: Path) -> None:
     """Write a package as one zip file; the same package gives the same bytes."""
     with replacing(path) as stream:
         archive.pack(stream, [package.folder / name for name in sorted(package.manifest["files"])])
+
+
+def write_copy(package: ModelPackage, folder: Path) -> None:
+    """Copy a package's files into `folder`, checking them anew on the way.
+
+    Raises:
+        PackageError: If a file has changed since the package was read.
+    """
+    for name in package.manifest["files"]:
+        shutil.copyfile(package.folder / name, folder / name)
+        _sync(folder / name)
+    if _checked(folder, package.source).sha256 != package.sha256:
+        raise _changed(package.source, MANIFEST)
 
 
 def package_folder(path: Path) -> Path:
@@ -319,7 +338,8 @@ def _refuse_foreign_weights(path: Path, source: Path) -> None:
     import safetensors
 
     try:
-        with safetensors.safe_open(path, "numpy") as content:
+        # The package's stub has no types for it.
+        with safetensors.safe_open(path, "numpy") as content:  # type: ignore[no-untyped-call]
             if not list(content.keys()):
                 raise ValueError("no arrays in it")
     except (safetensors.SafetensorError, OSError, ValueError) as error:
@@ -345,6 +365,10 @@ def _manifest_sha256(content: Mapping[str, Any]) -> str:
     files = {name: digest for name, digest in content["files"].items() if name != MANIFEST}
     text = json.dumps({**content, "files": files}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _as_written(content: Mapping[str, Any]) -> bytes:
