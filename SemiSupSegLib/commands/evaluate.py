@@ -1,0 +1,215 @@
+"""`evaluate`: judge predictions by the reference labels of their cases."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+HELP = "judge predictions by the labels of their cases"
+
+COLUMNS = (
+    ("dice", "Dice", 3),
+    ("iou", "IoU", 3),
+    ("hd95_mm", "HD95 mm", 2),
+    ("assd_mm", "ASSD mm", 2),
+    ("ravd", "RAVD", 3),
+    ("volume_ml", "volume mL", 1),
+)
+REFERENCE_COLUMNS = (
+    ("dice_ref", "dc", 3),
+    ("iou_ref", "jc", 3),
+    ("hd95_ref", "hd95 voxels", 2),
+    ("asd_ref", "asd voxels", 2),
+)
+FEWEST_FOR_INTERVAL = 6
+"""Below, a bootstrap interval is narrower than it should be and is not printed."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `evaluate`."""
+    parser.add_argument(
+        "--predictions", type=Path, required=True, help="folder that 'predict' wrote to"
+    )
+    parser.add_argument("--cases", type=Path, required=True, help="folder with the labelled cases")
+    parser.add_argument("--task", help="task file or built-in task; left out: recognised")
+    parser.add_argument(
+        "--preset",
+        choices=("mm", "la_voxels"),
+        default="mm",
+        help="la_voxels adds the voxel metrics of the left atrium papers (*_ref)",
+    )
+    parser.add_argument(
+        "--network",
+        choices=("student", "teacher"),
+        default="student",
+        help="teacher: judge the pseudo-labels as well, and the gain of the student",
+    )
+    parser.add_argument(
+        "--skip-empty",
+        action="store_true",
+        help="leave classes that are in neither label map out of the means (else Dice 1)",
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Judge, write and print; cases that fail are told at the end, after the figures of the others.
+
+    Raises:
+        SemiSupSegError: If nothing could be judged, or a case failed.
+    """
+    from SemiSupSegLib.cases.discovery import discover
+    from SemiSupSegLib.cases.task import load_task
+    from SemiSupSegLib.errors import SemiSupSegError, UsageError
+    from SemiSupSegLib.evaluation.cohort import cohort_figures, judge, match
+    from SemiSupSegLib.files import write_json
+
+    if arguments.workers < 1:
+        raise UsageError(f"--workers is {arguments.workers}, must be at least 1.")
+    predictions: Path = arguments.predictions
+    if not predictions.is_dir():
+        raise SemiSupSegError(f"{predictions} is not a folder. Give the folder 'predict' wrote to.")
+    task = None if arguments.task is None else load_task(arguments.task)
+    # Labels of cases that were not predicted stay unopened.
+    predicted = {folder.name for folder in predictions.iterdir() if folder.is_dir()}
+    scan = discover(arguments.cases, task, check_content=False, label_ids=predicted)
+    matching = match(
+        predictions,
+        scan.cases,
+        scan.task,
+        preset=arguments.preset,
+        with_teacher=arguments.network == "teacher",
+    )
+    judged, failed = judge(
+        matching.requests, workers=arguments.workers, progress=_progress_on(sys.stderr)
+    )
+    problems = "\n".join(f"  {one.id}: {one.message}" for one in failed)
+    if not judged:
+        raise SemiSupSegError(f"None of {len(failed)} cases could be judged:\n{problems}")
+    content = cohort_figures(
+        judged, scan.task, preset=arguments.preset, skip_empty=arguments.skip_empty
+    )
+    content["skipped"] = {
+        "without_label": list(matching.without_label),
+        "without_prediction": list(matching.without_prediction),
+        "unknown_predictions": list(matching.unknown),
+    }
+    content["failed"] = {one.id: one.message for one in failed}
+    if arguments.json is not None:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.json, content)
+    print("\n".join(_report(content)))
+    for one in judged:
+        for warning in one.warnings:
+            logging.getLogger(__name__).warning(warning)
+    if failed:
+        raise SemiSupSegError(
+            f"{len(failed)} of {len(failed) + len(judged)} cases could not be judged and are not "
+            f"in the figures above:\n{problems}"
+        )
+    return 0
+
+
+def _progress_on(stream: Any) -> Callable[[int, int], None] | None:
+    if not stream.isatty():
+        return None
+
+    def show(done: int, total: int) -> None:
+        print(f"\r{done} of {total} cases", end="\n" if done == total else "", file=stream)
+
+    return show
+
+
+def _report(content: Mapping[str, Any]) -> list[str]:
+    lines = [f"{content['num_cases']} cases, task {content['task']}; mean ± sd over the cases"]
+    skipped = content["skipped"]
+    for name, words in (
+        ("without_label", "predicted without a reference label (skipped)"),
+        ("without_prediction", "labelled without a prediction (skipped)"),
+        ("unknown_predictions", "predicted and not among the cases (skipped)"),
+    ):
+        if skipped[name]:
+            lines.append(f"{len(skipped[name])} {words}")
+    columns = COLUMNS + (REFERENCE_COLUMNS if content["preset"] == "la_voxels" else ())
+    lines += ["", *_table(content["summary"], columns), *_headline(content, "")]
+    if "teacher" in content:
+        lines += ["", "Teacher", *_table(content["teacher"]["summary"], columns)]
+        lines += _headline(content["teacher"], "teacher: ")
+        lines += ["", content["gain"]["headline"]["sentence"]]
+    return [*lines, "", *_doubt(content)]
+
+
+def _table(summary: Mapping[str, Any], columns: tuple[tuple[str, str, int], ...]) -> list[str]:
+    rows = [["", *(title for _, title, _ in columns), "n", "empty: both / one"]]
+    for target, metrics in summary.items():
+        cells = [_mean_and_sd(metrics[name], digits) for name, _, digits in columns]
+        empty = metrics["empty"]
+        counts = f"{empty['both_empty']} / {empty['one_empty']}"
+        rows.append([target, *cells, str(metrics["dice"]["n"]), counts])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _mean_and_sd(statistics: Mapping[str, Any], digits: int) -> str:
+    if statistics["mean"] is None:
+        return "-"
+    mean = f"{statistics['mean']:.{digits}f}"
+    return mean if statistics["sd"] is None else f"{mean} ± {statistics['sd']:.{digits}f}"
+
+
+def _headline(block: Mapping[str, Any], prefix: str) -> list[str]:
+    dice = block["headline"]["dice"]
+    targets = ", ".join(block["headline"]["targets"])
+    line = f"{prefix}mean Dice of {targets}: {dice['mean']:.3f}"
+    if dice["low"] is not None and dice["n"] >= FEWEST_FOR_INTERVAL:
+        line += f" (95 % interval {dice['low']:.3f} to {dice['high']:.3f})"
+    return [line]
+
+
+def _doubt(content: Mapping[str, Any]) -> list[str]:
+    total = content["errors"]["summary"]["total"]
+    lines = []
+    if total["voxels"]:
+        shares = ", ".join(
+            f"{kind.replace('_', ' ')} {content['errors']['summary'][kind]['fraction']:.0%}"
+            for kind in ("boundary", "false_positive", "false_negative", "class_confusion")
+        )
+        lines.append(f"Wrong voxels, {total['mm3'] / 1000:.1f} mL in all: {shares}")
+    if "calibration" in content:
+        summary = content["calibration"]["summary"]
+        lines.append(
+            f"Calibration error of the confidence: {_mean_and_sd(summary['ece'], 3)} "
+            f"({content['calibration']['region_of_interest']})"
+        )
+    risk = content.get("risk_coverage", {})
+    for name, found in risk.get("voxels", {}).items():
+        means = found["summary"]
+        if means["aurc"]["mean"] is not None:
+            lines.append(
+                f"Area under risk-coverage of {name}: {means['aurc']['mean']:.4f} "
+                f"({means['random']['mean']:.4f} without information)"
+            )
+    for target, figures in content.get("qubrats", {}).get("summary", {}).items():
+        lines.append(f"QU-BraTS score of {target}: {_mean_and_sd(figures['score'], 3)}")
+    image = content.get("ranking", {}).get("image_confidence")
+    if image is not None:
+        rank = image["headline"]["spearman"]
+        value = "none" if rank["value"] is None else f"{rank['value']:.2f}"
+        interval = (
+            ""
+            if rank["low"] is None
+            else f", 95 % interval {rank['low']:.2f} to {rank['high']:.2f}"
+        )
+        lines.append(f"Spearman of image confidence with Dice: {value} (n = {rank['n']}{interval})")
+    return lines
