@@ -1,0 +1,366 @@
+"""One case from its files to arrays that a network can take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SemiSupSegLib.cases.case import Case, ImageSource
+from SemiSupSegLib.cases.geometry import Geometry, geometry_of
+from SemiSupSegLib.cases.reading import content_hash, read_image, read_label
+from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.preparation.intensities import correct_bias_field, normalize, to_float16
+from SemiSupSegLib.preparation.masking import bounding_box, nonzero_mask
+from SemiSupSegLib.preparation.options import PreparationOptions
+from SemiSupSegLib.preparation.placement import find_placement
+from SemiSupSegLib.preparation.resampling import (
+    box_of_grid,
+    covered_box,
+    grid_with_spacing,
+    orient,
+    resample,
+    resample_labels,
+    with_geometry,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import SimpleITK as sitk
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+SMALLEST_OVERLAP = 0.1
+"""A channel that covers less of the first channel's field of view than this is a mistake."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCase:
+    """A case as the networks see it, and the way back to the scan's own grid.
+
+    Arrays are in the store and memory-mapped, or, from `prepare_case`, in memory.
+    """
+
+    id: str
+    patient: str
+    original: Geometry
+    """Grid of the first channel's file, on which results are written."""
+    grid: Geometry
+    """Grid of the prepared arrays."""
+    image_hash: str
+    """sha256 over the channel files' contents."""
+    reference: ImageSource
+    """The first channel's file, whose header results take over."""
+    warnings: tuple[str, ...] = ()
+    """What was repaired or filled in, in sentences."""
+    folder: Path | None = None
+    """Where the arrays are stored; None in memory."""
+    image_file: Path | None = None
+    mask_file: Path | None = None
+    label_file: Path | None = None
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
+    """`image`, `mask` and, if asked for, `label` of a case in memory."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size D, H, W of the prepared arrays."""
+        return self.grid.shape
+
+    @property
+    def has_label(self) -> bool:
+        """Whether `label()` can be called."""
+        return "label" in self.arrays or self.label_file is not None
+
+    def image(self) -> NDArray[np.float16]:
+        """Return the z-scored channels (C, D, H, W); missing channels are 0."""
+        return self._array("image", self.image_file)
+
+    def mask(self) -> NDArray[np.uint8]:
+        """Return 1 where intensities count and 0 elsewhere, (D, H, W)."""
+        return self._array("mask", self.mask_file)
+
+    def label(self) -> NDArray[np.uint8]:
+        """Return the class index of each voxel, (D, H, W).
+
+        Raises:
+            SemiSupSegError: If the case was prepared without a label.
+        """
+        if not self.has_label:
+            raise SemiSupSegError(
+                f"Case {self.id} was prepared without its label: it has none, or it is used "
+                "as an unlabelled case here."
+            )
+        return self._array("label", self.label_file)
+
+    def _array(self, name: str, file: Path | None) -> NDArray[Any]:
+        import numpy as np
+
+        if name in self.arrays:
+            return self.arrays[name]
+        if file is None:
+            raise SemiSupSegError(f"Case {self.id} has no prepared {name}.")
+        try:
+            array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise SemiSupSegError(
+                f"{file} cannot be read ({error}). Delete its folder; it is made anew."
+            ) from error
+        return array
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedArrays:
+    """What preparation makes of a case's images."""
+
+    image: NDArray[np.float16]
+    mask: NDArray[np.uint8]
+    original: Geometry
+    grid: Geometry
+    warnings: tuple[str, ...]
+
+
+def prepare_case(
+    case: Case,
+    task: Task,
+    options: PreparationOptions,
+    *,
+    with_label: bool = False,
+    mask: ImageSource | None = None,
+) -> PreparedCase:
+    """Prepare one case in memory, without a store.
+
+    Args:
+        case: A usable case.
+        task: Names the channels in their order.
+        options: Frozen options (`freeze_spacing`).
+        with_label: Whether to prepare the label too.
+        mask: An image that is not 0 where intensities count, instead of the options' mask.
+
+    Raises:
+        SemiSupSegError: If a file cannot be read or does not fit.
+    """
+    made = prepare_images(case, task, options, mask=mask)
+    arrays: dict[str, NDArray[Any]] = {"image": made.image, "mask": made.mask}
+    warnings = made.warnings
+    if with_label and case.label is not None:
+        arrays["label"], more = prepare_label(case, task, made.original, made.grid)
+        warnings += more
+    return PreparedCase(
+        id=case.id,
+        patient=case.patient,
+        original=made.original,
+        grid=made.grid,
+        image_hash=hash_images(case, task),
+        reference=reference_of(case, task),
+        warnings=warnings,
+        arrays=arrays,
+    )
+
+
+def present_channels(case: Case, task: Task) -> list[str]:
+    """Return the names of the task's channels that the case has, in the task's order.
+
+    Raises:
+        SemiSupSegError: If a required channel is missing, or all are.
+    """
+    present = [one.name for one in task.channels if one.name in case.channels]
+    missing = [one.name for one in task.channels if one.required and one.name not in present]
+    if missing or not present:
+        raise SemiSupSegError(
+            f"Case {case.id} has no {' and no '.join(missing or ['channel'])}. Add the file, or "
+            "make the channel optional in the task."
+        )
+    return present
+
+
+def reference_of(case: Case, task: Task) -> ImageSource:
+    """Return the image whose grid is the case's: the first channel of the task that it has."""
+    return case.channels[present_channels(case, task)[0]]
+
+
+def hash_images(case: Case, task: Task) -> str:
+    """Return sha256 over the contents of the case's channels, in the task's order."""
+    present = present_channels(case, task)
+    with ThreadPoolExecutor(len(present)) as threads:
+        hashes = list(threads.map(lambda name: content_hash(case.channels[name]), present))
+    parts = [
+        [name, hashes[present.index(name)] if name in present else None]
+        for name in (channel.name for channel in task.channels)
+    ]
+    # A file may hold several channels; which one it is counts as content.
+    components = [case.channels[name].component for name in present]
+    return hashlib.sha256(json.dumps([parts, components]).encode()).hexdigest()
+
+
+def prepare_images(
+    case: Case, task: Task, options: PreparationOptions, *, mask: ImageSource | None = None
+) -> PreparedArrays:
+    """Read, orient, crop, resample and normalize the channels of a case.
+
+    Raises:
+        SemiSupSegError: If a file cannot be read, a field of view hardly overlaps with the first
+            channel's, or the mask is empty.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    if options.spacing is None or options.mask == "task":
+        raise ValueError("options are not frozen; call freeze_spacing first")
+    warnings: list[str] = []
+    present = present_channels(case, task)
+    sources = [case.channels[name] for name in present] + ([mask] if mask is not None else [])
+    with ThreadPoolExecutor(len(sources)) as threads:
+        images = list(threads.map(read_image, sources))
+        original = geometry_of(images[0])
+        images = [
+            orient(_on_grid(image, original, source, case, warnings))
+            for image, source in zip(images, sources, strict=True)
+        ]
+        given = images.pop() if mask is not None else None
+        oriented = geometry_of(images[0])
+        if given is None and options.mask == "all":
+            inside = np.ones(oriented.shape, bool)
+        else:
+            inside = nonzero_mask(
+                images if given is None else [given],
+                largest_component=options.largest_component,
+                fill_holes=options.fill_holes,
+            )
+        box = bounding_box(inside, options.margin_voxels)
+        if box is None:
+            raise SemiSupSegError(
+                f"Case {case.id}: {sources[-1 if mask is not None else 0]} is 0 everywhere, so "
+                "there is nothing to prepare. Replace the file."
+            )
+        start, size = box
+        region = sitk.RegionOfInterest(with_geometry(inside.astype(np.uint8), oriented), size, start)
+        grid = grid_with_spacing(geometry_of(region), options.spacing, options.resample_tolerance)
+        weights = None
+        inside = sitk.GetArrayFromImage(region).astype(bool)
+        if grid != geometry_of(region):
+            weights = sitk.GetArrayFromImage(resample(region, grid))
+            inside = weights >= 0.5
+
+        def channel(name: str, image: sitk.Image) -> NDArray[np.float16]:
+            part = sitk.RegionOfInterest(image, size, start)
+            what = f"Case {case.id}: {case.channels[name]}"
+            if not np.isfinite(sitk.GetArrayViewFromImage(part)).all():
+                raise SemiSupSegError(
+                    f"{what} has voxels that are not numbers (NaN or infinite). Replace the file."
+                )
+            if options.n4:
+                part = correct_bias_field(part, region, options.n4_shrink_factor, what)
+            if weights is None:
+                values = sitk.GetArrayFromImage(part)
+            else:
+                values = _resampled_inside(part, region, grid, weights)
+            return to_float16(normalize(values, inside, options), what)
+
+        made = dict(zip(present, threads.map(channel, present, images), strict=True))
+    result = np.zeros((len(task.channels), *grid.shape), np.float16)
+    for index, one in enumerate(task.channels):
+        if one.name in made:
+            result[index] = made[one.name]
+        else:
+            warnings.append(f"Channel {one.name} is missing and filled with 0.")
+    return PreparedArrays(
+        image=result,
+        mask=inside.astype(np.uint8),
+        original=original,
+        grid=grid,
+        warnings=tuple(warnings),
+    )
+
+
+def prepare_label(
+    case: Case, task: Task, original: Geometry, grid: Geometry
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """Return the case's label map (class indices, D, H, W) on the prepared grid, and warnings.
+
+    Args:
+        case: A case with a label.
+        task: Maps label values to class indices.
+        original: Grid of the case's first channel.
+        grid: The prepared grid.
+
+    Raises:
+        SemiSupSegError: If the label cannot be read or lies elsewhere.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    if case.label is None:
+        raise ValueError(f"case {case.id} has no label")
+    warnings: list[str] = []
+    image = _on_grid(read_label(case.label, task), original, case.label, case, warnings, label=True)
+    placement = find_placement(grid, original)
+    if placement is not None:
+        array = sitk.GetArrayViewFromImage(image)
+        label = np.array(placement.view(array))
+        lost = int(np.count_nonzero(array)) - int(np.count_nonzero(label))
+        if lost:
+            warnings.append(
+                f"{lost} labelled voxels lie outside the box of the mask and are left out."
+            )
+    else:
+        label = sitk.GetArrayFromImage(resample_labels(image, grid))
+    return label, tuple(warnings)
+
+
+def _on_grid(
+    image: sitk.Image,
+    grid: Geometry,
+    source: ImageSource,
+    case: Case,
+    warnings: list[str],
+    *,
+    label: bool = False,
+) -> sitk.Image:
+    """Return the image on the grid of the first channel, resampled if it is another one."""
+    import SimpleITK as sitk
+
+    own = geometry_of(image)
+    if own == grid:
+        return image
+    if own.matches(grid):
+        # Differences of rounding; one geometry for all keeps later steps exact.
+        image = sitk.Image(image)
+        image.SetOrigin(grid.origin)
+        image.SetSpacing(grid.spacing)
+        image.SetDirection(grid.direction)
+        return image
+    _, covered = covered_box(grid, own)
+    share = covered[0] * covered[1] * covered[2] / (grid.size[0] * grid.size[1] * grid.size[2])
+    # A label file may be cut to what it outlines.
+    if share < (0 if label else SMALLEST_OVERLAP) or share == 0:
+        raise SemiSupSegError(
+            f"Case {case.id}: {source.path.name} covers only {share:.0%} of the first channel's "
+            "field of view. Register the images first, or remove the file."
+        )
+    shift = grid.corner_shift_voxels(own)
+    by = f"its corners lie {shift:.2g} voxels apart" if shift < float("inf") else "other size"
+    warnings.append(
+        f"{source.path.name} lies on another grid than the first channel ({by}) and was resampled."
+    )
+    return resample_labels(image, grid) if label else resample(image, grid)
+
+
+def _resampled_inside(
+    part: sitk.Image, region: sitk.Image, grid: Geometry, weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return intensities on `grid`, averaged over mask voxels only, so that the rim stays bright."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    values = sitk.GetArrayFromImage(part).astype(np.float32)
+    values[sitk.GetArrayViewFromImage(region) == 0] = 0
+    summed = sitk.GetArrayFromImage(resample(with_geometry(values, geometry_of(part)), grid))
+    averaged: NDArray[np.float32] = summed / np.maximum(weights, 1e-3)
+    return averaged

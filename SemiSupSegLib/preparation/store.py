@@ -1,0 +1,313 @@
+"""The prepared store: arrays made once, kept by content and settings, shared by all runs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from SemiSupSegLib.cases.case import Case
+from SemiSupSegLib.cases.geometry import geometry_from_json
+from SemiSupSegLib.cases.reading import content_hash
+from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import read_json, replacing, write_json
+from SemiSupSegLib.options import to_json
+from SemiSupSegLib.preparation.options import PreparationOptions
+from SemiSupSegLib.preparation.prepare import (
+    PreparedCase,
+    hash_images,
+    prepare_images,
+    prepare_label,
+    reference_of,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "semisupseg-prepared"
+VERSION = 1
+"""Raised whenever the same files and options give other arrays."""
+ABANDONED_AFTER_S = 24 * 3600
+"""Unfinished folders older than this belong to no living process."""
+_UNFINISHED = ".part-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparationResult:
+    """The cases that could be prepared, and why others could not."""
+
+    prepared: tuple[PreparedCase, ...]
+    """In the order asked for."""
+    failed: tuple[tuple[str, str], ...]
+    """Case id and a sentence for each case left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Order:
+    """One case to look up or make."""
+
+    case: Case
+    image_hash: str
+    folder: Path
+    label_name: str | None
+    """File name of the label in `folder`; None if it is not wanted."""
+
+    @property
+    def is_done(self) -> bool:
+        return _is_complete(self.folder) and (
+            self.label_name is None or (self.folder / self.label_name).is_file()
+        )
+
+
+def default_store() -> Path:
+    """Return SEMISUPSEG_STORE, or a folder in the user's cache folder."""
+    named = os.environ.get("SEMISUPSEG_STORE")
+    if named:
+        return Path(named)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "SemiSupSeg" / "prepared"
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    task: Task,
+    options: PreparationOptions,
+    store: Path,
+    *,
+    with_label: Collection[str],
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> PreparationResult:
+    """Return the prepared cases, making in parallel what the store does not have yet.
+
+    Each folder of the store appears complete or not at all, so the work may be interrupted and
+    several processes may share a store.
+
+    Args:
+        cases: Usable cases.
+        task: Names channels and classes.
+        options: Frozen options (`freeze_spacing`).
+        store: Folder, made if need be.
+        with_label: Ids of the cases whose label is opened; all others stay closed.
+        workers: Processes; None: one for each processor this process may use.
+        progress: Called with the number of cases done and of all.
+
+    Raises:
+        SemiSupSegError: If the store cannot be written, or a process is killed by the system.
+    """
+    if not options.is_frozen:
+        raise ValueError("options are not frozen; call freeze_spacing first")
+    _make_store(store)
+    workers = workers or usable_processors()
+    failed: dict[str, str] = {}
+    orders: list[_Order] = []
+    with ThreadPoolExecutor(workers) as threads:
+        wanted = set(with_label)
+        looked_up = [
+            threads.submit(_order, case, task, options, store, case.id in wanted) for case in cases
+        ]
+        for case, future in zip(cases, looked_up, strict=True):
+            try:
+                orders.append(future.result())
+            except SemiSupSegError as error:
+                failed[case.id] = str(error)
+    missing = [order for order in orders if not order.is_done]
+    done = len(cases) - len(missing)
+    if progress is not None:
+        progress(done, len(cases))
+    for order, error in _make_all(missing, task, options, workers):
+        done += 1
+        if error is not None:
+            failed[order.case.id] = error
+        if progress is not None:
+            progress(done, len(cases))
+    prepared = tuple(_load(order, task) for order in orders if order.case.id not in failed)
+    return PreparationResult(prepared=prepared, failed=tuple(failed.items()))
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _order(
+    case: Case, task: Task, options: PreparationOptions, store: Path, with_label: bool
+) -> _Order:
+    image_hash = hash_images(case, task)
+    label_name = None
+    if with_label and case.label is not None:
+        values = [one.values for one in task.classes]
+        content = content_hash(case.label)
+        label_name = f"label-{_digest([content, case.label.component, values])}.npy"
+    key = _digest([image_hash, to_json(options), FORMAT, VERSION])
+    return _Order(case=case, image_hash=image_hash, folder=store / key, label_name=label_name)
+
+
+def _make_all(
+    orders: Sequence[_Order], task: Task, options: PreparationOptions, workers: int
+) -> Iterator[tuple[_Order, str | None]]:
+    """Make what is missing; yield each order with None, or with what went wrong."""
+    workers = min(workers, len(orders))
+    if workers <= 1:
+        for order in orders:
+            yield order, _make(order, task, options)
+        return
+    import multiprocessing
+
+    # A forked child of a process that has threads or a GPU context may hang; spawned ones do not.
+    pool: Executor = ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_use_one_thread
+    )
+    with pool:
+        futures: dict[Future[str | None], _Order] = {
+            pool.submit(_make, order, task, options): order for order in orders
+        }
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise SemiSupSegError(
+                "A process that prepared cases was ended by the system, mostly for want of "
+                "memory. Start again with fewer workers; finished cases are kept."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _use_one_thread() -> None:
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+
+
+def _make(order: _Order, task: Task, options: PreparationOptions) -> str | None:
+    """Write what an order lacks; return a sentence if that fails."""
+    try:
+        if not _is_complete(order.folder):
+            _make_folder(order, task, options)
+        if order.label_name is not None and not (order.folder / order.label_name).is_file():
+            meta = _read_meta(order.folder)
+            label, warnings = prepare_label(
+                order.case,
+                task,
+                geometry_from_json(meta["original"]),
+                geometry_from_json(meta["grid"]),
+            )
+            for warning in warnings:
+                logger.warning("Case %s: %s", order.case.id, warning)
+            with replacing(order.folder / order.label_name) as stream:
+                _save(stream, label)
+    except SemiSupSegError as error:
+        return str(error)
+    except OSError as error:
+        return f"Case {order.case.id} could not be stored ({error}). Check disk space and rights."
+    except Exception as error:  # The boundary of a process: one case must not end the others.
+        logger.exception("Case %s could not be prepared", order.case.id)
+        return f"Case {order.case.id} could not be prepared ({type(error).__name__}: {error})."
+    return None
+
+
+def _make_folder(order: _Order, task: Task, options: PreparationOptions) -> None:
+    made = prepare_images(order.case, task, options)
+    for warning in made.warnings:
+        logger.warning("Case %s: %s", order.case.id, warning)
+    temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=order.folder.parent))
+    try:
+        for name, array in (("image", made.image), ("mask", made.mask)):
+            with replacing(temporary / f"{name}.npy") as stream:
+                _save(stream, array)
+        meta = {
+            "format": FORMAT,
+            "version": VERSION,
+            "image_hash": order.image_hash,
+            "channels": [channel.name for channel in task.channels],
+            "options": to_json(options),
+            "original": made.original.to_json(),
+            "grid": made.grid.to_json(),
+            "warnings": list(made.warnings),
+        }
+        write_json(temporary / "meta.json", meta)
+        temporary.chmod(0o755)
+        if order.folder.exists() and not _is_complete(order.folder):
+            shutil.rmtree(order.folder, ignore_errors=True)
+        # Another process may have been faster; its folder is as good.
+        with contextlib.suppress(OSError):
+            temporary.rename(order.folder)
+        if not _is_complete(order.folder):
+            raise SemiSupSegError(f"{order.folder} cannot be written. Check rights and disk space.")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(stream: Any, array: NDArray[np.generic]) -> None:
+    import numpy as np
+
+    np.save(stream, array, allow_pickle=False)
+
+
+def _load(order: _Order, task: Task) -> PreparedCase:
+    meta = _read_meta(order.folder)
+    return PreparedCase(
+        id=order.case.id,
+        patient=order.case.patient,
+        original=geometry_from_json(meta["original"]),
+        grid=geometry_from_json(meta["grid"]),
+        image_hash=order.image_hash,
+        reference=reference_of(order.case, task),
+        warnings=tuple(meta["warnings"]),
+        folder=order.folder,
+        image_file=order.folder / "image.npy",
+        mask_file=order.folder / "mask.npy",
+        label_file=None if order.label_name is None else order.folder / order.label_name,
+    )
+
+
+def _is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in ("meta.json", "image.npy", "mask.npy"))
+
+
+def _read_meta(folder: Path) -> dict[str, Any]:
+    meta: dict[str, Any] = read_json(folder / "meta.json")
+    return meta
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _make_store(store: Path) -> None:
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SemiSupSegError(
+            f"The folder for prepared cases, {store}, cannot be made ({error}). Choose another "
+            "with --store or SEMISUPSEG_STORE."
+        ) from error
+    for path in store.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
+                shutil.rmtree(path, ignore_errors=True)
