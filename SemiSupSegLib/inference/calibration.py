@@ -20,10 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-EPSILON = 1e-4
-"""Added to a variance before its logarithm is taken (methods 8.4)."""
-KAPPA = 3.0
-"""How strongly variance lowers trust (methods 8.5, `prob_var`)."""
+from SemiSupSegLib.losses.trust import voxel_trust
+from SemiSupSegLib.losses.uncertainty import log_variance_range, variance_from_log
+
 ROI_MM = 5.0
 """The map is fitted this close to reference or prediction; elsewhere all is easy background."""
 BOUNDARY_VOXELS = 3.0
@@ -51,7 +50,7 @@ class Calibration:
     """Increasing values of trust, in [0, 1]."""
     accuracy: tuple[float, ...] = (0.0, 1.0)
     """Share of right labels at each of them; linear between, constant beyond."""
-    log_variance: tuple[float, float] = (math.log(EPSILON), math.log(0.25 + EPSILON))
+    log_variance: tuple[float, float] = log_variance_range(2)
     """Log-variances that mean uncertainty 0 and 1."""
     num_cases: int = 0
     """Validation cases it was fitted on; 0: not fitted."""
@@ -128,32 +127,19 @@ def calibration_from_json(content: Mapping[str, Any], num_classes: int) -> Calib
 
 def uncalibrated(num_classes: int) -> Calibration:
     """Return the calibration that changes nothing."""
-    return Calibration(
-        log_variance=(math.log(EPSILON), math.log(largest_variance(num_classes) + EPSILON))
-    )
+    return Calibration(log_variance=log_variance_range(num_classes))
 
 
-def largest_variance(num_classes: int) -> float:
-    """Return v_max, the largest variance of class probabilities, averaged over classes (8.4)."""
-    return (1 - 1 / num_classes) / num_classes
-
-
-def voxel_trust(highest: Tensor, variance: Tensor | None, num_classes: int) -> Tensor:
-    """Return c_p of methods 8.5, in [0, 1]: `prob_var`, or `max` if there is no variance.
+def calibratable_trust(probabilities: Tensor, variance: Tensor | None) -> Tensor:
+    """Return the trust that confidence is made of: `prob_var`, or `max` if there is no variance.
 
     Args:
-        highest: Probability of the most likely class.
-        variance: Variance of the class probabilities, same shape.
-        num_classes: With background.
+        probabilities: Scaled by the temperature, (K, D, H, W).
+        variance: Of the class probabilities, (D, H, W).
     """
     if variance is None:
-        return highest
-    return highest * torch.exp(-KAPPA / largest_variance(num_classes) * variance)
-
-
-def variance_from_log(log_variance: Tensor, limits: tuple[float, float]) -> Tensor:
-    """Return the variance that a log-variance head means; it predicts ln(v + ε)."""
-    return (log_variance.clamp(*limits).exp() - EPSILON).clamp_(min=0)
+        return voxel_trust("max", probabilities)
+    return voxel_trust("prob_var", probabilities, variance=variance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,8 +229,8 @@ def fit_map(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return knots (trust, accuracy) of the best non-decreasing map from trust to accuracy.
 
-    Voxels are first gathered in bins of about equal number, each counted as if half a voxel more were
-    right and half a voxel more were wrong, so that no finite sample claims certainty.
+    Voxels are first gathered in bins of about equal number, each counted as if half a voxel more
+    were right and half a voxel more were wrong, so that no finite sample claims certainty.
     """
     from scipy.optimize import isotonic_regression
 
@@ -329,19 +315,18 @@ def fit_calibration(
     draw = np.random.default_rng(seed)
     share = max(2, TEMPERATURE_VOXELS // max(1, num_cases))
     roi_share = max(50, ROI_VOXELS // max(1, num_cases))
-    limits = uncalibrated(num_classes).log_variance
     teacher = TemperatureSampler(num_cases, seed=seed + 1)
     drawn: list[_Voxels] = []
     for sample in samples:
-        drawn.append(_draw_voxels(sample, limits, share, roi_share, draw))
+        drawn.append(_draw_voxels(sample, share, roi_share, draw))
         if sample.teacher_logits is not None:
             teacher.add(sample.teacher_logits, sample.label)
     if not drawn:
         return uncalibrated(num_classes)
     whole = _fit(drawn, num_classes)
-    before = [_ece(one, None, num_classes) for one in drawn if one.judges]
+    before = [_ece(one, None) for one in drawn if one.judges]
     after = [
-        _ece(one, calibration, num_classes)
+        _ece(one, calibration)
         for calibration, held_out in _cross_fits(drawn, num_classes)
         for one in held_out
         if one.judges
@@ -369,15 +354,16 @@ class _Voxels:
     def judges(self) -> bool:
         return len(self.roi_correct) > 0
 
-    def trust(self, temperature: float, num_classes: int) -> NDArray[np.float32]:
-        highest = (self.roi_logits / temperature).softmax(1).amax(1)
-        found: NDArray[np.float32] = voxel_trust(highest, self.roi_variance, num_classes).numpy()
+    def trust(self, temperature: float) -> NDArray[np.float32]:
+        # A row of voxels is a volume of one voxel in two directions.
+        probabilities = (self.roi_logits / temperature).softmax(1).T[:, None, None]
+        variance = None if self.roi_variance is None else self.roi_variance[None, None]
+        found: NDArray[np.float32] = calibratable_trust(probabilities, variance).flatten().numpy()
         return found
 
 
 def _draw_voxels(
     sample: CalibrationSample,
-    limits: tuple[float, float],
     share: int,
     roi_share: int,
     draw: np.random.Generator,
@@ -394,7 +380,7 @@ def _draw_voxels(
     variance = None
     if sample.log_variance is not None:
         picked = _pick(sample.log_variance.reshape(1, *shape), inside)[:, 0]
-        variance = variance_from_log(picked, limits)
+        variance = variance_from_log(picked, sample.logits.shape[0])
     return _Voxels(
         logits=_pick(sample.logits, chosen),
         labels=torch.from_numpy(flat[chosen].astype(np.int64)),
@@ -454,7 +440,7 @@ def _fit(voxels: Sequence[_Voxels], num_classes: int) -> Calibration:
         torch.cat([one.logits for one in voxels]), torch.cat([one.labels for one in voxels])
     )
     knots, accuracies = fit_map(
-        np.concatenate([one.trust(temperature, num_classes) for one in voxels]),
+        np.concatenate([one.trust(temperature) for one in voxels]),
         np.concatenate([one.roi_correct for one in voxels]),
     )
     return replace(
@@ -473,10 +459,10 @@ def _cross_fits(
         yield _fit(others, num_classes), list(voxels[fold::folds])
 
 
-def _ece(voxels: _Voxels, calibration: Calibration | None, num_classes: int) -> float:
+def _ece(voxels: _Voxels, calibration: Calibration | None) -> float:
     if calibration is None:
         confidence = voxels.roi_logits.softmax(1).amax(1)
     else:
-        trust = voxels.trust(calibration.temperature, num_classes)
+        trust = voxels.trust(calibration.temperature)
         confidence = calibration.confidence(torch.from_numpy(trust))
     return expected_calibration_error(confidence.numpy(), voxels.roi_correct)

@@ -10,6 +10,7 @@ from SemiSupSegLib.inference.calibration import (
     Calibration,
     CalibrationSample,
     TemperatureSampler,
+    calibratable_trust,
     calibration_from_json,
     expected_calibration_error,
     fit_calibration,
@@ -17,8 +18,6 @@ from SemiSupSegLib.inference.calibration import (
     fit_temperature,
     region_of_interest,
     uncalibrated,
-    variance_from_log,
-    voxel_trust,
 )
 
 
@@ -135,26 +134,21 @@ def test_the_calibration_error_is_the_one_calculated_by_hand():
 
 def test_trust_falls_with_variance_as_in_the_worked_example():
     # Methods 8.10, K = 2.
-    highest = torch.tensor([0.97, 0.95, 0.70, 0.95, 0.60])
-    variance = torch.tensor([6.6667e-5, 0, 0.0266667, 0, 0.0266667])
+    foreground = torch.tensor([0.03, 0.05, 0.70, 0.95, 0.60])
+    probabilities = torch.stack([1 - foreground, foreground])[:, None, None]
+    variance = torch.tensor([6.6667e-5, 0, 0.0266667, 0, 0.0266667])[None, None]
 
-    assert voxel_trust(highest, variance, 2).tolist() == pytest.approx(
+    found = calibratable_trust(probabilities, variance)
+
+    assert found.flatten().tolist() == pytest.approx(
         [0.969224, 0.95, 0.508304, 0.95, 0.435689], abs=1e-5
     )
 
 
 def test_trust_without_variance_is_the_highest_probability():
-    highest = torch.tensor([0.97, 0.6])
+    probabilities = torch.tensor([[0.97, 0.4], [0.03, 0.6]])[:, None, None]
 
-    assert torch.equal(voxel_trust(highest, None, 2), highest)
-
-
-def test_the_variance_of_a_log_variance_undoes_the_logarithm():
-    values = torch.tensor([-8.699515, -9.210340, -3.620598, -99.0])
-
-    found = variance_from_log(values, uncalibrated(2).log_variance)
-
-    assert found.tolist() == pytest.approx([6.6667e-5, 0, 0.0266667, 0], abs=1e-6)
+    assert calibratable_trust(probabilities, None).flatten().tolist() == pytest.approx([0.97, 0.6])
 
 
 def test_the_region_reaches_5_mm_in_every_direction():

@@ -1,0 +1,218 @@
+"""`predict`: label maps, doubt and figures for cases, with a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SemiSupSegLib.cases.case import Case, CaseState, Severity
+from SemiSupSegLib.cases.discovery import discover
+from SemiSupSegLib.cases.task import Task, load_task
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
+from SemiSupSegLib.models.package import ModelPackage, read_package
+from SemiSupSegLib.options import from_json
+from SemiSupSegLib.preparation.options import PreparationOptions
+from SemiSupSegLib.preparation.prepare import PreparedCase, prepare_case
+
+if TYPE_CHECKING:
+    import torch
+
+    from SemiSupSegLib.inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+HELP = "Segment cases with a model: label, uncertainty, confidence, agreement, figures."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's options."""
+    parser.add_argument(
+        "--model", type=Path, required=True, help="model package (folder or zip) or run folder"
+    )
+    cases = parser.add_mutually_exclusive_group(required=True)
+    cases.add_argument("--cases", type=Path, metavar="FOLDER", help="folder with many cases")
+    cases.add_argument("--case", type=Path, metavar="DIR", help="folder of one case")
+    parser.add_argument("--out", type=Path, required=True, help="results go to OUT/<case>/")
+    parser.add_argument(
+        "--task", help="task file or name to find the cases with (default: the model's)"
+    )
+    parser.add_argument(
+        "--passes",
+        type=int,
+        metavar="K",
+        help="stochastic passes for the uncertainty (default: 1 if the network predicts its own)",
+    )
+    parser.add_argument(
+        "--maps",
+        choices=("standard", "all"),
+        default="standard",
+        help="all: also sure, possible, second and comparison",
+    )
+    parser.add_argument(
+        "--probabilities", action="store_true", help="also write a probability map per class"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    parser.add_argument(
+        "--overlap", type=float, default=0.5, help="of neighbouring windows, 0 to 0.9"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict every case; one that fails is reported, and the others go on."""
+    if not 0 <= arguments.overlap <= 0.9:
+        raise UsageError(f"--overlap is {arguments.overlap}, must be from 0 to 0.9.")
+    if arguments.passes is not None and arguments.passes < 1:
+        raise UsageError(f"--passes is {arguments.passes}, must be at least 1.")
+    package = read_package(arguments.model)
+    task = package.task if arguments.task is None else _checked_task(arguments.task, package)
+    options = from_json(
+        PreparationOptions, package.manifest["preparation"], "the model's preparation"
+    )
+    usable, failed = _cases(arguments, task)
+    for case_id, reason in failed:
+        print(f"{case_id}: not predicted. {reason}", file=sys.stderr)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    num_predicted = 0
+    predictor: Predictor | None = None
+    for case, preparation in _prepared_ahead(usable, task, options):
+        if predictor is None:
+            # PyTorch is loaded here, while the first case is read in another thread.
+            predictor = _predictor(arguments, package)
+        start = time.perf_counter()
+        try:
+            folder = _predict(preparation.result(), predictor, package, arguments)
+        except (StoppedError, UsageError):
+            raise
+        except Exception as error:  # The boundary of a case: the others must go on.
+            if not isinstance(error, SemiSupSegError | OSError):
+                logger.exception("Case %s failed unexpectedly", case.id)
+            failed.append((case.id, str(error)))
+            print(f"{case.id}: not predicted. {error}", file=sys.stderr)
+            continue
+        num_predicted += 1
+        duration_s = time.perf_counter() - start
+        print(f"[{num_predicted + len(failed)}] {case.id}: {duration_s:.1f} s, {folder}")
+    print(f"{num_predicted} predicted, {len(failed)} failed.")
+    if failed:
+        print(f"Failed: {', '.join(case_id for case_id, _ in failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _predictor(arguments: argparse.Namespace, package: ModelPackage) -> Predictor:
+    from SemiSupSegLib.inference.predictor import Predictor
+
+    device = _device(arguments.device)
+    print(f"Model {package.name} ({package.sha256[:12]}) on {device}.")
+    return Predictor(
+        package, device=device, overlap=arguments.overlap, passes=arguments.passes
+    )
+
+
+def _predict(
+    prepared: PreparedCase,
+    predictor: Predictor,
+    package: ModelPackage,
+    arguments: argparse.Namespace,
+) -> Path:
+    from SemiSupSegLib.inference.writing import write_result
+
+    maps = predictor.predict(
+        prepared, maps=arguments.maps, probabilities=arguments.probabilities
+    )
+    for warning in prepared.warnings:
+        logger.warning("%s: %s", prepared.id, warning)
+    return write_result(
+        arguments.out,
+        prepared.id,
+        maps,
+        package.task,
+        original=prepared.original,
+        like=prepared.reference,
+        model_sha256=package.sha256,
+        warnings=prepared.warnings,
+    )
+
+
+def _device(name: str) -> torch.device:
+    """Return the device of that name; what is not there is refused, never replaced.
+
+    Raises:
+        UsageError: If there is no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"There is no device '{name}'. Use auto, cpu or cuda:N.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"This machine has {torch.cuda.device_count()} CUDA devices, so '{name}' is not "
+            "there. Use --device auto or cpu; `doctor` tells more."
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"Device '{name}' is not supported. Use auto, cpu or cuda:N.")
+    return device
+
+
+def _checked_task(name_or_file: str, package: ModelPackage) -> Task:
+    task = load_task(name_or_file)
+    own = [channel.name for channel in package.task.channels]
+    if [channel.name for channel in task.channels] != own:
+        raise UsageError(
+            f"Task {name_or_file} has other channels than the model, which needs "
+            f"{', '.join(own)}. Leave out --task, or choose another model."
+        )
+    return task
+
+
+def _cases(arguments: argparse.Namespace, task: Task) -> tuple[list[Case], list[tuple[str, str]]]:
+    """Return the usable cases, and id and reason of the others."""
+    folder: Path = arguments.cases or arguments.case
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder. Check the path.")
+    # No label is needed, so none is opened.
+    found = list(discover(folder, task, check_content=False, label_ids=()).cases)
+    if arguments.case is not None and len(found) != 1:
+        raise UsageError(
+            f"{folder} holds {len(found)} cases, expected one. Give the case's own folder, or "
+            "use --cases for a folder of cases."
+        )
+    if not found:
+        raise SemiSupSegError(
+            f"No case with the channels {', '.join(one.name for one in task.channels)} was found "
+            f"in {folder}. `scan {folder}` tells what is there."
+        )
+    usable, failed = [], []
+    for case in found:
+        if case.state is CaseState.UNUSABLE:
+            errors = [one for one in case.reasons if one.severity is Severity.ERROR]
+            failed.append((case.id, " ".join(f"{one.message} {one.remedy}" for one in errors)))
+        else:
+            usable.append(case)
+    return usable, failed
+
+
+def _prepared_ahead(
+    cases: Sequence[Case], task: Task, options: PreparationOptions
+) -> Iterator[tuple[Case, Future[PreparedCase]]]:
+    """Yield each case with its preparation; the next one is prepared meanwhile.
+
+    At most one case waits, so that memory does not grow with their number.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        following: Future[PreparedCase] | None = None
+        for index, case in enumerate(cases):
+            current = following or pool.submit(prepare_case, case, task, options)
+            following = None
+            if index + 1 < len(cases):
+                following = pool.submit(prepare_case, cases[index + 1], task, options)
+            yield case, current

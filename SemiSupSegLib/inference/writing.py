@@ -1,0 +1,149 @@
+"""The result folder of a case: label maps, scalar maps, figures."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from SemiSupSegLib.cases.case import ImageSource
+from SemiSupSegLib.cases.geometry import Geometry
+from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.files import write_json
+from SemiSupSegLib.inference.maps import Maps
+from SemiSupSegLib.preparation.restoring import write_volume
+
+FIGURES_FILE = "case.json"
+MAP_SUFFIXES = (
+    "label",
+    "pseudolabel",
+    "uncertainty",
+    "confidence",
+    "agreement",
+    "sure",
+    "possible",
+    "second",
+    "comparison",
+)
+"""Files are named `<case>_<suffix>.nii.gz`."""
+
+
+def write_result(
+    folder: Path,
+    case_id: str,
+    maps: Maps,
+    task: Task,
+    *,
+    original: Geometry,
+    like: ImageSource | None,
+    model_sha256: str,
+    warnings: Iterable[str] = (),
+    workers: int = 2,
+) -> Path:
+    """Write `folder/<case>/` and return it; an earlier result there is replaced.
+
+    All files are written under temporary names first. Then the old figures go, the maps take
+    their places, and the new figures come last: whoever finds `case.json` finds its maps. Other
+    files of the folder, such as reviews, stay.
+
+    Args:
+        folder: The command's OUT.
+        case_id: Names folder and files.
+        maps: On the original grid.
+        task: Gives the written label values.
+        original: The grid.
+        like: The input file whose header is taken over.
+        model_sha256: Of the model package.
+        warnings: Said besides those of the maps.
+        workers: Files compressed at the same time.
+    """
+    target = folder / case_id
+    target.mkdir(parents=True, exist_ok=True)
+    stage = Path(tempfile.mkdtemp(prefix=".result-", dir=target))
+    try:
+        orders = list(_volumes(maps, task))
+
+        def write(order: tuple[str, Callable[[], NDArray[Any]]]) -> str:
+            suffix, make = order
+            name = f"{case_id}_{suffix}.nii.gz"
+            write_volume(stage / name, make(), original, like)
+            return name
+
+        with ThreadPoolExecutor(workers) as pool:
+            names = list(pool.map(write, orders))
+        write_json(stage / FIGURES_FILE, _figures(case_id, maps, model_sha256, warnings))
+        (target / FIGURES_FILE).unlink(missing_ok=True)
+        for name in names:
+            (stage / name).replace(target / name)
+        for left in _former_files(target, case_id, task):
+            if left.name not in names:
+                left.unlink(missing_ok=True)
+        (stage / FIGURES_FILE).replace(target / FIGURES_FILE)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return target
+
+
+def _volumes(
+    maps: Maps, task: Task
+) -> Iterable[tuple[str, Callable[[], NDArray[Any]]]]:
+    """Yield suffix and array; arrays are made when they are written, to save memory."""
+    values = np.asarray(task.written_values)
+    values = values.astype(np.uint8 if values.max() < 256 else np.uint16)
+    for suffix, label in (
+        ("label", maps.label),
+        ("pseudolabel", maps.pseudo_label),
+        ("second", maps.second),
+    ):
+        if label is not None:
+            yield suffix, lambda label=label: values[label]  # type: ignore[misc]
+    for suffix, array in (
+        ("uncertainty", maps.uncertainty),
+        ("confidence", maps.confidence),
+        ("agreement", maps.agreement),
+        ("sure", maps.sure),
+        ("possible", maps.possible),
+        ("comparison", maps.comparison),
+        *((f"prob_{name}", array) for name, array in maps.probabilities.items()),
+    ):
+        if array is not None:
+            yield suffix, lambda array=array: array  # type: ignore[misc]
+
+
+def _former_files(target: Path, case_id: str, task: Task) -> list[Path]:
+    suffixes = [*MAP_SUFFIXES, *(f"prob_{one.name}" for one in task.classes)]
+    paths = [target / f"{case_id}_{suffix}.nii.gz" for suffix in suffixes]
+    return [path for path in paths if path.exists()]
+
+
+def _figures(
+    case_id: str, maps: Maps, model_sha256: str, warnings: Iterable[str]
+) -> dict[str, Any]:
+    figures = maps.figures
+    content: dict[str, Any] = {
+        "format": "semisupseg-case-result",
+        "version": 1,
+        "case": case_id,
+        "model_sha256": model_sha256,
+        "volumes_ml": {
+            name: {key: _rounded(value) for key, value in one.items()}
+            for name, one in figures.volumes_ml.items()
+        },
+        "confidence": {name: _rounded(value) for name, value in figures.confidence.items()},
+    }
+    if figures.teacher_student_dice:
+        content["teacher_student_dice"] = {
+            name: _rounded(value) for name, value in figures.teacher_student_dice.items()
+        }
+    content["warnings"] = [*warnings, *maps.warnings]
+    return content
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(float(value), 6)
