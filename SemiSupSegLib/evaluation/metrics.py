@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.evaluation.overlap import confusion_matrix, overlap_of
-from SemiSupSegLib.evaluation.surfaces import check_grid, diagonal, surface_distances
+from SemiSupSegLib.evaluation.surfaces import (
+    bounding_box,
+    check_grid,
+    diagonal,
+    surface_distances,
+)
 
 Figures = dict[str, float | str | None]
 """By metric; `empty` holds a word or None, a metric without a value is None."""
@@ -59,6 +64,7 @@ def evaluate_label_maps(
     check_grid(prediction, reference, spacing_mm)
     confusion = confusion_matrix(prediction, reference, task.num_classes)
     voxel_ml = float(np.prod(np.asarray(spacing_mm, dtype=np.float64))) / 1000
+    box = bounding_box((prediction | reference) != 0)
     result: dict[str, Figures] = {}
     for target, classes in task.targets.items():
         overlap = overlap_of(confusion, classes)
@@ -80,11 +86,11 @@ def evaluate_label_maps(
                 # MedPy has no distance to an empty reference.
                 figures["hd95_ref"] = figures["asd_ref"] = None
         elif overlap.empty is None:
-            masks = _members(prediction, classes, task), _members(reference, classes, task)
-            distances = surface_distances(*masks, spacing_mm)
+            masks = [_members(label[box], classes, task) for label in (prediction, reference)]
+            distances = surface_distances(masks[0], masks[1], spacing_mm)
             figures["hd95_mm"], figures["assd_mm"] = distances.hd95, distances.assd
             if preset == "la_voxels":
-                in_voxels = surface_distances(*masks, (1.0, 1.0, 1.0))
+                in_voxels = surface_distances(masks[0], masks[1], (1.0, 1.0, 1.0))
                 figures["dice_ref"], figures["iou_ref"] = overlap.dice, overlap.iou
                 figures["hd95_ref"] = in_voxels.hd95_pooled
                 figures["asd_ref"] = in_voxels.asd_directed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import cKDTree
 
-VOXELS_PER_POINT = 25
+VOXELS_PER_POINT = 10
 """A tree over surface points beats a distance map when the box has more voxels a point."""
 
 
