@@ -57,7 +57,9 @@ def to_float16(values: NDArray[np.float32], what: str) -> NDArray[np.float16]:
     import numpy as np
 
     if max(-float(values.min()), float(values.max())) > LARGEST_VALUE:
-        logger.warning("%s has values beyond ±%g after preparation; they are cut.", what, LARGEST_VALUE)
+        logger.warning(
+            "%s has values beyond ±%g after preparation; they are cut.", what, LARGEST_VALUE
+        )
         values = np.clip(values, -LARGEST_VALUE, LARGEST_VALUE)
     return values.astype(np.float16)
 

@@ -51,7 +51,7 @@ class PreparationOptions:
     """Outside the mask: 0, or the z-score of whatever is there."""
 
     def __post_init__(self) -> None:
-        if self.spacing is not None and (len(self.spacing) != 3 or min(self.spacing) <= 0):
+        if self.spacing is not None and min(self.spacing) <= 0:
             raise ValueError(f"spacing is {self.spacing}, must be three positive numbers (mm)")
         if self.resample_tolerance < 0:
             raise ValueError(f"resample_tolerance is {self.resample_tolerance}, must be 0 or more")
@@ -98,11 +98,9 @@ def freeze_spacing(
         # Headers hold float32; nanometres are noise.
         x, y, z = (round(statistics.median(values), 6) for values in zip(*found, strict=True))
         spacing = (x, y, z)
-    mask = options.mask if options.mask != "task" else task.mask
-    if mask not in ("nonzero", "all"):
-        raise SemiSupSegError(
-            f"Task {task.name} has the mask '{mask}', must be nonzero or all. Correct the task."
-        )
+    mask = options.mask
+    if mask == "task":
+        mask = "all" if task.mask == "all" else "nonzero"
     return dataclasses.replace(options, spacing=spacing, mask=mask)
 
 
@@ -114,25 +112,14 @@ def _reference_of(case: Case, task: Task) -> ImageSource:
 
 
 def _oriented_spacing(source: ImageSource) -> tuple[float, float, float]:
-    """Return the spacing along left, posterior, superior, if possible from the header alone."""
+    """Return the spacing along left, posterior, superior, from the header alone."""
     import SimpleITK as sitk
 
-    from SemiSupSegLib.cases.reading import read_image
+    from SemiSupSegLib.cases.reading import read_header
 
-    probe = sitk.Image([2, 2, 2], sitk.sitkUInt8)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(source.path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        image = read_image(source)
-        spacing, direction = image.GetSpacing(), image.GetDirection()
-    else:
-        dimension = reader.GetDimension()
-        spacing = reader.GetSpacing()[:3]
-        rows = [reader.GetDirection()[row * dimension :][:3] for row in range(3)]
-        direction = tuple(value for row in rows for value in row)
-    probe.SetSpacing(spacing)
-    probe.SetDirection(direction)
+    geometry = read_header(source).geometry
+    probe = sitk.Image([1, 1, 1], sitk.sitkUInt8)
+    probe.SetSpacing(geometry.spacing)
+    probe.SetDirection(geometry.direction)
     oriented: tuple[float, float, float] = sitk.DICOMOrient(probe, "LPS").GetSpacing()
     return oriented

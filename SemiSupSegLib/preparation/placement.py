@@ -60,6 +60,4 @@ def find_placement(inner: Geometry, outer: Geometry) -> Placement | None:
         stop = int(end[axis]) + step
         slices.append(slice(int(start[axis]), stop if stop >= 0 else None, step))
     axes = [2 - int(np.abs(steps[:, axis]).argmax()) for axis in (2, 1, 0)]
-    return Placement(
-        slices=(slices[0], slices[1], slices[2]), axes=(axes[0], axes[1], axes[2])
-    )
+    return Placement(slices=(slices[0], slices[1], slices[2]), axes=(axes[0], axes[1], axes[2]))

@@ -21,7 +21,6 @@ from SemiSupSegLib.preparation.masking import bounding_box, nonzero_mask
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.placement import find_placement
 from SemiSupSegLib.preparation.resampling import (
-    box_of_grid,
     covered_box,
     grid_with_spacing,
     orient,
@@ -226,7 +225,7 @@ def prepare_images(
         given = images.pop() if mask is not None else None
         oriented = geometry_of(images[0])
         if given is None and options.mask == "all":
-            inside = np.ones(oriented.shape, bool)
+            inside: NDArray[np.bool_] = np.ones(oriented.shape, bool)
         else:
             inside = nonzero_mask(
                 images if given is None else [given],
@@ -240,7 +239,8 @@ def prepare_images(
                 "there is nothing to prepare. Replace the file."
             )
         start, size = box
-        region = sitk.RegionOfInterest(with_geometry(inside.astype(np.uint8), oriented), size, start)
+        region = with_geometry(inside.astype(np.uint8), oriented)
+        region = sitk.RegionOfInterest(region, size, start)
         grid = grid_with_spacing(geometry_of(region), options.spacing, options.resample_tolerance)
         weights = None
         inside = sitk.GetArrayFromImage(region).astype(bool)
@@ -355,7 +355,7 @@ def _on_grid(
 def _resampled_inside(
     part: sitk.Image, region: sitk.Image, grid: Geometry, weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return intensities on `grid`, averaged over mask voxels only, so that the rim stays bright."""
+    """Return intensities on `grid`, averaged over mask voxels only: the rim stays bright."""
     import numpy as np
     import SimpleITK as sitk
 

@@ -41,14 +41,12 @@ def with_geometry(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
 def box_of_grid(
     grid: Geometry, start: tuple[int, int, int], size: tuple[int, int, int]
 ) -> Geometry:
-    """Return the part of `grid` that begins at the index `start` (x, y, z) and has `size` voxels."""
-    origin = grid.index_to_lps() @ (*start, 1)
-    return dataclasses.replace(grid, size=size, origin=tuple(float(one) for one in origin[:3]))
+    """Return the part of `grid` from the index `start` (x, y, z) on, `size` voxels large."""
+    x, y, z, _ = (float(one) for one in grid.index_to_lps() @ (*start, 1))
+    return dataclasses.replace(grid, size=size, origin=(x, y, z))
 
 
-def covered_box(
-    grid: Geometry, by: Geometry
-) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+def covered_box(grid: Geometry, by: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Return start and size (x, y, z) of the box of `grid` in which all voxels of `by` lie.
 
     Voxels reach half a spacing beyond their centres. The size is 0 where the grids lie apart.
@@ -87,12 +85,12 @@ def grid_with_spacing(
         for count, old, new in zip(grid.size, grid.spacing, new_spacing, strict=True)
     )
     centre = grid.index_to_lps() @ (*((count - 1) / 2 for count in grid.size), 1)
-    to_first = np.array([-(count - 1) / 2 * one for count, one in zip(size, new_spacing, strict=True)])
-    origin = centre[:3] + np.reshape(grid.direction, (3, 3)) @ to_first
+    to_last = (np.array(size) - 1) * new_spacing
+    x, y, z = (float(one) for one in centre[:3] - np.reshape(grid.direction, (3, 3)) @ to_last / 2)
     return Geometry(
         size=(size[0], size[1], size[2]),
         spacing=(new_spacing[0], new_spacing[1], new_spacing[2]),
-        origin=tuple(float(one) for one in origin),
+        origin=(x, y, z),
         direction=grid.direction,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import logging
@@ -13,7 +12,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import (
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +79,14 @@ class _Order:
         return _is_complete(self.folder) and (
             self.label_name is None or (self.folder / self.label_name).is_file()
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """What became of an order."""
+
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def default_store() -> Path:
@@ -137,10 +150,12 @@ def prepare_cases(
     done = len(cases) - len(missing)
     if progress is not None:
         progress(done, len(cases))
-    for order, error in _make_all(missing, task, options, workers):
+    for order, outcome in _make_all(missing, task, options, workers):
         done += 1
-        if error is not None:
-            failed[order.case.id] = error
+        for warning in outcome.warnings:
+            logger.warning("Case %s: %s", order.case.id, warning)
+        if outcome.error is not None:
+            failed[order.case.id] = outcome.error
         if progress is not None:
             progress(done, len(cases))
     prepared = tuple(_load(order, task) for order in orders if order.case.id not in failed)
@@ -169,8 +184,8 @@ def _order(
 
 def _make_all(
     orders: Sequence[_Order], task: Task, options: PreparationOptions, workers: int
-) -> Iterator[tuple[_Order, str | None]]:
-    """Make what is missing; yield each order with None, or with what went wrong."""
+) -> Iterator[tuple[_Order, _Outcome]]:
+    """Make what is missing; yield each order as it is done."""
     workers = min(workers, len(orders))
     if workers <= 1:
         for order in orders:
@@ -183,7 +198,7 @@ def _make_all(
         workers, multiprocessing.get_context("spawn"), initializer=_use_one_thread
     )
     with pool:
-        futures: dict[Future[str | None], _Order] = {
+        futures: dict[Future[_Outcome], _Order] = {
             pool.submit(_make, order, task, options): order for order in orders
         }
         try:
@@ -204,42 +219,35 @@ def _use_one_thread() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
-def _make(order: _Order, task: Task, options: PreparationOptions) -> str | None:
-    """Write what an order lacks; return a sentence if that fails."""
+def _make(order: _Order, task: Task, options: PreparationOptions) -> _Outcome:
+    """Write what an order lacks."""
+    warnings: list[str] = []
     try:
         if not _is_complete(order.folder):
-            _make_folder(order, task, options)
+            warnings += _make_images(order, task, options)
         if order.label_name is not None and not (order.folder / order.label_name).is_file():
-            meta = _read_meta(order.folder)
-            label, warnings = prepare_label(
-                order.case,
-                task,
-                geometry_from_json(meta["original"]),
-                geometry_from_json(meta["grid"]),
-            )
-            for warning in warnings:
-                logger.warning("Case %s: %s", order.case.id, warning)
-            with replacing(order.folder / order.label_name) as stream:
-                _save(stream, label)
+            warnings += _make_label(order.folder / order.label_name, order.case, task)
     except SemiSupSegError as error:
-        return str(error)
+        return _Outcome(error=str(error))
     except OSError as error:
-        return f"Case {order.case.id} could not be stored ({error}). Check disk space and rights."
+        return _Outcome(
+            error=f"Case {order.case.id} could not be stored ({error}). Check the disk's space "
+            "and the folder's rights."
+        )
     except Exception as error:  # The boundary of a process: one case must not end the others.
         logger.exception("Case %s could not be prepared", order.case.id)
-        return f"Case {order.case.id} could not be prepared ({type(error).__name__}: {error})."
-    return None
+        return _Outcome(
+            error=f"Case {order.case.id} could not be prepared ({type(error).__name__}: {error})."
+        )
+    return _Outcome(warnings=tuple(warnings))
 
 
-def _make_folder(order: _Order, task: Task, options: PreparationOptions) -> None:
+def _make_images(order: _Order, task: Task, options: PreparationOptions) -> tuple[str, ...]:
     made = prepare_images(order.case, task, options)
-    for warning in made.warnings:
-        logger.warning("Case %s: %s", order.case.id, warning)
     temporary = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=order.folder.parent))
     try:
-        for name, array in (("image", made.image), ("mask", made.mask)):
-            with replacing(temporary / f"{name}.npy") as stream:
-                _save(stream, array)
+        _write_array(temporary / "image.npy", made.image)
+        _write_array(temporary / "mask.npy", made.mask)
         meta = {
             "format": FORMAT,
             "version": VERSION,
@@ -251,22 +259,34 @@ def _make_folder(order: _Order, task: Task, options: PreparationOptions) -> None
             "warnings": list(made.warnings),
         }
         write_json(temporary / "meta.json", meta)
+        # mkdtemp makes the folder private, but a store may be shared.
         temporary.chmod(0o755)
         if order.folder.exists() and not _is_complete(order.folder):
             shutil.rmtree(order.folder, ignore_errors=True)
-        # Another process may have been faster; its folder is as good.
-        with contextlib.suppress(OSError):
+        try:
             temporary.rename(order.folder)
-        if not _is_complete(order.folder):
-            raise SemiSupSegError(f"{order.folder} cannot be written. Check rights and disk space.")
+        except OSError:
+            # Another process may have been faster; its folder is as good.
+            if not _is_complete(order.folder):
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return made.warnings
 
 
-def _save(stream: Any, array: NDArray[np.generic]) -> None:
+def _make_label(path: Path, case: Case, task: Task) -> tuple[str, ...]:
+    meta = _read_meta(path.parent)
+    original, grid = (geometry_from_json(meta[name]) for name in ("original", "grid"))
+    label, warnings = prepare_label(case, task, original, grid)
+    _write_array(path, label)
+    return warnings
+
+
+def _write_array(path: Path, array: NDArray[np.generic]) -> None:
     import numpy as np
 
-    np.save(stream, array, allow_pickle=False)
+    with replacing(path) as stream:
+        np.save(stream, array, allow_pickle=False)
 
 
 def _load(order: _Order, task: Task) -> PreparedCase:
