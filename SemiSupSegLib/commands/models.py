@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +143,29 @@ def _as_json(model: RegisteredModel) -> dict[str, Any]:
     }
 
 
-def _one_line(manifest: Any) -> str:
+def _one_line(manifest: Mapping[str, Any]) -> str:
     method = manifest.get("method")
-    method = method.get("name", "") if isinstance(method, dict) else method
-    words = [f"task {manifest['task']['name']}", f"method {method}", manifest["network"]["name"]]
-    training = manifest.get("training")
-    if isinstance(training, dict) and "created" in training:
-        words.append(str(training["created"])[:10])
-    return ", ".join(words)
+    words = [
+        f"task {manifest['task']['name']}",
+        f"method {method['name'] if isinstance(method, dict) else method}",
+        str(manifest["network"]["name"]),
+    ]
+    training = manifest.get("training") or {}
+    if "labelled" in training:
+        words.append(
+            f"{training['labelled']} labelled and {training.get('unlabelled', 0)} unlabelled cases"
+        )
+    figures = (manifest.get("validation") or {}).get("student") or {}
+    means = {target: _mean_dice(values) for target, values in figures.items()}
+    scores = [f"{target} {mean:.3f}" for target, mean in means.items() if mean is not None]
+    if scores:
+        words.append(f"validation Dice {', '.join(scores)}")
+    if "created" in manifest:
+        words.append(str(manifest["created"])[:10])
+    return "; ".join(words)
+
+
+def _mean_dice(figures: Any) -> float | None:
+    dice = figures.get("dice") if isinstance(figures, dict) else None
+    mean = dice.get("mean") if isinstance(dice, dict) else None
+    return float(mean) if isinstance(mean, int | float) else None

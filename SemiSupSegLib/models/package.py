@@ -138,7 +138,7 @@ def write_package(
         )
     with new_folder(folder) as temporary:
         files = {}
-        for network, arrays in weights.items():
+        for network, arrays in sorted(weights.items()):
             name = WEIGHT_FILES[network]
             # Not ascontiguousarray, which would turn a counter of shape () into shape (1,).
             plain = {key: np.asarray(value, order="C") for key, value in arrays.items()}
@@ -194,22 +194,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         PackageError: If it is damaged, changed, or foreign.
         SemiSupSegError: If it was written by a newer version.
     """
-    folder = package_folder(path)
-    _refuse_irregular(folder / MANIFEST, path)
-    try:
-        data = (folder / MANIFEST).read_bytes()
-        content: dict[str, Any] = json.loads(data, parse_constant=_refuse_constant)
-        check_format(content, "model", f"{path}: {MANIFEST}")
-        # Byte for byte as we write it, so that not even white space or a doubled key can differ.
-        is_unchanged = data == _as_written(content)
-    except (ValueError, RecursionError, OSError):
-        raise PackageError(
-            f"{path}: {MANIFEST} cannot be read as JSON, it is damaged or incomplete. "
-            "Get the model again."
-        ) from None
-    if not is_unchanged or content["files"][MANIFEST] != _manifest_sha256(content):
-        raise _changed(path, MANIFEST)
-    return content
+    return _manifest(package_folder(path), path)
 
 
 def export_package(package: ModelPackage, path: Path) -> None:
@@ -281,8 +266,10 @@ def _checked(folder: Path, source: Path) -> ModelPackage:
     for entry in sorted(folder.iterdir()):
         if entry.name not in _LEFT_BY_FILE_BROWSERS:
             _refuse_irregular(entry, source)
-    manifest = read_manifest(folder)
     present = {entry.name for entry in folder.iterdir()} - _LEFT_BY_FILE_BROWSERS
+    if MANIFEST not in present:
+        raise PackageError(f"{source} is no model package: {MANIFEST} is missing. Get it again.")
+    manifest = _manifest(folder, source)
     missing = sorted(set(manifest["files"]) - present)
     if missing:
         raise PackageError(f"{source} is incomplete: {missing[0]} is missing. Get it again.")
@@ -312,6 +299,25 @@ def _checked(folder: Path, source: Path) -> ModelPackage:
         sha256=_sha256(folder / MANIFEST),
         task=task,
     )
+
+
+def _manifest(folder: Path, path: Path) -> dict[str, Any]:
+    """Return the checked manifest in `folder`; messages name `path`."""
+    _refuse_irregular(folder / MANIFEST, path)
+    try:
+        data = (folder / MANIFEST).read_bytes()
+        content: dict[str, Any] = json.loads(data, parse_constant=_refuse_constant)
+        check_format(content, "model", f"{path}: {MANIFEST}")
+        # Byte for byte as we write it, so that not even white space or a doubled key can differ.
+        is_unchanged = data == _as_written(content)
+    except (ValueError, RecursionError, OSError):
+        raise PackageError(
+            f"{path}: {MANIFEST} cannot be read as JSON, it is damaged or incomplete. "
+            "Get the model again."
+        ) from None
+    if not is_unchanged or content["files"][MANIFEST] != _manifest_sha256(content):
+        raise _changed(path, MANIFEST)
+    return content
 
 
 def _refuse_irregular(entry: Path, source: Path) -> None:

@@ -236,6 +236,7 @@ def _usable_name(name: str) -> str:
         or not text
         or not text[0].isalnum()
         or text.endswith(".")
+        or text.casefold() == "registry.json"
         or len(text.encode()) > 100
         or text.split(".")[0].strip().casefold() in _FORBIDDEN_ON_WINDOWS
     ):

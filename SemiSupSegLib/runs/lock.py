@@ -118,7 +118,7 @@ class Lock:
             if is_ours:
                 write_json(self.path, asdict(renewed))
         if not is_ours:
-            self._own = None
+            # Kept as it is: each further heartbeat finds the same and says so again.
             raise LockedError(
                 f"{self.path} was taken over by "
                 f"{'another process' if holder is None else _words(holder)}, because this one was "
