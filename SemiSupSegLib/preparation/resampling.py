@@ -142,7 +142,9 @@ def resample_labels(label: sitk.Image, grid: Geometry) -> sitk.Image:
     present = np.flatnonzero(np.bincount(array.reshape(-1), minlength=1))
     for value in present[present > 0]:
         one = with_geometry((array == value).astype(np.float32), source)
-        share = sitk.GetArrayViewFromImage(resample(one, grid))
+        # A view does not keep its image alive, so the image needs a name.
+        resampled = resample(one, grid)
+        share = sitk.GetArrayViewFromImage(resampled)
         background -= share
         ahead = share > best
         winner[ahead] = value
