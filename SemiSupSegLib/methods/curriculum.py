@@ -15,9 +15,8 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
-from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT
 from SemiSupSegLib.losses.ema import teacher_of, update_teacher
 from SemiSupSegLib.losses.low_confidence import (
@@ -44,8 +43,8 @@ from SemiSupSegLib.methods.protocol import (
     share_iterations,
 )
 from SemiSupSegLib.methods.pseudo_labels import PseudoLabelOptions
-from SemiSupSegLib.methods.supervised import segmentation_parameters
 from SemiSupSegLib.methods.stochastic import stochastic_passes
+from SemiSupSegLib.methods.supervised import segmentation_parameters
 from SemiSupSegLib.networks.base import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
@@ -194,6 +193,7 @@ class Curriculum:
                 group=self._group(self._teacher_raw, 0, self._teacher_iterations),
                 labelled_per_batch=options.teacher_labelled_per_batch,
                 epilogue=self._hand_weights_to_student,
+                judged=("teacher",),
             )
         ]
         if self._teacher.has_log_variance:
@@ -220,6 +220,7 @@ class Curriculum:
                     continues=stage > 1 and not alone and options.warm_start,
                     strong_view=options.strong_view,
                     stage=stage,
+                    judged_at_end=("student_raw",),
                 )
             )
             done += iterations
@@ -301,7 +302,7 @@ class Curriculum:
             features = network.features(batch.images)
         options = self._options.pseudo_labels
         loss = log_variance_loss(
-            network.log_variance(features)[:, 0],
+            network.log_variance(features),
             variance,
             batch.valid,
             kind=options.log_variance_loss,
@@ -339,6 +340,7 @@ class Curriculum:
             unlabelled_per_batch=options.unlabelled_per_batch if data.unlabelled else 0,
             unlabelled_cases=lambda: tuple(data.unlabelled),
             train_mode=False,
+            judged=(),
             # The averaged networks are frozen; only their head learns here, and only now.
             prologue=lambda: _set_trainable(head, True),
             epilogue=lambda: _set_trainable(head, False),

@@ -19,7 +19,7 @@ class Batch:
     """Patches for one step, labelled ones first, augmented and on the device."""
 
     images: Tensor
-    """Float32, (B, C, D, H, W). The unlabelled part is the strong view where a phase asks for it."""
+    """Float32, (B, C, D, H, W); the unlabelled part is the strong view if the phase asks for it."""
     labels: Tensor
     """Int64, (L, D, H, W), class indices of the labelled part; 255 where nothing is known."""
     valid: Tensor
@@ -87,12 +87,16 @@ class Phase:
     continues: bool = False
     """Whether the optimizer's state of the former phase is kept."""
     train_mode: bool = True
-    """Whether the networks that learn are in train mode (dropout); heads alone learn in eval mode."""
+    """Whether networks that learn are in train mode (dropout); a head alone learns in eval mode."""
     strong_view: bool = False
     """Whether unlabelled patches get the strong augmentation."""
     maps: Callable[[str], Mapping[str, NDArray[np.generic]]] | None = None
     """Per-voxel maps of an unlabelled case, cropped and turned along with its image."""
     stage: int | None = None
+    judged: tuple[str, ...] = ("student",)
+    """Predictors worth validating in this phase: those that it changes."""
+    judged_at_end: tuple[str, ...] = ()
+    """Further ones, validated after the phase's last update."""
 
 
 class TrainingData(Protocol):

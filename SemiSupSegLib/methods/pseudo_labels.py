@@ -358,7 +358,7 @@ def _read_teacher(data: TrainingData, case_id: str) -> tuple[Tensor, Tensor]:
 
 
 def _usual_classes(data: TrainingData) -> tuple[tuple[int, ...], bool]:
-    """Return the classes that at least nine in ten labelled cases have, and whether all have any."""
+    """Return classes that nine in ten labelled cases have, and whether every case has any."""
     counts = np.zeros(data.task.num_classes)
     always = True
     for case_id in data.labelled:

@@ -77,6 +77,7 @@ class Supervised:
                 iterations=self._iterations,
                 group=group,
                 labelled_per_batch=self._options.labelled_per_batch,
+                judged_at_end=("student_raw",),
             )
         ]
 

@@ -1,4 +1,4 @@
-"""Checkpoints: everything needed to go on, as safetensors and JSON, the newest complete one wins."""
+"""Checkpoints: everything needed to go on, as safetensors and JSON; the newest complete wins."""
 
 from __future__ import annotations
 

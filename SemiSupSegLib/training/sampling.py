@@ -117,7 +117,7 @@ class Sampler:
             pad += [max(0, -first), max(0, first + side - length)]
 
         def cut(tensor: Tensor, outside: float) -> Tensor:
-            piece = tensor[(..., *inner)]
+            piece = tensor[..., inner[0], inner[1], inner[2]]
             if any(pad):
                 return torch.nn.functional.pad(piece, pad, value=outside)
             return piece.clone()

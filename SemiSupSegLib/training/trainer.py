@@ -317,8 +317,12 @@ class Trainer:
 
     def _validate(self, phase: Phase) -> None:
         position = self._position
+        names = phase.judged
+        if position.phase_iteration == phase.iterations:
+            names = (*names, *phase.judged_at_end)
+        known = self._method.predictors()
         figures = validation_dice(
-            self._method.predictors(), self._data, self._options.validation_overlap
+            {name: known[name] for name in names}, self._data, self._options.validation_overlap
         )
         for network, values in figures.items():
             self._metrics.append(
@@ -337,9 +341,8 @@ class Trainer:
             iteration=position.iteration,
             dice={network: round(values["mean"], 6) for network, values in figures.items()},
         )
-        judged = "student" if phase.name not in ("teacher", "distil") else ""
-        if judged and judged in figures:
-            self._best.offer(figures[judged], position.iteration, self._method.predictors()[judged])
+        if "student" in figures:
+            self._best.offer(figures["student"], position.iteration, known["student"])
 
     # Trouble
 
