@@ -17,6 +17,7 @@ from SemiSupSegLib.networks.normalization import (
     shared_statistics,
 )
 from SemiSupSegLib.networks.residual import ResidualBlock
+from SemiSupSegLib.networks.upsampling import double_size
 
 Down = Literal["maxpool", "conv"]
 Up = Literal["trilinear", "transpose"]
@@ -167,7 +168,7 @@ class _TrilinearGrow(nn.Module):
         self.convolution = nn.Conv3d(in_channels, out_channels, 1, bias=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        return F.interpolate(self.convolution(values), scale_factor=2.0, mode="trilinear")
+        return double_size(self.convolution(values))
 
 
 def _shrink(kind: Down, channels: int) -> nn.Module:

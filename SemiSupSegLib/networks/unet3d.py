@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from SemiSupSegLib.networks.base import SegmentationNetwork, log_variance_head
@@ -15,6 +14,7 @@ from SemiSupSegLib.networks.normalization import (
     normalization,
     shared_statistics,
 )
+from SemiSupSegLib.networks.upsampling import double_size
 
 _LEVELS = 5
 
@@ -83,8 +83,7 @@ class UNet3D(SegmentationNetwork):
             skips.append(values)
         values = self.bottom_dropout(skips.pop())
         for block in self.decoder:
-            grown = F.interpolate(values, scale_factor=2.0, mode="trilinear")
-            values = block(torch.cat([skips.pop(), grown], 1))
+            values = block(torch.cat([skips.pop(), double_size(values)], 1))
         return cast("Tensor", self.last_dropout(values))
 
 

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.networks.catalogue import build_network
+from SemiSupSegLib.networks.upsampling import double_size
 
 TINY = {"width": 4, "lite": True, "levels": 4}
 
@@ -220,3 +222,25 @@ def test_the_same_seed_gives_the_same_weights():
     first, second = build(), build()
 
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("sides", [(2, 3, 5), (1, 1, 4), (1, 1, 1)])
+def test_doubling_the_size_equals_the_interpolation_of_torch(sides):
+    values = torch.randn(2, 3, *sides, dtype=torch.float64, requires_grad=True)
+    reference = F.interpolate(values, scale_factor=2.0, mode="trilinear")
+    pull = torch.randn_like(reference)
+
+    doubled = double_size(values)
+
+    torch.testing.assert_close(doubled, reference)
+    gradients = [torch.autograd.grad(result, values, pull)[0] for result in (doubled, reference)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_doubling_runs_in_half_precision():
+    values = torch.randn(1, 2, 2, 3, 4)
+
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        doubled = double_size(values)
+
+    torch.testing.assert_close(doubled.float(), double_size(values), rtol=2e-2, atol=2e-2)
