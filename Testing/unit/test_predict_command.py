@@ -1,0 +1,251 @@
+"""`predict`: from a folder of files to a folder of results."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.cases.task import Channel, Class, Region, Task
+from SemiSupSegLib.inference import predictor as predictor_module
+from SemiSupSegLib.models.package import write_package
+from SemiSupSegLib.networks.catalogue import build_network
+from SemiSupSegLib.resources import check_format
+
+TASK = Task(
+    name="toy",
+    title="Toy",
+    channels=(Channel(name="t1"), Channel(name="t2")),
+    classes=(
+        Class(name="shell", values=(2,), color=(0, 255, 0)),
+        Class(name="core", values=(4, 3), color=(255, 0, 0)),
+    ),
+    regions=(Region(name="all", classes=("shell", "core")),),
+)
+AFFINE = np.array(
+    [[-0.98, 0.2, 0.0, 12.5], [0.17, 1.15, 0.1, -7.25], [0.02, -0.12, 2.0, 3.0], [0, 0, 0, 1]],
+    np.float32,
+)
+STANDARD = {"label", "pseudolabel", "uncertainty", "confidence", "agreement"}
+ALL = STANDARD | {"sure", "possible", "second", "comparison"}
+
+
+def a_model(folder, *, teacher=True):
+    def weights(seed):
+        torch.manual_seed(seed)
+        network = build_network(
+            "transaspp", {"width": 8, "lite": True}, in_channels=2, num_classes=3
+        )
+        return {key: value.numpy() for key, value in network.state_dict().items()}
+
+    manifest = {
+        "name": "toy",
+        "task": TASK.to_json(),
+        "network": {
+            "name": "transaspp",
+            "options": {"width": 8, "lite": True},
+            "in_channels": 2,
+            "num_classes": 3,
+            "patch_size": [16, 16, 16],
+        },
+        "method": "curriculum",
+        # The first axis follows left-right, and so on.
+        "preparation": {"spacing": [1.0, 1.17, 2.0], "mask": "nonzero"},
+        "library": {"version": "0"},
+    }
+    made = {"student": weights(0), **({"teacher": weights(1)} if teacher else {})}
+    return write_package(folder / "model", manifest=manifest, weights=made, card="toy").folder
+
+
+def a_case(folder, name, channels=("t1", "t2"), seed=0):
+    draw = np.random.default_rng(seed)
+    (folder / name).mkdir(parents=True)
+    for channel in channels:
+        values = np.zeros((20, 18, 22), np.int16)
+        values[2:18, 3:16, 2:20] = draw.integers(1, 400, (16, 13, 18))
+        image = nibabel.Nifti1Image(values, AFFINE)
+        image.set_sform(AFFINE, 1)
+        image.set_qform(AFFINE, 1)
+        nibabel.save(image, folder / name / f"{channel}.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return a_model(tmp_path_factory.mktemp("model"))
+
+
+def predict(*words):
+    return main(["predict", *map(str, words), "--device", "cpu"])
+
+
+def suffixes(folder):
+    name = folder.name
+    return {file.name[len(name) + 1 : -len(".nii.gz")] for file in folder.glob("*.nii.gz")}
+
+
+def test_a_folder_of_cases_becomes_a_folder_of_results(model, tmp_path, capsys):
+    a_case(tmp_path / "cases", "one")
+    a_case(tmp_path / "cases", "two", seed=1)
+
+    code = predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    assert code == 0
+    assert "2 predicted, 0 failed" in capsys.readouterr().out
+    for name in ("one", "two"):
+        assert suffixes(tmp_path / "out" / name) == STANDARD
+        assert not list((tmp_path / "out" / name).glob(".*"))
+
+
+def test_results_lie_on_the_inputs_grid_with_its_affine(model, tmp_path):
+    a_case(tmp_path / "cases", "one")
+
+    predict(
+        "--model", model, "--case", tmp_path / "cases" / "one", "--out", tmp_path, "--maps", "all"
+    )
+
+    assert suffixes(tmp_path / "one") == ALL
+    given = nibabel.load(tmp_path / "cases" / "one" / "t1.nii.gz")
+    for file in (tmp_path / "one").glob("*.nii.gz"):
+        made = nibabel.load(file)
+        assert made.shape == given.shape
+        assert np.array_equal(made.affine, given.affine)
+    label = np.asanyarray(nibabel.load(tmp_path / "one" / "one_label.nii.gz").dataobj)
+    assert set(np.unique(label)) <= {0, 2, 4}
+    confidence = nibabel.load(tmp_path / "one" / "one_confidence.nii.gz")
+    assert confidence.get_data_dtype() == np.uint8
+    assert confidence.get_fdata().max() == pytest.approx(1)
+
+
+def test_case_json_follows_its_schema_and_names_the_model(model, tmp_path):
+    a_case(tmp_path / "cases", "one")
+
+    predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    content = json.loads((tmp_path / "out" / "one" / "case.json").read_text())
+    check_format(content, "case-result", "case.json")
+    assert content["case"] == "one"
+    assert set(content["volumes_ml"]) == {"shell", "core", "all"}
+    assert set(content["confidence"]) == {"image", "shell", "core"}
+    assert set(content["teacher_student_dice"]) == {"shell", "core", "all"}
+    label = np.asanyarray(nibabel.load(tmp_path / "out" / "one" / "one_label.nii.gz").dataobj)
+    voxel_ml = abs(np.linalg.det(AFFINE[:3, :3])) / 1000
+    assert content["volumes_ml"]["core"]["value"] == pytest.approx(
+        (label == 4).sum() * voxel_ml, rel=1e-4
+    )
+
+
+def test_a_case_that_cannot_be_read_is_reported_and_the_others_go_on(model, tmp_path, capsys):
+    a_case(tmp_path / "cases", "one")
+    a_case(tmp_path / "cases", "two")
+    whole = (tmp_path / "cases" / "two" / "t2.nii.gz").read_bytes()
+    (tmp_path / "cases" / "two" / "t2.nii.gz").write_bytes(whole[: len(whole) // 2])
+    a_case(tmp_path / "cases", "three", channels=("t1",))
+    a_case(tmp_path / "cases", "zebra")
+
+    code = predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    streams = capsys.readouterr()
+    assert code == 1
+    assert sorted(path.name for path in (tmp_path / "out").glob("*/case.json")) == ["case.json"] * 2
+    assert "2 predicted, 2 failed" in streams.out
+    assert "two: not predicted" in streams.err
+    assert "three: not predicted" in streams.err
+    assert not (tmp_path / "out" / "two" / "case.json").exists()
+
+
+def test_a_second_run_replaces_the_maps_and_leaves_reviews_alone(model, tmp_path):
+    a_case(tmp_path / "cases", "one")
+    words = ["--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out"]
+    predict(*words, "--maps", "all", "--probabilities")
+    review = tmp_path / "out" / "one" / "review.jo.jsonl"
+    review.write_text("{}\n")
+    assert suffixes(tmp_path / "out" / "one") == ALL | {"prob_shell", "prob_core"}
+
+    predict(*words)
+
+    assert suffixes(tmp_path / "out" / "one") == STANDARD
+    assert review.read_text() == "{}\n"
+
+
+def test_a_result_that_fails_half_way_leaves_the_former_one(model, tmp_path, monkeypatch):
+    a_case(tmp_path / "cases", "one")
+    words = ["--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out"]
+    predict(*words)
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "one").iterdir()}
+
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("SemiSupSegLib.inference.writing.write_volume", fail)
+    code = predict(*words)
+
+    assert code == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "out" / "one").iterdir()} == before
+
+
+def test_a_model_without_a_teacher_writes_no_teacher_maps_and_says_so(tmp_path):
+    a_case(tmp_path / "cases", "one")
+    model = a_model(tmp_path, teacher=False)
+
+    predict(
+        "--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out", "--maps", "all"
+    )
+
+    content = json.loads((tmp_path / "out" / "one" / "case.json").read_text())
+    assert suffixes(tmp_path / "out" / "one") == ALL - {"pseudolabel", "agreement", "comparison"}
+    assert "teacher_student_dice" not in content
+    assert any("no teacher" in warning for warning in content["warnings"])
+
+
+def test_a_programming_error_in_one_case_does_not_end_the_others(
+    model, tmp_path, monkeypatch, capsys
+):
+    a_case(tmp_path / "cases", "one")
+    a_case(tmp_path / "cases", "two", seed=1)
+    plain = predictor_module.Predictor.predict
+
+    def fails_on_one(self, prepared, **options):
+        if prepared.id == "one":
+            raise RuntimeError("surprise")
+        return plain(self, prepared, **options)
+
+    monkeypatch.setattr(predictor_module.Predictor, "predict", fails_on_one)
+    code = predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    assert code == 1
+    assert "1 predicted, 1 failed" in capsys.readouterr().out
+    assert (tmp_path / "out" / "two" / "case.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--overlap", "1"], "--overlap is 1.0"),
+        (["--passes", "0"], "--passes is 0"),
+        (["--cases", "nowhere"], "nowhere is not a folder"),
+        (["--task", "binary"], "other channels than the model"),
+    ],
+)
+def test_wrong_options_are_refused_with_their_value(model, tmp_path, words, message, capsys):
+    a_case(tmp_path / "cases", "one")
+    given = {"--model": model, "--cases": tmp_path / "cases", "--out": tmp_path / "out"}
+    given.update({words[0]: words[1]})
+
+    code = predict(*[word for pair in given.items() for word in pair])
+
+    assert code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_is_refused(model, tmp_path, capsys):
+    a_case(tmp_path / "cases", "one")
+
+    code = main(
+        ["predict", "--model", str(model), "--cases", str(tmp_path / "cases")]
+        + ["--out", str(tmp_path / "out"), "--device", "cuda:99"]
+    )
+
+    assert code == 2
+    assert "cuda:99" in capsys.readouterr().err
