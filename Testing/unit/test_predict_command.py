@@ -24,8 +24,14 @@ TASK = Task(
     ),
     regions=(Region(name="all", classes=("shell", "core")),),
 )
+COSINE, SINE = np.cos(0.2), np.sin(0.2)
 AFFINE = np.array(
-    [[-0.98, 0.2, 0.0, 12.5], [0.17, 1.15, 0.1, -7.25], [0.02, -0.12, 2.0, 3.0], [0, 0, 0, 1]],
+    [
+        [-1.0 * COSINE, 1.17 * SINE, 0.0, 12.5],
+        [1.0 * SINE, 1.17 * COSINE, 0.0, -7.25],
+        [0.0, 0.0, 2.0, 3.0],
+        [0.0, 0.0, 0.0, 1.0],
+    ],
     np.float32,
 )
 STANDARD = {"label", "pseudolabel", "uncertainty", "confidence", "agreement"}
@@ -242,10 +248,9 @@ def test_wrong_options_are_refused_with_their_value(model, tmp_path, words, mess
 def test_a_device_that_is_not_there_is_refused(model, tmp_path, capsys):
     a_case(tmp_path / "cases", "one")
 
-    code = main(
-        ["predict", "--model", str(model), "--cases", str(tmp_path / "cases")]
-        + ["--out", str(tmp_path / "out"), "--device", "cuda:99"]
-    )
+    words = {"--model": model, "--cases": tmp_path / "cases", "--out": tmp_path / "out"}
+    given = [str(word) for pair in words.items() for word in pair]
+    code = main(["predict", *given, "--device", "cuda:99"])
 
     assert code == 2
     assert "cuda:99" in capsys.readouterr().err
