@@ -65,6 +65,33 @@ class Geometry:
         """Return whether both are one grid but for rounding (< 0.05 voxel at the corners)."""
         return self.corner_shift_voxels(other) < SAME_GRID_VOXELS
 
+    def shares_of_overlap(self, other: Geometry) -> tuple[float, float]:
+        """Return which share of this field of view lies in the other's, and the reverse.
+
+        Sampled on a lattice of 12 points an axis.
+        """
+        return _share_inside(self, other), _share_inside(other, self)
+
+    def field_of_view_shift(self, other: Geometry) -> tuple[float, float]:
+        """Return how far the fields of view's outer corners lie apart: voxels of this grid, mm.
+
+        Each corner is compared with the other's nearest, so grids that only store their axes in
+        another order or sense are 0 apart.
+        """
+        import numpy as np
+
+        here, there = _outer_corners(self), _outer_corners(other)
+        between = there[:3, :, None] - here[:3, None, :]
+        mm = np.linalg.norm(between, axis=0)
+        steps = np.linalg.solve(self.index_to_lps()[:3, :3], between.reshape(3, -1))
+        voxels = np.linalg.norm(steps, axis=0).reshape(mm.shape)
+        worst = [float(max(one.min(axis=0).max(), one.min(axis=1).max())) for one in (voxels, mm)]
+        return worst[0], worst[1]
+
+    def __str__(self) -> str:
+        size = "x".join(map(str, self.size))
+        return f"{size} voxels of {'x'.join(f'{value:.4g}' for value in self.spacing)} mm"
+
     def to_json(self) -> dict[str, Any]:
         """Return the geometry as plain values."""
         return asdict(self)
@@ -83,3 +110,22 @@ def geometry_of(image: sitk.Image) -> Geometry:
         origin=image.GetOrigin(),
         direction=image.GetDirection(),
     )
+
+
+def _outer_corners(grid: Geometry) -> NDArray[np.float64]:
+    """Return the eight corners of the field of view in LPS mm, homogeneous, shape (4, 8)."""
+    import numpy as np
+
+    steps = np.array(np.meshgrid(*[(-0.5, n - 0.5) for n in grid.size])).reshape(3, -1)
+    return grid.index_to_lps() @ np.vstack([steps, np.ones(8)])
+
+
+def _share_inside(grid: Geometry, other: Geometry) -> float:
+    import numpy as np
+
+    fractions = (np.arange(12) + 0.5) / 12
+    steps = np.array(np.meshgrid(*[fractions * n - 0.5 for n in grid.size])).reshape(3, -1)
+    points = np.vstack([steps, np.ones(steps.shape[1])])
+    there = np.linalg.solve(other.index_to_lps(), grid.index_to_lps() @ points)[:3]
+    limits = np.asarray(other.size)[:, None] - 0.5
+    return float(np.all((there >= -0.5) & (there <= limits), axis=0).mean())

@@ -1,0 +1,248 @@
+"""Which file is which channel of the task, and which is the label."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from SemiSupSegLib.cases.case import ImageSource, Reason, Severity
+from SemiSupSegLib.cases.grouping import Group, Piece
+from SemiSupSegLib.cases.names import NameReader, words_of
+from SemiSupSegLib.cases.task import Task
+
+_MAX_NAMED_FILES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """The files of a case in their roles."""
+
+    channels: Mapping[str, ImageSource]
+    """By channel name, in the task's order; of doubled ones the first."""
+    label: ImageSource | None
+    reasons: tuple[Reason, ...]
+
+
+def assign(
+    group: Group, task: Task, names: NameReader, num_volumes: Callable[[ImageSource], int]
+) -> Assignment:
+    """Return which file of a case is which channel, and what is missing or doubled.
+
+    Args:
+        group: The case's files.
+        task: Names the channels.
+        names: Reads names with the task's aliases.
+        num_volumes: How many volumes a file holds; 0 if it cannot be read.
+    """
+    found: dict[str, list[ImageSource]] = defaultdict(list)
+    unused: list[Piece] = [one for one in group.pieces if one.ignored]
+    reasons: list[Reason] = []
+    images = list(group.images)
+    has_named = any(one.channel is not None or one.index is not None for one in images)
+    by_order = _order_of_indices(group, task, names)
+    may_hide_channels = False
+    for piece in images:
+        source = piece.found.source
+        if piece.channel is None and piece.index is None and has_named:
+            unused.append(piece)
+            continue
+        volumes = num_volumes(source)
+        if volumes > 1:
+            channels = _channels_of_volumes(group, task, names, volumes)
+            if channels is None:
+                reasons.append(_too_many_volumes(source, volumes, task))
+                continue
+            if not group.channel_names:
+                reasons.append(_assumed_order(source, task))
+            for component, channel in channels.items():
+                found[channel].append(replace(source, component=component))
+            continue
+        channel = piece.channel
+        if piece.index is not None:
+            channel = by_order.get(piece.index)
+            if channel is not None and not _is_named_channel(group, names, piece.index):
+                reasons.append(_assumed_order(source, task))
+        elif channel is None and len(task.channels) == 1:
+            channel = task.channels[0].name
+        if channel is not None:
+            found[channel].append(source)
+        elif volumes:
+            unused.append(piece)
+        else:
+            # It cannot be read, which is said elsewhere; it may be the missing one.
+            may_hide_channels = True
+    if not may_hide_channels:
+        reasons += _missing_channels(group, task, found)
+    reasons += _doubled_channels(group, found)
+    labels = group.labels
+    unused += [one for one in group.pieces if one.label and one not in labels]
+    if len(labels) > 1:
+        reasons.append(_doubled_label(labels))
+    if unused:
+        reasons.append(_unused(unused))
+    reasons += _label_meanings(group, task)
+    return Assignment(
+        channels={one.name: found[one.name][0] for one in task.channels if found[one.name]},
+        label=labels[0].found.source if labels else None,
+        reasons=tuple(dict.fromkeys(reasons)),
+    )
+
+
+def _order_of_indices(group: Group, task: Task, names: NameReader) -> dict[int, str]:
+    """Return number → channel by the data set's names, else by the task's order."""
+    indices = sorted({one.index for one in group.images if one.index is not None})
+    named = {index: names.channel(group.channel_names.get(index, "")) for index in indices}
+    result = {index: channel for index, channel in named.items() if channel is not None}
+    if not result and len(indices) <= len(task.channels):
+        result = {
+            index: task.channels[index].name for index in indices if index < len(task.channels)
+        }
+    return result
+
+
+def _is_named_channel(group: Group, names: NameReader, index: int) -> bool:
+    """Return whether there can be no doubt about a channel's number."""
+    alone = len([one for one in group.images if one.index is not None]) == 1
+    return alone or names.channel(group.channel_names.get(index, "")) is not None
+
+
+def _channels_of_volumes(
+    group: Group, task: Task, names: NameReader, volumes: int
+) -> dict[int, str] | None:
+    """Return component → channel of a file of several volumes, or None if nothing tells."""
+    named = {
+        index: channel
+        for index, name in group.channel_names.items()
+        if index < volumes and (channel := names.channel(name)) is not None
+    }
+    if named:
+        return named
+    if volumes == len(task.channels):
+        return {index: channel.name for index, channel in enumerate(task.channels)}
+    return None
+
+
+def _missing_channels(
+    group: Group, task: Task, found: Mapping[str, list[ImageSource]]
+) -> list[Reason]:
+    if not any(found.values()) and group.labels:
+        label = group.labels[0].found.source
+        return [
+            Reason(
+                code="label_without_image",
+                severity=Severity.ERROR,
+                file=str(label.path),
+                message=f"the label file {label.path.name} has no image",
+                remedy="Put the images beside it under the same name, or remove the label file",
+            )
+        ]
+    reasons = []
+    for channel in task.channels:
+        if found.get(channel.name):
+            continue
+        also = [name for name in channel.aliases if name.isalnum()][:4]
+        expected = f"{channel.name}" + (f" (or {', '.join(also)})" if also else "")
+        reasons.append(
+            Reason(
+                code="missing_channel" if channel.required else "missing_optional_channel",
+                severity=Severity.ERROR if channel.required else Severity.WARNING,
+                file=str(group.folder),
+                message=f"no file is named as channel {channel.name}",
+                remedy=f"Add a file whose name ends with {expected}"
+                if channel.required
+                else "Nothing needs to be done; results may be less good",
+            )
+        )
+    return reasons
+
+
+def _doubled_channels(
+    group: Group, found: Mapping[str, list[ImageSource]]
+) -> list[Reason]:
+    return [
+        Reason(
+            code="doubled_channel",
+            severity=Severity.ERROR,
+            file=str(sources[1].path),
+            message=f"{len(sources)} images fit channel {channel}: "
+            + _listed([str(one).rpartition("/")[2] for one in sources]),
+            remedy="Keep one of them in the case's folder, or give a task file whose names tell "
+            "them apart",
+        )
+        for channel, sources in found.items()
+        if len(sources) > 1
+    ]
+
+
+def _doubled_label(labels: tuple[Piece, ...]) -> Reason:
+    names = _listed([one.found.source.path.name for one in labels])
+    return Reason(
+        code="doubled_label",
+        severity=Severity.ERROR,
+        file=str(labels[1].found.source.path),
+        message=f"{len(labels)} files may be the label: {names}",
+        remedy="Keep the one that is to be learnt from",
+    )
+
+
+def _unused(unused: list[Piece]) -> Reason:
+    names = _listed([one.found.source.path.name for one in unused])
+    return Reason(
+        code="unused_file",
+        severity=Severity.WARNING,
+        file=str(unused[0].found.source.path),
+        message=f"not used, since the name tells neither channel nor label: {names}",
+        remedy="Rename what should be used; otherwise nothing needs to be done",
+    )
+
+
+def _too_many_volumes(source: ImageSource, volumes: int, task: Task) -> Reason:
+    return Reason(
+        code="wrong_dimensions",
+        severity=Severity.ERROR,
+        file=str(source.path),
+        message=f"{source.path.name} holds {volumes} volumes, and nothing says which is which "
+        f"of the task's {len(task.channels)} channels",
+        remedy="Name them in a dataset.json ('channel_names'), or split the file",
+    )
+
+
+def _assumed_order(source: ImageSource, task: Task) -> Reason:
+    order = ", ".join(one.name for one in task.channels)
+    return Reason(
+        code="assumed_channel_order",
+        severity=Severity.WARNING,
+        file=str(source.path),
+        message=f"channels are numbered without names; the task's order was assumed ({order})",
+        remedy="Check it, or name them in a dataset.json ('channel_names')",
+    )
+
+
+def _label_meanings(group: Group, task: Task) -> list[Reason]:
+    """Warn where `dataset.json` gives a value the name of another class."""
+    values = {one.name.lower(): one.values for one in task.classes}
+    wrong = []
+    for value, name in group.label_names.items():
+        words = words_of(name)
+        meant = values.get(words[0]) if len(words) == 1 else None
+        if value and meant is not None and value not in meant:
+            wrong.append(f"{value} is {name}")
+    if not wrong or not group.labels:
+        return []
+    label = group.labels[0].found.source
+    reads = "; ".join(f"{one.name} = {one.values[0]}" for one in task.classes)
+    return [
+        Reason(
+            code="label_meaning",
+            severity=Severity.WARNING,
+            file=str(label.path),
+            message=f"dataset.json says {', '.join(wrong)}, but task '{task.name}' reads {reads}",
+            remedy="Give a task file with this data set's values, or classes will be mixed up",
+        )
+    ]
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MAX_NAMED_FILES
+    return ", ".join(names[:_MAX_NAMED_FILES]) + (f" and {more} more" if more > 0 else "")

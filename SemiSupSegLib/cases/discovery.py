@@ -1,0 +1,228 @@
+"""Finding the cases below a folder, whatever its layout, and what each can be used for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from SemiSupSegLib.cases.case import Case, CaseState, Reason, Severity
+from SemiSupSegLib.cases.examination import CaseExaminer, Examined
+from SemiSupSegLib.cases.grouping import Group, group_images
+from SemiSupSegLib.cases.inspection import ScanCache, default_cache
+from SemiSupSegLib.cases.listing import Listing, list_images
+from SemiSupSegLib.cases.names import NameReader
+from SemiSupSegLib.cases.reviews import ReviewedLabel, find_reviews, match_reviews
+from SemiSupSegLib.cases.task import Task, load_task
+
+_MAX_NAMED_TWINS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanResult:
+    """The cases of a folder."""
+
+    task: Task
+    cases: tuple[Case, ...]
+    layout: str
+    """bids, nnunet, msd, separate_labels, case_folders, flat, or mixed; empty without cases."""
+    seconds: float
+    bytes_read: int
+    """Bytes of the files whose content was checked now, not taken from the cache."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of cases in each state."""
+        found = Counter(case.state for case in self.cases)
+        return {state.value: found[state] for state in CaseState}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `scan --json`."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "task": self.task.name,
+            "layout": self.layout,
+            "counts": self.counts,
+            "seconds": round(self.seconds, 3),
+            "rate": {
+                "cases_per_s": round(len(self.cases) / seconds, 2),
+                "mb_per_s": round(self.bytes_read / 1e6 / seconds, 2),
+            },
+            "cases": [_case_to_json(case) for case in self.cases],
+        }
+
+
+def discover(
+    folder: Path,
+    task: Task | None = None,
+    *,
+    check_content: bool = True,
+    workers: int | None = None,
+    cache: Path | None = None,
+    label_ids: Collection[str] | None = None,
+    reviews: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScanResult:
+    """Find the cases below a folder; every one ends in a state, with reasons.
+
+    Files are only read, never changed.
+
+    Args:
+        folder: In any layout that grouping.py understands, or itself one case.
+        task: None: recognised, `brats` if its channels are found, else `binary`.
+        check_content: Whether voxels are checked (NaN, empty, damaged, label values, doubles),
+            or headers only.
+        workers: Number of threads; None: one a core. Unpacking, hashing and arithmetic run
+            outside the interpreter lock, so they scale without processes.
+        cache: File that remembers what was found; None: one in the user's cache folder.
+        label_ids: If given, only label files of cases with one of these ids or patients are
+            opened; others are noted to exist.
+        reviews: A folder of results whose reviewed labels (`<case>/<case>_reviewed.nii.gz`) take
+            the place of labels.
+        progress: Called with the number of cases done and of all cases.
+
+    Raises:
+        UsageError: If `folder` cannot be read.
+    """
+    start = time.perf_counter()
+    listing = list_images(folder)
+    if task is None:
+        task = _recognise(listing)
+    groups = group_images(listing, task)
+    known = ScanCache(cache if cache is not None else default_cache(listing.root))
+    examiner = CaseExaminer(task, known, check_content=check_content)
+    reviewed = find_reviews(reviews) if reviews is not None else {}
+
+    def examine(group: Group, label: ReviewedLabel | None) -> Examined:
+        opens = label_ids is None or group.id in label_ids or group.patient in label_ids
+        path = label.path if label is not None else None
+        return examiner.examine(group, opens_label=opens, reviewed=path)
+
+    examined = _in_parallel(
+        groups, lambda group: examine(group, None), workers or _num_cores(), progress
+    )
+    for number, label in match_reviews(reviewed, examined).items():
+        examined[number] = examine(groups[number], label)
+    known.compact()
+    return ScanResult(
+        task=task,
+        cases=tuple(_with_twins(examined)),
+        layout=_layout(groups),
+        seconds=time.perf_counter() - start,
+        bytes_read=sum(one.bytes_read for one in examined),
+    )
+
+
+def _recognise(listing: Listing) -> Task:
+    """Return `brats` if a case has channels that only it tells apart, else `binary`."""
+    brats = load_task("brats")
+    names = NameReader(brats)
+    for group in group_images(listing, brats):
+        channels = {one.channel for one in group.images if one.channel}
+        told = {names.channel(name) for name in group.channel_names.values()} - {None}
+        # Two are enough: as binary, a case with two images could only be refused as doubled.
+        if max(len(channels), len(told)) >= 2:
+            return brats
+    return load_task("binary")
+
+
+def _in_parallel(
+    groups: Sequence[Group],
+    examine: Callable[[Group], Examined],
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[Examined]:
+    results: dict[int, Examined] = {}
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        waiting = {pool.submit(examine, group): number for number, group in enumerate(groups)}
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                results[waiting[future]] = future.result()
+                if progress is not None:
+                    progress(done, len(groups))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [results[number] for number in range(len(groups))]
+
+
+def _with_twins(examined: Sequence[Examined]) -> Iterator[Case]:
+    """Yield the cases with a warning on each image that occurs more than once."""
+    places: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for number, one in enumerate(examined):
+        for channel, digest in one.image_hashes.items():
+            places[digest].append((number, channel))
+    for number, one in enumerate(examined):
+        case = one.case
+        unusable_channels = {
+            reason.file
+            for reason in case.reasons
+            if reason.code in ("empty_image", "constant_image")
+        }
+        twins: dict[str, list[str]] = {}
+        for channel, digest in one.image_hashes.items():
+            others = [place for place in places[digest] if place != (number, channel)]
+            if others and str(case.channels[channel].path) not in unusable_channels:
+                twins[channel] = [
+                    channel_there if there == number else examined[there].case.id
+                    for there, channel_there in others
+                ]
+        if twins:
+            yield replace(case, reasons=(*case.reasons, _duplicate(case, twins)))
+        else:
+            yield case
+
+
+def _duplicate(case: Case, twins: Mapping[str, Sequence[str]]) -> Reason:
+    others = list(dict.fromkeys(name for names in twins.values() for name in names))
+    named = ", ".join(others[:_MAX_NAMED_TWINS])
+    if len(others) > _MAX_NAMED_TWINS:
+        named += f" and {len(others) - _MAX_NAMED_TWINS} more"
+    first = next(iter(twins))
+    return Reason(
+        code="duplicate_content",
+        severity=Severity.WARNING,
+        file=str(case.channels[first].path),
+        message=f"the image of channel {', '.join(twins)} is also that of {named}",
+        remedy="If this is one scan twice, remove one, or keep both in the same set of the split",
+    )
+
+
+def _layout(groups: Sequence[Group]) -> str:
+    kinds = Counter(group.kind for group in groups)
+    if not kinds:
+        return ""
+    (kind, count), *_ = kinds.most_common(1)
+    return kind if count > len(groups) / 2 else "mixed"
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _case_to_json(case: Case) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "id": case.id,
+        "patient": case.patient,
+        "state": case.state.value,
+        "channels": {name: str(source.path) for name, source in case.channels.items()},
+        "label": str(case.label.path) if case.label is not None else None,
+        "reasons": [
+            {**asdict(reason), "severity": reason.severity.value} for reason in case.reasons
+        ],
+    }
+    components = {
+        name: source.component
+        for name, source in case.channels.items()
+        if source.component is not None
+    }
+    if components:
+        content["components"] = components
+    return content

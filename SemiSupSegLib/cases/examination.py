@@ -1,0 +1,306 @@
+"""Examining one case: open its files, compare their grids, collect what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from SemiSupSegLib.cases.assignment import assign
+from SemiSupSegLib.cases.case import Case, CaseState, ImageSource, Reason, Severity
+from SemiSupSegLib.cases.geometry import Geometry
+from SemiSupSegLib.cases.grouping import Group
+from SemiSupSegLib.cases.image_error import ImageFileError
+from SemiSupSegLib.cases.inspection import FileFacts, ScanCache, VolumeFacts, inspect
+from SemiSupSegLib.cases.names import NameReader
+from SemiSupSegLib.cases.reading import check_label_values
+from SemiSupSegLib.cases.task import Task
+
+MIN_OVERLAP = 0.25
+"""Fields of view that share less of the smaller one than this do not show one place."""
+
+_NOTES = {
+    "missing_geometry": (
+        "has no position or orientation in its header, so left and right cannot be told",
+        "Export it again with its position, if that matters to you",
+    ),
+    "ambiguous_geometry": (
+        "says two different positions in its header (sform and qform); the sform is used",
+        "Check that it lies where you expect; other programs may use the qform",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """A case and what comparing it with others needs."""
+
+    case: Case
+    image_hashes: Mapping[str, str]
+    """SHA-256 of each channel's voxels; empty without the content check."""
+    file_hashes: Mapping[str, str]
+    """SHA-256 of each channel's file; empty without the content check."""
+    bytes_read: int
+
+
+class CaseExaminer:
+    """Examines cases of one task; may be called from several threads.
+
+    Args:
+        task: What a case should have.
+        cache: Facts from former scans.
+        check_content: Whether voxels are read, or headers only.
+    """
+
+    def __init__(self, task: Task, cache: ScanCache, *, check_content: bool):
+        self._task = task
+        self._names = NameReader(task)
+        self._cache = cache
+        self._check_content = check_content
+
+    def examine(
+        self, group: Group, *, opens_label: bool = True, reviewed: Path | None = None
+    ) -> Examined:
+        """Return a case with its state and reasons.
+
+        Args:
+            group: The case's files.
+            opens_label: Whether its label file may be opened.
+            reviewed: A reviewed label that takes the label's place.
+        """
+        look = _Look(self._cache, self._check_content)
+        assignment = assign(group, self._task, self._names, look.num_volumes)
+        reasons = list(assignment.reasons)
+        label = assignment.label
+        if reviewed is not None:
+            label = ImageSource(path=reviewed)
+            reasons = [one for one in reasons if one.code != "doubled_label"]
+        geometries: dict[str, Geometry] = {}
+        image_hashes, file_hashes = {}, {}
+        for channel, source in assignment.channels.items():
+            facts = look.facts(source)
+            if facts is None:
+                continue
+            geometries[channel] = facts.header.geometry
+            reasons += _notes(source, facts)
+            volume = _volume(source, facts)
+            if volume is not None:
+                reasons += _image_findings(source, volume, channel)
+                image_hashes[channel] = volume.sha256
+                file_hashes[channel] = facts.sha256
+        reasons += _grid_findings(assignment.channels, geometries)
+        if label is not None and (opens_label or reviewed is not None):
+            facts = look.facts(label, is_label=True)
+            if facts is not None:
+                reasons += self._label_findings(label, facts)
+                if geometries:
+                    name, grid = next(iter(geometries.items()))
+                    reasons += _compared(label, facts.header.geometry, name, grid, is_label=True)
+        reasons += look.problems
+        if group.renamed:
+            reasons.append(_renamed(group))
+        return Examined(
+            case=Case(
+                id=group.id,
+                patient=group.patient,
+                state=_state(reasons, label is not None, reviewed is not None),
+                channels=assignment.channels,
+                label=label,
+                reasons=_worst_first(reasons),
+            ),
+            image_hashes=image_hashes,
+            file_hashes=file_hashes,
+            bytes_read=look.bytes_read,
+        )
+
+    def _label_findings(self, source: ImageSource, facts: FileFacts) -> list[Reason]:
+        if facts.header.components > 1 and source.component is None:
+            return [
+                Reason(
+                    code="wrong_dimensions",
+                    severity=Severity.ERROR,
+                    file=str(source.path),
+                    message=f"the label file {source.path.name} holds "
+                    f"{facts.header.components} volumes",
+                    remedy="Save it as one volume with a value for each class",
+                )
+            ]
+        volume = _volume(source, facts)
+        if volume is None or volume.values is None:
+            return []
+        if volume.num_not_finite:
+            return [_not_finite(source, volume)]
+        try:
+            check_label_values(volume.values, self._task, source.path)
+        except ImageFileError as error:
+            return [reason_of(error)]
+        if set(volume.values) <= {0.0}:
+            return [
+                Reason(
+                    code="empty_label",
+                    severity=Severity.WARNING,
+                    file=str(source.path),
+                    message=f"the label file {source.path.name} holds background only",
+                    remedy="Check that this is meant; if nobody has drawn yet, remove the file",
+                )
+            ]
+        return []
+
+
+class _Look:
+    """Opens the files of one case, each once, and keeps what went wrong."""
+
+    def __init__(self, cache: ScanCache, check_content: bool):
+        self._cache = cache
+        self._check_content = check_content
+        self._known: dict[ImageSource, FileFacts | None] = {}
+        self.problems: list[Reason] = []
+        self.bytes_read = 0
+
+    def num_volumes(self, source: ImageSource) -> int:
+        facts = self.facts(source)
+        return facts.header.components if facts is not None else 0
+
+    def facts(self, source: ImageSource, is_label: bool = False) -> FileFacts | None:
+        whole = replace(source, component=None)
+        if whole not in self._known:
+            try:
+                facts, num_bytes = inspect(
+                    whole, self._cache, content=self._check_content, values=is_label
+                )
+                self.bytes_read += num_bytes
+                self._known[whole] = facts
+            except ImageFileError as error:
+                self.problems.append(reason_of(error))
+                self._known[whole] = None
+        return self._known[whole]
+
+
+def reason_of(error: ImageFileError) -> Reason:
+    """Return the finding that an image error stands for."""
+    return Reason(
+        code=error.code,
+        severity=Severity.ERROR,
+        file=str(error.file),
+        message=error.message,
+        remedy=error.remedy,
+    )
+
+
+def _state(reasons: list[Reason], has_label: bool, is_reviewed: bool) -> CaseState:
+    if any(one.severity is Severity.ERROR for one in reasons):
+        return CaseState.UNUSABLE
+    if is_reviewed:
+        return CaseState.REVIEWED
+    return CaseState.LABELLED if has_label else CaseState.UNLABELLED
+
+
+def _worst_first(reasons: list[Reason]) -> tuple[Reason, ...]:
+    return tuple(sorted(reasons, key=lambda one: one.severity is not Severity.ERROR))
+
+
+def _volume(source: ImageSource, facts: FileFacts) -> VolumeFacts | None:
+    return facts.volumes[source.component or 0] if facts.volumes else None
+
+
+def _notes(source: ImageSource, facts: FileFacts) -> list[Reason]:
+    if not facts.header.note:
+        return []
+    message, remedy = _NOTES[facts.header.note]
+    return [
+        Reason(
+            code=facts.header.note,
+            severity=Severity.WARNING,
+            file=str(source.path),
+            message=f"{source.path.name} {message}",
+            remedy=remedy,
+        )
+    ]
+
+
+def _image_findings(source: ImageSource, volume: VolumeFacts, channel: str) -> list[Reason]:
+    if volume.num_not_finite:
+        return [_not_finite(source, volume)]
+    if volume.minimum < volume.maximum:
+        return []
+    is_empty = volume.minimum == 0
+    what = "is empty: every voxel is 0" if is_empty else f"has {volume.minimum:g} in every voxel"
+    return [
+        Reason(
+            code="empty_image" if is_empty else "constant_image",
+            severity=Severity.ERROR,
+            file=str(source.path),
+            message=f"{source.path.name} (channel {channel}) {what}",
+            remedy="Export the scan again",
+        )
+    ]
+
+
+def _not_finite(source: ImageSource, volume: VolumeFacts) -> Reason:
+    return Reason(
+        code="not_finite",
+        severity=Severity.ERROR,
+        file=str(source.path),
+        message=f"{source.path.name} has {volume.num_not_finite} voxels that are not numbers "
+        "(NaN or infinite)",
+        remedy="Export it again, or replace these voxels",
+    )
+
+
+def _grid_findings(
+    channels: Mapping[str, ImageSource], geometries: Mapping[str, Geometry]
+) -> list[Reason]:
+    names = list(geometries)
+    return [
+        reason
+        for name in names[1:]
+        for reason in _compared(
+            channels[name], geometries[name], names[0], geometries[names[0]], is_label=False
+        )
+    ]
+
+
+def _compared(
+    source: ImageSource, grid: Geometry, first: str, reference: Geometry, *, is_label: bool
+) -> list[Reason]:
+    """Compare a grid with the first channel's."""
+    if reference.matches(grid):
+        return []
+    overlap = max(reference.shares_of_overlap(grid))
+    voxels, mm = reference.field_of_view_shift(grid)
+    if overlap < MIN_OVERLAP:
+        return [
+            Reason(
+                code="grid_mismatch",
+                severity=Severity.ERROR,
+                file=str(source.path),
+                message=f"{source.path.name} lies elsewhere than channel {first}: the fields of "
+                f"view share {overlap:.0%} of the smaller one (corners up to {mm:.1f} mm, "
+                f"{voxels:.1f} voxels apart)",
+                remedy="Export the segmentation again with the image as reference volume"
+                if is_label
+                else f"Export both from one study, or register it to {first}",
+            )
+        ]
+    how = "nearest neighbour" if is_label else "linear interpolation"
+    return [
+        Reason(
+            code="grid_repaired",
+            severity=Severity.WARNING,
+            file=str(source.path),
+            message=f"{source.path.name} has another grid than channel {first} ({grid}, not "
+            f"{reference}; corners up to {voxels:.2f} voxels, {mm:.2f} mm apart) and is "
+            f"resampled to it by {how}",
+            remedy="Nothing needs to be done; check the case if the figures surprise you",
+        )
+    ]
+
+
+def _renamed(group: Group) -> Reason:
+    return Reason(
+        code="renamed_case",
+        severity=Severity.WARNING,
+        file=str(group.folder),
+        message=f"several cases have this name, so it is called {group.id}",
+        remedy="Nothing needs to be done",
+    )

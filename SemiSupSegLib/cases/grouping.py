@@ -1,0 +1,448 @@
+"""Which images belong to one case, and what each is: one rule for every layout.
+
+Folder names that only say what kind of file lies below (`imagesTr`, `labels`, `anat`) are dropped;
+the other folders and the residue of the file name make the key of a case. A folder whose images
+share one residue is a case; a folder with several holds one case per residue.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from SemiSupSegLib.cases.listing import FoundImage, Listing
+from SemiSupSegLib.cases.names import (
+    FolderParts,
+    NameReader,
+    is_timepoint,
+    label_rank,
+    patient_of,
+    words_of,
+)
+from SemiSupSegLib.cases.task import Task
+
+Key = tuple[str, ...]
+
+_INDEX = re.compile(r"(?P<stem>.+)_(?P<index>\d{4})")
+_MAX_INDEX = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One image of a case and the role its name gives it."""
+
+    found: FoundImage
+    channel: str | None = None
+    index: int | None = None
+    """Number of the channel in nnU-Net's `_0000` suffix."""
+    label: int = 0
+    """0: no label, 1: perhaps, 2: a label (also by its folder)."""
+    ignored: bool = False
+    residue: str = ""
+    by_folder: bool = False
+    """Whether the label is known by its folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The images of one case, before any is opened."""
+
+    id: str
+    patient: str
+    folder: Path
+    """Where its images (or its label, if there are none) lie."""
+    kind: str
+    """Layout: bids, nnunet, msd, separate_labels, case_folders or flat."""
+    pieces: tuple[Piece, ...]
+    channel_names: Mapping[int, str] = field(default_factory=dict)
+    """What the data set's `dataset.json` calls channel 0, 1, ..."""
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    """What it calls label value 1, 2, ..."""
+    renamed: bool = False
+    """Whether `id` had to be made longer because two folders have one name."""
+
+    @property
+    def images(self) -> tuple[Piece, ...]:
+        """Pieces that can be a channel."""
+        return tuple(one for one in self.pieces if not one.label and not one.ignored)
+
+    @property
+    def labels(self) -> tuple[Piece, ...]:
+        """Label candidates of the strongest rank present."""
+        rank = max((one.label for one in self.pieces), default=0)
+        return tuple(one for one in self.pieces if rank and one.label == rank)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A group in the making."""
+
+    key: Key
+    """Lower-case words of the folders' and case's name."""
+    names: tuple[str, ...]
+    """The same as written."""
+    kind: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def has_images(self) -> bool:
+        return any(not one.label and not one.ignored for one in self.pieces)
+
+    @property
+    def has_labels(self) -> bool:
+        return any(one.label for one in self.pieces)
+
+
+def group_images(listing: Listing, task: Task) -> list[Group]:
+    """Return the cases below a folder, in the order of their ids; nothing is opened."""
+    names = NameReader(task)
+    single = len(task.channels) == 1
+    folder_parts: dict[str, FolderParts] = {}
+    by_place: dict[tuple[str, ...], list[Piece]] = defaultdict(list)
+    bids: dict[Key, list[Piece]] = defaultdict(list)
+    indexed = _indexed_folders(listing, names)
+    for found in listing.images:
+        parts = [folder_parts.setdefault(name, names.folder(name)) for name in found.folders]
+        subject = _bids_subject(found)
+        if subject:
+            piece = _bids_piece(found, parts, names)
+            if piece is not None:
+                bids[subject].append(piece)
+            continue
+        piece = _piece(found, parts, names, found.folders in indexed)
+        # A partition is marked, so that it is never taken for a case folder.
+        place = tuple(
+            ("/" if part.is_partition else "") + part.identity for part in parts if part.identity
+        )
+        by_place[place].append(piece)
+    drafts = [
+        draft
+        for place, pieces in by_place.items()
+        for draft in _drafts_of_folder(place, pieces, listing.root.name, single)
+    ]
+    drafts = _merged(_joined_by_key(drafts), names)
+    drafts += [
+        _Draft(tuple(part.lower() for part in key), key, "bids", tuple(_prefer_anat(pieces)))
+        for key, pieces in bids.items()
+    ]
+    drafts += _empty_folders(listing, drafts, names)
+    return _finished(drafts, listing)
+
+
+def _piece(
+    found: FoundImage, parts: Sequence[FolderParts], names: NameReader, is_indexed: bool
+) -> Piece:
+    said = names.stem(found.stem)
+    if found.is_dicom and said.channel is None and not said.label and found.description:
+        described = names.channel(found.description)
+        if described is not None:
+            said = replace(said, channel=described)
+    if found.is_dicom and (said.channel or said.label):
+        # The name of a series folder never tells whose it is.
+        said = replace(said, residue="")
+    if any(part.is_label for part in parts):
+        says_role = said.channel is not None or said.label or said.ignored
+        residue = said.residue if says_role else found.stem
+        return Piece(found=found, label=2, residue=residue, by_folder=True)
+    match = _INDEX.fullmatch(found.stem) if is_indexed else None
+    if match:
+        return Piece(found=found, index=int(match["index"]), residue=match["stem"])
+    channel = said.channel
+    if channel is None and not said.label and not said.ignored:
+        channel = next((part.channel for part in reversed(parts) if part.channel), None)
+    return Piece(
+        found=found,
+        channel=channel,
+        label=said.label,
+        ignored=said.ignored,
+        residue=said.residue,
+    )
+
+
+def _indexed_folders(listing: Listing, names: NameReader) -> set[tuple[str, ...]]:
+    """Return the folders in which `_0000` is a channel's number (nnU-Net), not a case's."""
+    stems: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    label_stems: set[str] = set()
+    for found in listing.images:
+        if any(names.folder(name).is_label for name in found.folders):
+            label_stems.add(found.stem)
+        else:
+            stems[found.folders].append(found.stem)
+    chosen = set()
+    for folders, here in stems.items():
+        matches = [_INDEX.fullmatch(stem) for stem in here]
+        found_indices: dict[str, set[int]] = defaultdict(set)
+        for match in matches:
+            if match:
+                found_indices[match["stem"]].add(int(match["index"]))
+        is_labelled_with_index = bool(label_stems & set(here))
+        unmarked = [
+            stem
+            for stem, match in zip(here, matches, strict=True)
+            if match is None and not names.stem(stem).label
+        ]
+        if (
+            found_indices
+            and not unmarked
+            and not is_labelled_with_index
+            and all(0 in one and max(one) < _MAX_INDEX for one in found_indices.values())
+        ):
+            chosen.add(folders)
+    return chosen
+
+
+def _drafts_of_folder(
+    place: tuple[str, ...], pieces: Sequence[Piece], root_name: str, single: bool
+) -> list[_Draft]:
+    """Split what lies in one place into cases."""
+    is_partition = not place or place[-1].startswith("/")
+    shown = tuple(name.lstrip("/") for name in place)
+    folder_name = shown[-1] if shown else root_name
+    by_residue: dict[Key, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        by_residue[words_of(piece.residue)].append(piece)
+    # Beside named channels, a file of another name is an extra; alone it may be the image
+    # itself (one channel) or hold all channels (4-D).
+    counts_unnamed = single or not any(_is_named(one) for one in pieces)
+    bearing = {
+        residue: [one for one in group if _bears_image(one, counts_unnamed)]
+        for residue, group in by_residue.items()
+    }
+    image_residues = [residue for residue, group in bearing.items() if group]
+    is_case_folder = (
+        _has_plain_image(by_residue.get((), ()))
+        or (bool(image_residues) and words_of(folder_name) in by_residue)
+        or (not is_partition and len(image_residues) <= 1)
+        or (len(image_residues) > 1 and _complement_each_other(bearing.values()))
+    )
+    if is_case_folder and len(image_residues) > 1 and is_partition and place:
+        is_case_folder = False
+    if is_case_folder:
+        return [_Draft(_key(shown), shown, "case_folders", tuple(pieces))]
+    drafts = []
+    for residue, group in by_residue.items():
+        name = group[0].residue or folder_name
+        names = (*shown, name)
+        drafts.append(_Draft((*_key(shown), " ".join(residue)), names, "flat", tuple(group)))
+    return drafts
+
+
+def _bears_image(piece: Piece, counts_unnamed: bool) -> bool:
+    return not piece.label and not piece.ignored and (counts_unnamed or _is_named(piece))
+
+
+def _is_named(piece: Piece) -> bool:
+    return not piece.label and (piece.channel is not None or piece.index is not None)
+
+
+def _has_plain_image(pieces: Iterable[Piece]) -> bool:
+    """Return whether a folder has images named by their channel alone (`t1.nii.gz`)."""
+    return any(one.channel is not None and not one.label for one in pieces)
+
+
+def _complement_each_other(groups: Iterable[Sequence[Piece]]) -> bool:
+    """Return whether files of different residue are one channel each of one case."""
+    channels = [piece.channel for group in groups for piece in group]
+    return None not in channels and len(channels) > 1 and len(set(channels)) == len(channels)
+
+
+def _key(names: Iterable[str]) -> Key:
+    return tuple(" ".join(words_of(name)) for name in names)
+
+
+def _joined_by_key(drafts: Iterable[_Draft]) -> list[_Draft]:
+    """Join images and labels that other folders hold for the same case."""
+    joined: dict[Key, _Draft] = {}
+    for draft in drafts:
+        known = joined.get(draft.key)
+        if known is None:
+            joined[draft.key] = draft
+            continue
+        main = draft if draft.has_images and not known.has_images else known
+        joined[draft.key] = _Draft(
+            draft.key, main.names, main.kind, (*known.pieces, *draft.pieces)
+        )
+    return list(joined.values())
+
+
+def _merged(drafts: list[_Draft], names: NameReader) -> list[_Draft]:
+    """Give labels left alone to the one case whose name differs in role words only."""
+    alone = [draft for draft in drafts if draft.has_labels and not draft.has_images]
+    waiting = [draft for draft in drafts if draft.has_images and not draft.has_labels]
+    homes = _by_core(waiting, names)
+    taken: dict[Key, list[_Draft]] = defaultdict(list)
+    for core, labels in _by_core(alone, names).items():
+        if core and len(labels) == 1 and len(homes.get(core, ())) == 1:
+            taken[homes[core][0].key].append(labels[0])
+    moved = {draft.key for group in taken.values() for draft in group}
+    result = []
+    for draft in drafts:
+        if draft.key in moved:
+            continue
+        extra = tuple(piece for one in taken.get(draft.key, ()) for piece in one.pieces)
+        result.append(_Draft(draft.key, draft.names, draft.kind, (*draft.pieces, *extra)))
+    return result
+
+
+def _by_core(drafts: Iterable[_Draft], names: NameReader) -> dict[Key, list[_Draft]]:
+    found: dict[Key, list[_Draft]] = defaultdict(list)
+    for draft in drafts:
+        found[names.core(draft.names[-1] if draft.names else "")].append(draft)
+    return found
+
+
+def _bids_subject(found: FoundImage) -> Key:
+    """Return (sub-XX) or (sub-XX, ses-YY) of a file that follows BIDS."""
+    if not re.match(r"sub-[A-Za-z0-9]+_", found.stem):
+        return ()
+    entities = found.stem.split("_")
+    return tuple(one for one in entities if one.startswith(("sub-", "ses-")))
+
+
+def _bids_piece(
+    found: FoundImage, parts: Sequence[FolderParts], names: NameReader
+) -> Piece | None:
+    """Return the role of a BIDS file; derivatives count as labels only."""
+    *entities, suffix = found.stem.split("_")
+    words = words_of(suffix)
+    is_brain_mask = any(re.search("brain|head", one, re.IGNORECASE) for one in entities)
+    rank = max((label_rank(word) for word in words), default=0)
+    by_folder = any(part.is_label for part in parts)
+    if is_brain_mask and rank == 1:
+        return None
+    if rank or by_folder:
+        return Piece(found=found, label=2 if by_folder else rank, by_folder=by_folder)
+    if any(name.lower() == "derivatives" for name in found.folders):
+        return None
+    contrast = "ce gadolinium " if any(one.startswith("ce-") for one in entities) else ""
+    channel = names.channel(contrast + suffix)
+    return Piece(found=found, channel=channel, residue="")
+
+
+def _prefer_anat(pieces: list[Piece]) -> list[Piece]:
+    """Leave out functional and diffusion images where there are anatomical ones."""
+    images = [one for one in pieces if not one.label]
+    anatomical = [one for one in images if "anat" in one.found.folders]
+    if not anatomical:
+        return pieces
+    return [one for one in pieces if one.label or one in anatomical]
+
+
+def _empty_folders(
+    listing: Listing, drafts: Sequence[_Draft], names: NameReader
+) -> list[_Draft]:
+    """Return a draft for each folder that has siblings with cases but no image itself."""
+    used: set[tuple[str, ...]] = set()
+    parents: set[tuple[str, ...]] = set()
+    for draft in drafts:
+        for piece in draft.pieces:
+            folders = piece.found.folders
+            if piece.found.is_dicom:
+                folders = (*folders, piece.found.source.path.name)
+            used.update(folders[:depth] for depth in range(len(folders) + 1))
+            if draft.kind == "case_folders" and folders and draft.names:
+                depth = max(
+                    (i for i, name in enumerate(folders, 1) if name == draft.names[-1]), default=0
+                )
+                if depth:
+                    parents.add(folders[: depth - 1])
+    empty = []
+    for folders in listing.folders:
+        if not folders or folders in used or folders[:-1] not in parents:
+            continue
+        said = names.folder(folders[-1])
+        if not said.identity or said.is_partition or said.is_label or said.channel:
+            continue
+        empty.append(_Draft(_key(folders), folders, "case_folders", ()))
+    return empty
+
+
+def _finished(drafts: Sequence[_Draft], listing: Listing) -> list[Group]:
+    root_name = listing.root.name
+    plain = ["_".join(one.names) if one.kind == "bids" else (one.names or (root_name,))[-1]
+             for one in drafts]
+    seen: dict[str, int] = defaultdict(int)
+    for name in plain:
+        seen[name.lower()] += 1
+    groups = []
+    for draft, name in zip(drafts, plain, strict=True):
+        renamed = seen[name.lower()] > 1
+        case_id = "_".join(draft.names) if renamed else name
+        patient = patient_of(case_id)
+        if draft.kind == "bids":
+            patient = draft.names[0]
+        elif renamed and len(draft.names) > 1 and is_timepoint(draft.names[-1]):
+            patient = "_".join(draft.names[:-1])
+        content = _dataset_of(draft, listing)
+        groups.append(
+            Group(
+                id=case_id,
+                patient=patient,
+                folder=_folder_of(draft, listing.root),
+                kind=_kind(draft, content is not None),
+                pieces=draft.pieces,
+                channel_names=_named(content, "channel_names", "modality"),
+                label_names=_named(content, "labels"),
+                renamed=renamed and draft.kind != "bids",
+            )
+        )
+    return sorted(groups, key=lambda one: _natural(one.id))
+
+
+def _folder_of(draft: _Draft, root: Path) -> Path:
+    if not draft.pieces:
+        return root.joinpath(*draft.names)
+    first = next((one for one in draft.pieces if not one.label), draft.pieces[0])
+    path = first.found.source.path
+    return path if first.found.is_dicom else path.parent
+
+
+def _kind(draft: _Draft, has_dataset_file: bool) -> str:
+    if draft.kind == "bids":
+        return "bids"
+    if any(one.index is not None for one in draft.pieces):
+        return "nnunet"
+    if has_dataset_file:
+        return "msd"
+    if any(one.by_folder for one in draft.pieces):
+        return "separate_labels"
+    return draft.kind
+
+
+def _dataset_of(draft: _Draft, listing: Listing) -> Mapping[str, Any] | None:
+    """Return the nearest `dataset.json` above the case's images."""
+    for piece in draft.pieces:
+        folders = piece.found.folders
+        for depth in range(len(folders), -1, -1):
+            if folders[:depth] in listing.dataset_files:
+                return listing.dataset_files[folders[:depth]]
+    return None
+
+
+def _named(content: Mapping[str, Any] | None, *keys: str) -> dict[int, str]:
+    """Return number → name, whichever way round the file has it (MSD or nnU-Net v2)."""
+    for key in keys:
+        table = (content or {}).get(key)
+        if isinstance(table, dict):
+            result = {}
+            for left, right in table.items():
+                if isinstance(right, int):
+                    result[right] = str(left)
+                elif str(left).isdigit():
+                    result[int(left)] = str(right)
+            return result
+    return {}
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
+        for part in re.split(r"(\d+)", text)
+        if part
+    ]
+
+

@@ -1,0 +1,276 @@
+"""Looking into image files: header, voxels, hashes; remembered between scans."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from SemiSupSegLib.cases.case import ImageSource
+from SemiSupSegLib.cases.image_error import ImageFileError
+from SemiSupSegLib.cases.reading import (
+    ImageHeader,
+    Volumes,
+    distinct_values,
+    files_of,
+    header_from_json,
+    read_header,
+    read_volumes,
+)
+from SemiSupSegLib.files import replacing
+
+logger = logging.getLogger(__name__)
+
+_RECORD = 1
+"""Version of the records in the cache; others are ignored."""
+
+Stamp = tuple[tuple[int, int], ...]
+"""Size and modification time (ns) of each file of an image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeFacts:
+    """What a check of one volume's voxels found."""
+
+    sha256: str
+    """Of type, shape, scale and voxels: equal for one image in two differently packed files."""
+    num_not_finite: int
+    minimum: float
+    """Of the finite voxels; 0 if there are none."""
+    maximum: float
+    values: tuple[float, ...] | None
+    """Distinct values of a label map; None for images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFacts:
+    """What is known of one image file."""
+
+    header: ImageHeader
+    sha256: str = ""
+    """Of the bytes on disk; empty before the content check."""
+    volumes: tuple[VolumeFacts, ...] = ()
+    """Empty before the content check."""
+
+    def is_enough(self, content: bool, values: bool) -> bool:
+        """Return whether the facts hold what a check would find."""
+        has_values = all(one.values is not None for one in self.volumes)
+        return not content or (bool(self.volumes) and (has_values or not values))
+
+
+class ScanCache:
+    """Facts about files by path, size and time, kept as JSON lines; safe to share and to delete.
+
+    Args:
+        path: The cache file; None remembers nothing.
+    """
+
+    def __init__(self, path: Path | None):
+        self._path = path
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[Stamp, FileFacts]] = {}
+        self._num_lines = 0
+        if path is not None:
+            self._load(path)
+
+    def get(self, source: ImageSource, stamp: Stamp) -> FileFacts | None:
+        """Return the facts about a file that has not changed since, if there are any."""
+        known = self._known.get(_key(source))
+        return known[1] if known is not None and known[0] == stamp else None
+
+    def put(self, source: ImageSource, stamp: Stamp, facts: FileFacts) -> None:
+        """Remember facts, at once also on disk."""
+        with self._lock:
+            self._known[_key(source)] = (stamp, facts)
+            if self._path is None:
+                return
+            try:
+                with self._path.open("a", encoding="utf-8", newline="\n") as stream:
+                    stream.write(_line(_key(source), stamp, facts))
+                self._num_lines += 1
+            except OSError as error:
+                logger.warning(
+                    "%s cannot be written (%s), so the next scan will be as slow as this one.",
+                    self._path,
+                    error.strerror,
+                )
+                self._path = None
+
+    def compact(self) -> None:
+        """Drop outdated lines once they are most of the file."""
+        if self._path is None or self._num_lines < 2 * len(self._known):
+            return
+        try:
+            with replacing(self._path, "w") as stream:
+                for key, (stamp, facts) in self._known.items():
+                    stream.write(_line(key, stamp, facts))
+        except OSError as error:
+            logger.warning("%s cannot be written (%s).", self._path, error.strerror)
+
+    def _load(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open(encoding="utf-8", errors="replace") as stream:
+                for line in stream:
+                    self._num_lines += 1
+                    record = _record(line)
+                    if record is not None:
+                        key, stamp, facts = record
+                        self._known[key] = (stamp, facts)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            logger.warning("%s cannot be read (%s).", path, error.strerror)
+
+
+def default_cache(root: Path) -> Path:
+    """Return where facts about the files below `root` are kept."""
+    name = hashlib.sha256(str(root).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return user_cache_folder() / "scans" / f"{name}.jsonl"
+
+
+def user_cache_folder() -> Path:
+    """Return the folder for what can be made anew: SEMISUPSEG_STORE, else the user's cache."""
+    chosen = os.environ.get("SEMISUPSEG_STORE")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "SemiSupSeg"
+
+
+def inspect(
+    source: ImageSource, cache: ScanCache, *, content: bool, values: bool
+) -> tuple[FileFacts, int]:
+    """Return what is known of a file, opening it only if the cache does not know.
+
+    Args:
+        source: The file; its `component` does not matter.
+        cache: Facts from former scans.
+        content: Whether the voxels must be checked, not the header alone.
+        values: Whether the distinct values are wanted (label maps).
+
+    Returns:
+        The facts and the number of bytes read for the content check.
+
+    Raises:
+        ImageFileError: If the file is damaged; this is never remembered.
+    """
+    stamp = _stamp(source)
+    known = cache.get(source, stamp)
+    if known is not None and known.is_enough(content, values):
+        return known, 0
+    if content:
+        facts = _check(read_volumes(source), values)
+    else:
+        facts = FileFacts(header=read_header(source))
+    cache.put(source, stamp, facts)
+    return facts, sum(size for size, _ in stamp) if content else 0
+
+
+def _check(volumes: Volumes, with_values: bool) -> FileFacts:
+    return FileFacts(
+        header=volumes.header,
+        sha256=volumes.sha256,
+        volumes=tuple(
+            _volume_facts(volumes, number, with_values) for number in range(len(volumes.values))
+        ),
+    )
+
+
+def _volume_facts(volumes: Volumes, number: int, with_values: bool) -> VolumeFacts:
+    import numpy as np
+
+    stored = volumes.values[number]
+    digest = hashlib.sha256()
+    scale = (volumes.slope, volumes.intercept)
+    digest.update(f"{stored.dtype.str} {stored.shape} {scale}".encode())
+    digest.update(np.ascontiguousarray(stored).data)
+    low, high = stored.min(), stored.max()
+    num_not_finite = 0
+    # The minimum is NaN if any voxel is, and one of the two is infinite if any voxel is.
+    if not (np.isfinite(low) and np.isfinite(high)):
+        finite = stored[np.isfinite(stored)]
+        num_not_finite = int(stored.size - finite.size)
+        low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+    ends = sorted(float(end) * volumes.slope + volumes.intercept for end in (low, high))
+    values = None
+    if with_values and not num_not_finite:
+        values = tuple(distinct_values(volumes.scaled(number)))
+    elif with_values:
+        values = ()
+    return VolumeFacts(
+        sha256=digest.hexdigest(),
+        num_not_finite=num_not_finite,
+        minimum=ends[0],
+        maximum=ends[1],
+        values=values,
+    )
+
+
+def _stamp(source: ImageSource) -> Stamp:
+    stamp = []
+    for path in files_of(source):
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise ImageFileError(
+                "unreadable",
+                path,
+                f"{path.name} cannot be opened ({error.strerror})",
+                "Check that it exists and may be read",
+            ) from error
+        stamp.append((status.st_size, status.st_mtime_ns))
+    return tuple(stamp)
+
+
+def _key(source: ImageSource) -> str:
+    return str(source.path) if source.series is None else f"{source.path}#{source.series}"
+
+
+def _line(key: str, stamp: Stamp, facts: FileFacts) -> str:
+    record = {
+        "record": _RECORD,
+        "path": key,
+        "stamp": stamp,
+        "header": facts.header.to_json(),
+        "sha256": facts.sha256,
+        "volumes": [asdict(one) for one in facts.volumes],
+    }
+    return json.dumps(record) + "\n"
+
+
+def _record(line: str) -> tuple[str, Stamp, FileFacts] | None:
+    """Return a line's content; None for a torn line or another version."""
+    try:
+        content: Mapping[str, Any] = json.loads(line)
+        if content["record"] != _RECORD:
+            return None
+        facts = FileFacts(
+            header=header_from_json(content["header"]),
+            sha256=content["sha256"],
+            volumes=tuple(
+                VolumeFacts(
+                    **{
+                        **one,
+                        "values": None if one["values"] is None else tuple(one["values"]),
+                    }
+                )
+                for one in content["volumes"]
+            ),
+        )
+        stamp = tuple((int(size), int(time)) for size, time in content["stamp"])
+        return content["path"], stamp, facts
+    except (ValueError, KeyError, TypeError):
+        return None

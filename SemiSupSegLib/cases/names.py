@@ -1,0 +1,251 @@
+"""What a file or folder name says: which channel, whether a label, whose case.
+
+A name is split into tokens at everything that is not a letter or digit. Tokens that name a
+channel, a label or a processing step are the *role*; what remains is the *residue*, and files with
+one residue belong to one case. All layouts are read with this one rule.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from SemiSupSegLib.cases.task import Task
+
+IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+"""Longest first, so that a stem never keeps half of a suffix."""
+
+STRONG_LABEL_WORDS = frozenset(
+    "seg segm segmentation segmentations dseg label labels lbl labelmap gt groundtruth truth "
+    "annotation annotations contour contours manual laendo".split()
+)
+"""Words that say "this is a label map"."""
+WEAK_LABEL_WORDS = frozenset("mask masks roi rois lesion lesions".split())
+"""Words that may say so, and yield to a strong word in the same case."""
+BRAIN_WORDS = frozenset("brain head skull body".split())
+"""A mask of these is no label."""
+PROCESSING_WORDS = frozenset(
+    "bet brain n4 n4itk bias corrected reg registered coreg coregistered norm normed normalized "
+    "normalised preproc preprocessed stripped skullstripped ss resampled iso final".split()
+)
+"""What was done to an image; says nothing about whose it is when it follows the channel."""
+
+_KIND_FOLDER = re.compile(
+    r"(?:images?|imgs?|scans?|volumes?|vols?|niftis?|nii|dicoms?|dcm|raw|bet|anat|mri?|ct|"
+    r"derivatives|inputs?|preprocessed|originals?|rawbet)(?P<part>tr|ts|val|test|train)?"
+)
+_LABEL_FOLDER = re.compile(
+    r"(?:labels?|seg|segs|segmentations?|masks?|gt|groundtruths?|annotations?|rois?|manual|truth|"
+    r"referencelabels?|manualmasks?|lesionmasks?)(?P<part>tr|ts|val|test|train)?"
+)
+_PARTITION_FOLDER = re.compile(
+    r"(?:data|dataset|cases|patients|subjects|train|training|test|testing|val|valid|validation|"
+    r"labell?ed|unlabell?ed|hgg|lgg)"
+)
+_TIMEPOINT = re.compile(
+    r"(?:ses|session|visit|tp|time|timepoint|baseline|followup|fu|scan|day|week|month|year|date)?"
+    r"[-_ ]?\d*",
+    re.IGNORECASE,
+)
+_TIMEPOINT_SUFFIX = re.compile(
+    r"(?P<patient>brats-[a-z]+-\d+)-\d{3}|"
+    r"(?P<other>.+?)[-_](?:ses|session|visit|tp|timepoint)[-_]?\d+",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A run of letters and digits in a name."""
+
+    text: str
+    """Lower case."""
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NameParts:
+    """What one file name says."""
+
+    channel: str | None = None
+    label: int = 0
+    """0: no label, 1: perhaps (a mask), 2: a label."""
+    residue: str = ""
+    """The part of the name that says whose it is, as written."""
+    ignored: bool = False
+    """Whether it is something that is neither image nor label, such as a brain mask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderParts:
+    """What one folder name says about the files below it."""
+
+    channel: str | None = None
+    is_label: bool = False
+    identity: str = ""
+    """What it adds to the case's key; empty for folders such as `images`."""
+    is_partition: bool = False
+    """Whether it holds many cases (`train`, `HGG`) and is never a case itself."""
+
+
+def stem_of(name: str) -> str | None:
+    """Return the file name without its image suffix, or None if it is no image file."""
+    lower = name.lower()
+    for suffix in IMAGE_SUFFIXES:
+        if lower.endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return None
+
+
+def tokens_of(text: str) -> list[Token]:
+    """Return the tokens of a name, in order."""
+    return [
+        Token(match.group().lower(), match.start(), match.end())
+        for match in re.finditer(r"[A-Za-z0-9]+", text)
+    ]
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the lower-case words of a name: equal for names that differ in separators only."""
+    return tuple(token.text for token in tokens_of(text))
+
+
+def label_rank(word: str) -> int:
+    """Return 2 for a word that says "label", 1 for one that may, else 0."""
+    if word in STRONG_LABEL_WORDS or word.endswith(("seg", "segm", "segmentation", "labelmap")):
+        return 2
+    return 1 if word in WEAK_LABEL_WORDS or word.endswith("mask") else 0
+
+
+class NameReader:
+    """Reads names with the channel names and aliases of one task."""
+
+    def __init__(self, task: Task):
+        self._channels = {
+            _joined(alias): channel.name
+            for channel in task.channels
+            for alias in (channel.name, *channel.aliases)
+        }
+        # With one channel its aliases are common words (ct, scan); inside a name they may as
+        # well be part of the case's name, so only a name's end counts.
+        self._single = len(task.channels) == 1
+
+    def channel(self, text: str) -> str | None:
+        """Return the channel that a free text such as "T1-weighted" names, if any."""
+        found = self._find([token.text for token in tokens_of(text)])
+        return found[0] if found else None
+
+    def stem(self, stem: str) -> NameParts:
+        """Return what a file name without its suffix says."""
+        tokens = tokens_of(stem)
+        words = [token.text for token in tokens]
+        ranks = [label_rank(word) for word in words]
+        found = self._find(words)
+        if max(ranks, default=0) == 1 and _is_brain_mask(words):
+            return NameParts(ignored=True, residue=stem)
+        last_label = max((i for i, rank in enumerate(ranks) if rank), default=-1)
+        if last_label >= 0 and (found is None or last_label > found[2] or self._all_roles(words)):
+            return self._label(stem, tokens, ranks)
+        if found is None:
+            return NameParts(residue=_span(stem, tokens))
+        channel, first, last = found
+        after = _without_trailing(words[last + 1 :], PROCESSING_WORDS)
+        if self._single and after:
+            return NameParts(residue=_span(stem, tokens))
+        rest = tokens[:first] + tokens[last + 1 : last + 1 + len(after)]
+        return NameParts(channel=channel, residue=_span(stem, rest))
+
+    def folder(self, name: str) -> FolderParts:
+        """Return what a folder's name says."""
+        joined = _joined(name)
+        channel = self._channels.get(joined)
+        for pattern, is_label in ((_LABEL_FOLDER, True), (_KIND_FOLDER, False)):
+            match = pattern.fullmatch(joined)
+            if match:
+                part = match["part"]
+                kept = "" if part in (None, "tr", "train") else part
+                return FolderParts(
+                    channel=channel, is_label=is_label, identity=kept, is_partition=bool(kept)
+                )
+        if channel is not None:
+            return FolderParts(channel=channel)
+        is_partition = bool(_PARTITION_FOLDER.fullmatch(joined))
+        return FolderParts(identity=name, is_partition=is_partition)
+
+    def core(self, text: str) -> tuple[str, ...]:
+        """Return the words of a name that are neither channel, label nor processing."""
+        return tuple(
+            word
+            for word in words_of(text)
+            if word not in self._channels
+            and word not in PROCESSING_WORDS
+            and not label_rank(word)
+            and word not in ("volume", "image", "img")
+        )
+
+    def _label(self, stem: str, tokens: Sequence[Token], ranks: Sequence[int]) -> NameParts:
+        kept = [token for token, rank in zip(tokens, ranks, strict=True) if not rank]
+        words = _without_trailing([token.text for token in kept], PROCESSING_WORDS)
+        # A label named after the channel it was drawn on (case5_t1_seg) is the case's label.
+        found = self._find(words)
+        if found and found[2] == len(words) - 1:
+            words = words[: found[1]]
+        return NameParts(label=max(ranks), residue=_span(stem, kept[: len(words)]))
+
+    def _find(self, words: Sequence[str]) -> tuple[str, int, int] | None:
+        """Return channel, first and last token of the last channel name, the longest there."""
+        for last in range(len(words) - 1, -1, -1):
+            for first in range(max(0, last - 3), last + 1):
+                if first < last and len(words[first]) == 1:
+                    continue  # "patient_t_1" is not t1
+                channel = self._channels.get("".join(words[first : last + 1]))
+                if channel is not None:
+                    return channel, first, last
+        return None
+
+    def _all_roles(self, words: Sequence[str]) -> bool:
+        return all(label_rank(word) or word in self._channels for word in words)
+
+
+def is_timepoint(name: str) -> bool:
+    """Return whether a folder's name is a visit of a patient rather than a patient."""
+    return bool(_TIMEPOINT.fullmatch(name)) and not name.isdigit()
+
+
+def patient_of(case_id: str) -> str:
+    """Return the patient of a case id: the id, without a time point such as BraTS's `-000`."""
+    match = _TIMEPOINT_SUFFIX.fullmatch(case_id)
+    if match is None:
+        return case_id
+    return match["patient"] or match["other"]
+
+
+def _joined(text: str) -> str:
+    return "".join(words_of(text))
+
+
+def _is_brain_mask(words: Iterable[str]) -> bool:
+    return any(
+        word in BRAIN_WORDS or any(word == f"{part}mask" for part in BRAIN_WORDS)
+        for word in words
+    )
+
+
+def _without_trailing(words: Sequence[str], unwanted: frozenset[str]) -> list[str]:
+    kept = list(words)
+    while kept and kept[-1] in unwanted:
+        kept.pop()
+    return kept
+
+
+def _span(stem: str, tokens: Sequence[Token]) -> str:
+    """Return the text of these tokens, with the separators between neighbours as written."""
+    text = ""
+    for previous, token in zip([None, *tokens], tokens, strict=False):
+        if previous is not None:
+            between = stem[previous.end : token.start]
+            text += "_" if any(letter.isalnum() for letter in between) else between
+        text += stem[token.start : token.end]
+    return text
