@@ -99,9 +99,10 @@ class RunData:
         with torch.inference_mode():
             return sliding_window(
                 image,
-                forward,
+                _in_pairs(forward) if self._device.type == "cpu" else forward,
                 patch_size=self.patch_size,
                 overlap=self._overlap if overlap is None else overlap,
+                batch_size=2,
                 device=self._device,
             )
 
@@ -149,3 +150,19 @@ class RunData:
         needed = sum(case.image().nbytes for case in cases.values())
         free, _ = torch.cuda.mem_get_info(self._device)
         return self._device if needed <= _RESIDENT_SHARE * free else None
+
+
+def _in_pairs(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Double a lonely patch: PyTorch convolves a batch of one on one thread without oneDNN.
+
+    Two patches of 48³ then cost 0.4 of what one does.
+    """
+    if torch.get_num_threads() > 1:
+        return forward
+
+    def paired(patches: Tensor) -> Tensor:
+        if len(patches) > 1:
+            return forward(patches)
+        return forward(patches.expand(2, *patches.shape[1:]))[:1]
+
+    return paired
