@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import secrets
-import socket
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
@@ -62,7 +62,7 @@ class Lock:
         if self._own is not None:
             raise RuntimeError(f"{self.path} is held by this object already")
         own = Holder(
-            host=socket.gethostname(),
+            host=platform.node(),
             pid=os.getpid(),
             started=_start_of(os.getpid()) or "",
             heartbeat=time.time(),
@@ -195,7 +195,7 @@ def is_alive(holder: Holder) -> bool:
 
     On this computer the process is looked at. On another one only its heartbeat is known.
     """
-    if holder.host == socket.gethostname():
+    if holder.host == platform.node():
         try:
             return _start_of(holder.pid) == holder.started
         except PermissionError:

@@ -2,7 +2,7 @@
 
 import json
 import os
-import socket
+import platform
 import subprocess
 import sys
 import time
@@ -75,7 +75,7 @@ def rewrite(path, **values):
 def test_a_free_folder_is_taken_and_given_back(a_lock):
     assert a_lock.acquire() is None
     content = json.loads(a_lock.path.read_text())
-    assert (content["host"], content["pid"]) == (socket.gethostname(), os.getpid())
+    assert (content["host"], content["pid"]) == (platform.node(), os.getpid())
     assert read_lock(a_lock.path).pid == os.getpid()
 
     a_lock.release()
@@ -93,7 +93,7 @@ def test_the_lock_is_given_back_when_the_work_fails(tmp_path):
 
 def test_a_living_process_keeps_its_lock_and_is_named(a_holder, a_lock):
     with pytest.raises(
-        LockedError, match=f"in use by process {a_holder.pid} on {socket.gethostname()}"
+        LockedError, match=f"in use by process {a_holder.pid} on {platform.node()}"
     ):
         a_lock.acquire()
 
