@@ -159,7 +159,8 @@ def prepare_cases(
         if progress is not None:
             progress(done, len(cases))
     prepared = tuple(_load(order, task) for order in orders if order.case.id not in failed)
-    return PreparationResult(prepared=prepared, failed=tuple(failed.items()))
+    reasons = tuple((case.id, failed[case.id]) for case in cases if case.id in failed)
+    return PreparationResult(prepared=prepared, failed=reasons)
 
 
 def usable_processors() -> int:
