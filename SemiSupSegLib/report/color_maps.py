@@ -1,9 +1,9 @@
-"""Colours of the maps and classes, the same in the report and in Slicer."""
+"""Colours of the maps, the same in the report and in Slicer."""
 
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.files import read_json
@@ -12,22 +12,6 @@ from SemiSupSegLib.resources import ROOT
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-CLASS_COLORS = (
-    (0, 158, 115),
-    (240, 228, 66),
-    (213, 94, 0),
-    (86, 180, 233),
-    (204, 121, 167),
-    (0, 114, 178),
-    (230, 159, 0),
-)
-"""For pictures, in the order of a task's classes.
-
-Source: the palette of Okabe and Ito, Color Universal Design, 2008. A task's own colours follow the
-habits of its field, which colour-blind readers cannot always tell apart.
-"""
-
 
 @cache
 def color_map(name: str) -> NDArray[np.uint8]:
@@ -55,14 +39,10 @@ def comparison_colors() -> dict[int, tuple[str, tuple[int, int, int]]]:
     }
 
 
-def class_color(index: int) -> tuple[int, int, int]:
-    """Return the colour in which pictures show the class `index` (1, 2, …)."""
-    return CLASS_COLORS[(index - 1) % len(CLASS_COLORS)]
-
-
-def _content(name: str) -> dict[str, object]:
+def _content(name: str) -> dict[str, Any]:
     path = ROOT / "ColorMaps" / f"{name}.json"
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
         raise UsageError(f"There is no colour map '{name}'; there are: {names}.")
-    return read_json(path)
+    content: dict[str, Any] = read_json(path)
+    return content

@@ -1,0 +1,22 @@
+"""`report`: a run folder in, one HTML page out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "Write the report of a run, finished or not, as one HTML page."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, made by train")
+    parser.add_argument("--out", type=Path, help="file to write (default: RUN/report.html)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the report."""
+    from SemiSupSegLib.report.build import build_report
+
+    print(f"Report: {build_report(arguments.run, arguments.out)}")
+    return 0

@@ -1,0 +1,363 @@
+"""The result: student against teacher on the validation cases, Liu's table II."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import fmean, stdev
+
+from SemiSupSegLib.evaluation.intervals import Interval, bootstrap_difference, gain_sentence
+from SemiSupSegLib.report.blocks import (
+    MINUS,
+    NOTHING,
+    Block,
+    Figure,
+    Note,
+    Section,
+    Table,
+    count_of,
+    number,
+)
+from SemiSupSegLib.report.drawing import GRID, INK, MUTED, STUDENT, TEACHER, drawing, to_svg
+from SemiSupSegLib.report.record import RunRecord
+from SemiSupSegLib.runs.state import RunStatus
+
+MEAN = "mean"
+
+
+def headline(record: RunRecord) -> list[str]:
+    """Return the result in a few plain sentences."""
+    student = record.mean_dice("student")
+    if not student:
+        return [_why_no_result(record)]
+    names = record.task.headline_targets
+    over = f" (mean over {', '.join(names)})" if len(names) > 1 else f" ({names[0]})"
+    cases = count_of(len(student), "validation case")
+    sentences = [f"The student reaches a Dice of {fmean(student.values()):.3f}{over} on {cases}."]
+    teacher = record.mean_dice("teacher")
+    if not teacher:
+        labelled = count_of(len(record.config["split"]["train_labelled"]), "labelled case")
+        return [
+            *sentences,
+            f"Method {record.config['method']} has no teacher: the student learnt from "
+            f"{labelled}, and there is nothing to compare it with in this run.",
+        ]
+    shared = [case for case in student if case in teacher]
+    ours, theirs = [student[case] for case in shared], [teacher[case] for case in shared]
+    labelled = len(record.config["split"]["train_labelled"])
+    sentences.append(
+        f"The teacher, trained only on the {count_of(labelled, 'labelled case')}, reaches "
+        f"{fmean(theirs):.3f}."
+    )
+    sentences.append(gain_sentence(ours, theirs))
+    return sentences
+
+
+def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
+    """Return the page's large figures: name, value, remark."""
+    split = record.config["split"]
+    student, teacher = record.mean_dice("student"), record.mean_dice("teacher")
+    best = record.mean_dice("best_validation")
+    found = []
+    if student:
+        found.append(("Student", number(fmean(student.values())), "Dice, last moving average"))
+    if teacher:
+        found.append(("Teacher", number(fmean(teacher.values())), "Dice, labelled cases only"))
+    if student and teacher:
+        gain = _gain(student, teacher)
+        found.append(("Gain", number(gain.mean, sign=True), _interval(gain)))
+    if best:
+        found.append(("Best on validation", number(fmean(best.values())), "chosen on these cases"))
+    counts = [len(split[name]) for name in ("train_labelled", "train_unlabelled", "validation")]
+    cases = " + ".join(str(count) for count in counts)
+    found.append(("Cases", cases, "labelled + unlabelled + validation"))
+    return found
+
+
+def outcome_section(record: RunRecord) -> Section:
+    """Return the class table and how certain the gain is."""
+    blocks: list[Block] = []
+    if not record.mean_dice("student"):
+        blocks.append(Note(text=_why_no_result(record)))
+    else:
+        has_teacher = "teacher" in record.networks
+        if has_teacher:
+            blocks += [_forest(record), _pairs(record)]
+        blocks += [_dice_table(record), _distance_table(record)]
+        if not has_teacher:
+            blocks.append(Note(text="This method trains no teacher, so only the student is shown."))
+        if "best_validation" not in record.networks:
+            blocks.append(Note(text="No best-on-validation student was kept in this run."))
+    return Section(
+        id="result",
+        title="Result on the validation cases",
+        intro=(
+            "Validation cases are never trained on. The exported student is the last moving "
+            "average of its weights; the best on validation is shown beside it for comparison "
+            "only, because it was chosen on these very cases."
+        ),
+        blocks=blocks,
+    )
+
+
+def _dice_table(record: RunRecord) -> Table:
+    regions = {region.name for region in record.task.regions}
+    has_teacher = "teacher" in record.networks
+    rows = []
+    for target in _targets(record):
+        student, teacher, best = (
+            _dice(record, name, target) for name in ("student", "teacher", "best_validation")
+        )
+        kind = "" if target == MEAN else "region" if target in regions else "class"
+        row = [f"{target} ({kind})" if kind else _mean_name(record)]
+        if has_teacher:
+            row += [_spread(teacher), _spread(student)]
+            gain = _gain(student, teacher) if student and teacher else None
+            row += [number(gain.mean, sign=True), _interval(gain)] if gain else [NOTHING, NOTHING]
+        else:
+            row += [_spread(student)]
+        row.append(_spread(best))
+        rows.append(tuple(row))
+    head = ["Class or region"]
+    head += ["Teacher", "Student", "Difference", "95 % interval"] if has_teacher else ["Student"]
+    return Table(
+        title="Dice by class and region (Liu, table II)",
+        head=(*head, "Best on validation"),
+        rows=tuple(rows),
+        strong_rows=(len(rows) - 1,) if len(rows) > 1 else (),
+        caption=(
+            "Mean ± standard deviation over the validation cases. The interval is a paired "
+            "bootstrap over cases (10,000 drawings). A target that is empty in both label maps "
+            "counts as 1, in one of them as 0."
+        ),
+    )
+
+
+def _distance_table(record: RunRecord) -> Table:
+    networks = [name for name in ("teacher", "student") if name in record.networks]
+    metrics = (("iou", "IoU", 3), ("hd95_mm", "HD95, mm", 1), ("assd_mm", "ASSD, mm", 2))
+    head = ["Class or region"]
+    head += [f"{title}, {name}" for _, title, _ in metrics for name in networks]
+    rows = []
+    for target in record.task.targets:
+        row = [target]
+        for metric, _, digits in metrics:
+            for network in networks:
+                values = record.figures(network, target, metric).values()
+                row.append(number(fmean(values), digits) if values else NOTHING)
+        for network in networks:
+            row.append(str(_one_empty(record, network, target)))
+        rows.append(tuple(row))
+    head += [f"Empty, {name}" for name in networks]
+    return Table(
+        title="Overlap and distances",
+        head=tuple(head),
+        rows=tuple(rows),
+        caption=(
+            "Means over the validation cases. HD95: 95th percentile of the surface distance; "
+            "ASSD: its mean. Empty: cases in which prediction or reference, but not both, is "
+            "empty; their distance counts as the diagonal of the field of view."
+        ),
+    )
+
+
+def _forest(record: RunRecord) -> Figure:
+    targets = _targets(record)
+    with drawing(max(1.2, 0.9 + 0.3 * len(targets))) as (figure, (axes,)):
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for row, target in enumerate(targets):
+            student, teacher = _dice(record, "student", target), _dice(record, "teacher", target)
+            if not student or not teacher:
+                continue
+            gain = _gain(student, teacher)
+            y = -row
+            if gain.low is not None and gain.high is not None:
+                axes.plot([gain.low, gain.high], [y, y], color=STUDENT, linewidth=2.4)
+            filled = STUDENT if gain.is_outside_noise else "none"
+            axes.plot(
+                gain.mean, y, "D" if target == MEAN else "o", markersize=7, color=STUDENT,
+                markerfacecolor=filled, markeredgewidth=1.6,
+            )
+        axes.set_yticks([-row for row in range(len(targets))], targets)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.margins(y=0.08)
+        axes.set_xlabel(f"difference of Dice, student {MINUS} teacher")
+        svg = to_svg(figure, "Difference of Dice between student and teacher by class and region")
+    return Figure(
+        svg=svg,
+        title="Gain of the student over its teacher",
+        caption=(
+            "Mean over cases with 95 % bootstrap interval. A filled mark: the interval leaves "
+            "out 0, from at least 6 cases. To the right of 0 the student is better."
+        ),
+    )
+
+
+def _pairs(record: RunRecord) -> Figure:
+    student, teacher = record.mean_dice("student"), record.mean_dice("teacher")
+    shared = [case for case in student if case in teacher]
+    better = sum(student[case] > teacher[case] for case in shared)
+    with drawing(max(2.4, 0.9 + 0.3 * len(_targets(record)))) as (figure, (axes,)):
+        low = min([*student.values(), *teacher.values()])
+        axes.plot([low, 1], [low, 1], color=MUTED, linewidth=1)
+        axes.annotate(
+            "student better", (0.04, 0.96), xycoords="axes fraction", va="top", color=STUDENT
+        )
+        axes.annotate(
+            "teacher better", (0.96, 0.04), xycoords="axes fraction", ha="right", color=TEACHER
+        )
+        for case in shared:
+            color = STUDENT if student[case] > teacher[case] else TEACHER
+            marker = "o" if student[case] > teacher[case] else "s"
+            axes.plot(teacher[case], student[case], marker, color=color, alpha=0.8, markersize=5.5)
+        axes.set_xlabel("teacher, Dice")
+        axes.set_ylabel("student, Dice")
+        svg = to_svg(figure, "Dice of student against teacher, case by case")
+    return Figure(
+        svg=svg,
+        title="Case by case",
+        caption=(
+            f"{_mean_name(record)} of each validation case; the student is better in {better} of "
+            f"{len(shared)}. On the line both are equal."
+        ),
+    )
+
+
+def error_section(record: RunRecord) -> Section:
+    """Return what kind of mistakes the networks make, Liu's figure 10."""
+    details: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]] = (
+        record.validation or {}
+    ).get("details", {})
+    blocks: list[Block] = []
+    networks = [name for name in ("teacher", "student") if name in record.networks]
+    titles = {
+        "boundary": "boundary",
+        "false_positive": "false positive",
+        "false_negative": "false negative",
+        "class_confusion": "wrong class",
+    }
+    means = {
+        network: {
+            kind: fmean(one[network]["errors_ml"][kind] for one in details.values())
+            for kind in titles
+        }
+        for network in networks
+        if details
+    }
+    if means:
+        blocks.append(_error_figure(means, titles))
+        rows = []
+        for kind, title in titles.items():
+            row = [title, *(number(means[name][kind], 2) for name in networks)]
+            if len(networks) == 2:
+                row.append(_change(means["teacher"][kind], means["student"][kind]))
+            rows.append(tuple(row))
+        totals = {name: sum(means[name].values()) for name in networks}
+        row = ["all", *(number(totals[name], 2) for name in networks)]
+        if len(networks) == 2:
+            row.append(_change(totals["teacher"], totals["student"]))
+        change = ("Change",) if len(networks) == 2 else ()
+        blocks.append(
+            Table(
+                title="Wrong volume by kind",
+                head=("Kind", *(f"{name.capitalize()}, mL" for name in networks), *change),
+                rows=(*rows, tuple(row)),
+                strong_rows=(len(rows),),
+                caption=(
+                    "Mean over the validation cases. Boundary: a border that both label maps "
+                    "have lies up to 2 mm off. Wrong class: foreground in both, of different class."
+                ),
+            )
+        )
+    else:
+        blocks.append(Note(text="The errors are split once the run has judged its networks."))
+    return Section(id="errors", title="Errors (Liu, figure 10)", blocks=blocks)
+
+
+def _error_figure(means: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> Figure:
+    colors = {"teacher": TEACHER, "student": STUDENT}
+    with drawing(2.6) as (figure, (axes,)):
+        height = 0.8 / len(means)
+        for place, (network, by_kind) in enumerate(means.items()):
+            shift = (place - (len(means) - 1) / 2) * height
+            bars = axes.barh(
+                [-row - shift for row in range(len(titles))],
+                [by_kind[kind] for kind in titles],
+                height=0.9 * height,
+                color=colors[network],
+                label=network,
+                hatch="///" if network == "teacher" else None,
+                edgecolor=GRID,
+                linewidth=0,
+            )
+            axes.bar_label(bars, fmt="%.2f", padding=3, fontsize=8, color=INK)
+        axes.set_yticks([-row for row in range(len(titles))], list(titles.values()))
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.margins(x=0.14)
+        axes.set_xlabel("wrong volume, mL per case")
+        axes.legend(loc="lower right")
+        svg = to_svg(figure, "Wrong volume by kind of error")
+    return Figure(
+        svg=svg,
+        title="What kind of mistakes",
+        caption="Every wrong voxel belongs to one kind; shorter is better.",
+    )
+
+
+def _why_no_result(record: RunRecord) -> str:
+    if not record.config["split"]["validation"]:
+        return "This run has no validation cases, so nothing can be said about its quality."
+    if record.status is RunStatus.FINISHED:
+        return "The run is finished, but validation/cases.json is missing: no result to show."
+    return (
+        "The networks are judged on the validation cases when the run is finished; until then "
+        "only the curves below can be shown."
+    )
+
+
+def _dice(record: RunRecord, network: str, target: str) -> dict[str, float]:
+    if target == MEAN:
+        return record.mean_dice(network)
+    return record.figures(network, target, "dice")
+
+
+def _targets(record: RunRecord) -> list[str]:
+    targets = list(record.task.targets)
+    return [*targets, MEAN] if len(targets) > 1 else targets
+
+
+def _gain(student: Mapping[str, float], teacher: Mapping[str, float]) -> Interval:
+    shared = [case for case in student if case in teacher]
+    return bootstrap_difference(
+        [student[case] for case in shared], [teacher[case] for case in shared]
+    )
+
+
+def _interval(gain: Interval) -> str:
+    if gain.low is None or gain.high is None:
+        return "one case: no interval"
+    return f"{number(gain.low, sign=True)} to {number(gain.high, sign=True)}"
+
+
+def _spread(values: Mapping[str, float]) -> str:
+    if not values:
+        return NOTHING
+    mean = number(fmean(values.values()))
+    return f"{mean} ± {number(stdev(values.values()))}" if len(values) > 1 else mean
+
+
+def _mean_name(record: RunRecord) -> str:
+    names = record.task.headline_targets
+    return f"Mean of {', '.join(names)}" if len(names) > 1 else f"Dice of {names[0]}"
+
+
+def _one_empty(record: RunRecord, network: str, target: str) -> int:
+    cases = (record.validation or {}).get("cases", {})
+    return sum(
+        one.get(network, {}).get(target, {}).get("empty") == "one_empty" for one in cases.values()
+    )
+
+
+def _change(before: float, after: float) -> str:
+    return f"{number(100 * (after / before - 1), 0, sign=True)} %" if before else NOTHING
