@@ -13,8 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import (
-    Executor,
-    Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
     as_completed,
@@ -128,7 +126,7 @@ def prepare_cases(
         progress: Called with the number of cases done and of all.
 
     Raises:
-        SemiSupSegError: If the store cannot be written, or a process is killed by the system.
+        SemiSupSegError: If the store cannot be made.
     """
     if not options.is_frozen:
         raise ValueError("options are not frozen; call freeze_spacing first")
@@ -187,29 +185,35 @@ def _make_all(
     orders: Sequence[_Order], task: Task, options: PreparationOptions, workers: int
 ) -> Iterator[tuple[_Order, _Outcome]]:
     """Make what is missing; yield each order as it is done."""
-    workers = min(workers, len(orders))
-    if workers <= 1:
-        for order in orders:
-            yield order, _make(order, task, options)
-        return
+    waiting = list(orders)
+    if min(workers, len(waiting)) > 1:
+        try:
+            for order, outcome in _make_in_processes(orders, task, options, workers):
+                waiting.remove(order)
+                yield order, outcome
+        except BrokenProcessPool:
+            logger.warning(
+                "A process that prepared cases was ended, mostly for want of memory. "
+                "The remaining %d cases are prepared one after the other.",
+                len(waiting),
+            )
+    for order in waiting:
+        yield order, _make(order, task, options)
+
+
+def _make_in_processes(
+    orders: Sequence[_Order], task: Task, options: PreparationOptions, workers: int
+) -> Iterator[tuple[_Order, _Outcome]]:
     import multiprocessing
 
     # A forked child of a process that has threads or a GPU context may hang; spawned ones do not.
-    pool: Executor = ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_use_one_thread
-    )
-    with pool:
-        futures: dict[Future[_Outcome], _Order] = {
-            pool.submit(_make, order, task, options): order for order in orders
-        }
+    context = multiprocessing.get_context("spawn")
+    workers = min(workers, len(orders))
+    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
         try:
+            futures = {pool.submit(_make, order, task, options): order for order in orders}
             for future in as_completed(futures):
                 yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise SemiSupSegError(
-                "A process that prepared cases was ended by the system, mostly for want of "
-                "memory. Start again with fewer workers; finished cases are kept."
-            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

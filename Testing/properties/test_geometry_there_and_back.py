@@ -156,7 +156,7 @@ def test_a_label_map_keeps_its_dice_on_a_finer_grid_and_back(scan, finer):
     restored = restore_labels(prepared.label(), prepared)
 
     for value in (1, 2):
-        assert dice(restored == value, label.T == value) > 0.99
+        assert dice(restored == value, value == label.T) > 0.99
 
 
 @LAWS

@@ -1,4 +1,4 @@
-"""One case from files to arrays: the steps of methods §1.4, on volumes that can be checked by hand."""
+"""One case from files to arrays, on volumes that can be checked by hand."""
 
 import dataclasses
 import logging

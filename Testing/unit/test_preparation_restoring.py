@@ -92,7 +92,7 @@ def test_other_spacing_is_interpolated_linearly_and_the_outside_filled():
 
 
 def test_a_label_resampled_class_by_class_keeps_straight_surfaces():
-    # Surfaces between voxels 2 | 3 and 5 | 6 of 8; new centres at 0.25, 1.25 ... -> the same halves.
+    # Surfaces between voxels 2 and 3, 5 and 6 of 8; each voxel becomes two.
     label = np.zeros((2, 3, 8), np.uint8)
     label[:, :, 3:6], label[:, :, 6:] = 1, 2
     image = sitk.GetImageFromArray(label)

@@ -6,6 +6,7 @@ import os
 import shutil
 import threading
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,20 @@ def test_a_corrected_label_stands_beside_the_former_one(cases, store):
     assert second.prepared[0].folder == first.prepared[0].folder
     assert second.prepared[0].label().all()
     assert not first.prepared[0].label().all()
+
+
+def test_when_a_process_is_killed_the_rest_is_made_without_processes(
+    cases, store, monkeypatch, caplog
+):
+    def die(*_: object) -> None:
+        raise BrokenProcessPool("a child is gone")
+
+    monkeypatch.setattr(store_module, "_make_in_processes", die)
+
+    result = prepare_cases(cases, TASK, OPTIONS, store, with_label=(), workers=2)
+
+    assert len(result.prepared) == 3
+    assert "remaining 3 cases are prepared one after the other" in caplog.text
 
 
 def test_a_case_that_fails_is_reported_and_the_others_go_on(cases, store):
