@@ -55,8 +55,8 @@ def assign(
                 continue
             if not group.channel_names:
                 reasons.append(_assumed_order(source, task))
-            for component, channel in channels.items():
-                found[channel].append(replace(source, component=component))
+            for component, name in channels.items():
+                found[name].append(replace(source, component=component))
             continue
         channel = piece.channel
         if piece.index is not None:
@@ -157,9 +157,7 @@ def _missing_channels(
     return reasons
 
 
-def _doubled_channels(
-    group: Group, found: Mapping[str, list[ImageSource]]
-) -> list[Reason]:
+def _doubled_channels(group: Group, found: Mapping[str, list[ImageSource]]) -> list[Reason]:
     return [
         Reason(
             code="doubled_channel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -155,7 +156,7 @@ def _series(uid: str, slices: Iterable[tuple[Path, Any]]) -> Series:
         files = tuple(path for path, _ in slices)
         problem = "has slices without position or orientation"
         return Series(uid=uid, description=description, files=files, problem=problem)
-    gaps = [later[0] - former[0] for former, later in zip(placed, placed[1:], strict=False)]
+    gaps = [later[0] - former[0] for former, later in itertools.pairwise(placed)]
     problem = ""
     if min(gaps) < UNEVEN_MM / 10:
         problem = "has several images at one slice position"

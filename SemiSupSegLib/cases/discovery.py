@@ -152,43 +152,47 @@ def _in_parallel(
 
 
 def _with_twins(examined: Sequence[Examined]) -> Iterator[Case]:
-    """Yield the cases with a warning on each image that occurs more than once."""
+    """Yield the cases, with a warning where one image occurs more than once."""
     places: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for number, one in enumerate(examined):
         for channel, digest in one.image_hashes.items():
             places[digest].append((number, channel))
     for number, one in enumerate(examined):
-        case = one.case
-        unusable_channels = {
-            reason.file
-            for reason in case.reasons
-            if reason.code in ("empty_image", "constant_image")
-        }
-        twins: dict[str, list[str]] = {}
+        within: list[str] = []
+        others: dict[str, str] = {}
         for channel, digest in one.image_hashes.items():
-            others = [place for place in places[digest] if place != (number, channel)]
-            if others and str(case.channels[channel].path) not in unusable_channels:
-                twins[channel] = [
-                    channel_there if there == number else examined[there].case.id
-                    for there, channel_there in others
-                ]
-        if twins:
-            yield replace(case, reasons=(*case.reasons, _duplicate(case, twins)))
-        else:
-            yield case
+            for there, channel_there in places[digest]:
+                if there != number:
+                    others.setdefault(examined[there].case.id, channel)
+                elif channel_there != channel and channel not in within:
+                    within.append(channel)
+        reasons = [_duplicate_channels(one.case, within)] if within else []
+        if others:
+            reasons.append(_duplicate_cases(one.case, others))
+        yield replace(one.case, reasons=(*one.case.reasons, *reasons)) if reasons else one.case
 
 
-def _duplicate(case: Case, twins: Mapping[str, Sequence[str]]) -> Reason:
-    others = list(dict.fromkeys(name for names in twins.values() for name in names))
-    named = ", ".join(others[:_MAX_NAMED_TWINS])
-    if len(others) > _MAX_NAMED_TWINS:
-        named += f" and {len(others) - _MAX_NAMED_TWINS} more"
-    first = next(iter(twins))
+def _duplicate_channels(case: Case, channels: Sequence[str]) -> Reason:
     return Reason(
         code="duplicate_content",
         severity=Severity.WARNING,
-        file=str(case.channels[first].path),
-        message=f"the image of channel {', '.join(twins)} is also that of {named}",
+        file=str(case.channels[channels[1]].path),
+        message=f"channels {', '.join(channels)} hold the same image",
+        remedy="Put the right scan in each channel",
+    )
+
+
+def _duplicate_cases(case: Case, others: Mapping[str, str]) -> Reason:
+    """Warn that other cases (id → channel here) hold an image of this one."""
+    named = ", ".join(list(others)[:_MAX_NAMED_TWINS])
+    if len(others) > _MAX_NAMED_TWINS:
+        named += f" and {len(others) - _MAX_NAMED_TWINS} more"
+    channels = ", ".join(dict.fromkeys(others.values()))
+    return Reason(
+        code="duplicate_content",
+        severity=Severity.WARNING,
+        file=str(case.channels[next(iter(others.values()))].path),
+        message=f"the image of channel {channels} is also in {named}",
         remedy="If this is one scan twice, remove one, or keep both in the same set of the split",
     )
 
@@ -197,6 +201,9 @@ def _layout(groups: Sequence[Group]) -> str:
     kinds = Counter(group.kind for group in groups)
     if not kinds:
         return ""
+    if kinds["separate_labels"]:
+        # Cases without a label lie as if there were no folder of labels.
+        kinds["separate_labels"] += kinds.pop("flat", 0) + kinds.pop("case_folders", 0)
     (kind, count), *_ = kinds.most_common(1)
     return kind if count > len(groups) / 2 else "mixed"
 
@@ -225,4 +232,7 @@ def _case_to_json(case: Case) -> dict[str, Any]:
     }
     if components:
         content["components"] = components
+    series = {name: source.series for name, source in case.channels.items() if source.series}
+    if series:
+        content["series"] = series
     return content

@@ -37,7 +37,7 @@ class Examined:
 
     case: Case
     image_hashes: Mapping[str, str]
-    """SHA-256 of each channel's voxels; empty without the content check."""
+    """SHA-256 of each channel's voxels, if they are not all alike; empty without content check."""
     file_hashes: Mapping[str, str]
     """SHA-256 of each channel's file; empty without the content check."""
     bytes_read: int
@@ -86,8 +86,9 @@ class CaseExaminer:
             volume = _volume(source, facts)
             if volume is not None:
                 reasons += _image_findings(source, volume, channel)
-                image_hashes[channel] = volume.sha256
                 file_hashes[channel] = facts.sha256
+                if volume.minimum < volume.maximum:
+                    image_hashes[channel] = volume.sha256
         reasons += _grid_findings(assignment.channels, geometries)
         if label is not None and (opens_label or reviewed is not None):
             facts = look.facts(label, is_label=True)

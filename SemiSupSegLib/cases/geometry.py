@@ -63,7 +63,7 @@ class Geometry:
 
     def matches(self, other: Geometry) -> bool:
         """Return whether both are one grid but for rounding (< 0.05 voxel at the corners)."""
-        return self.corner_shift_voxels(other) < SAME_GRID_VOXELS
+        return self == other or self.corner_shift_voxels(other) < SAME_GRID_VOXELS
 
     def shares_of_overlap(self, other: Geometry) -> tuple[float, float]:
         """Return which share of this field of view lies in the other's, and the reverse.

@@ -8,7 +8,7 @@ share one residue is a case; a folder with several holds one case per residue.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from SemiSupSegLib.cases.listing import FoundImage, Listing
 from SemiSupSegLib.cases.names import (
     FolderParts,
     NameReader,
+    is_partition,
     is_timepoint,
     label_rank,
     patient_of,
@@ -100,13 +101,11 @@ class _Draft:
 def group_images(listing: Listing, task: Task) -> list[Group]:
     """Return the cases below a folder, in the order of their ids; nothing is opened."""
     names = NameReader(task)
-    single = len(task.channels) == 1
-    folder_parts: dict[str, FolderParts] = {}
     by_place: dict[tuple[str, ...], list[Piece]] = defaultdict(list)
     bids: dict[Key, list[Piece]] = defaultdict(list)
     indexed = _indexed_folders(listing, names)
     for found in listing.images:
-        parts = [folder_parts.setdefault(name, names.folder(name)) for name in found.folders]
+        parts = [names.folder(name) for name in found.folders]
         subject = _bids_subject(found)
         if subject:
             piece = _bids_piece(found, parts, names)
@@ -122,7 +121,7 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
     drafts = [
         draft
         for place, pieces in by_place.items()
-        for draft in _drafts_of_folder(place, pieces, listing.root.name, single)
+        for draft in _drafts_of_folder(place, pieces, listing.root.name)
     ]
     drafts = _merged(_joined_by_key(drafts), names)
     drafts += [
@@ -141,8 +140,8 @@ def _piece(
         described = names.channel(found.description)
         if described is not None:
             said = replace(said, channel=described)
-    if found.is_dicom and (said.channel or said.label):
-        # The name of a series folder never tells whose it is.
+    if found.is_dicom and parts and (said.channel or said.label):
+        # Below a named folder, the name of a series folder does not tell whose it is.
         said = replace(said, residue="")
     if any(part.is_label for part in parts):
         says_role = said.channel is not None or said.label or said.ignored
@@ -196,7 +195,7 @@ def _indexed_folders(listing: Listing, names: NameReader) -> set[tuple[str, ...]
 
 
 def _drafts_of_folder(
-    place: tuple[str, ...], pieces: Sequence[Piece], root_name: str, single: bool
+    place: tuple[str, ...], pieces: Sequence[Piece], root_name: str
 ) -> list[_Draft]:
     """Split what lies in one place into cases."""
     is_partition = not place or place[-1].startswith("/")
@@ -207,7 +206,7 @@ def _drafts_of_folder(
         by_residue[words_of(piece.residue)].append(piece)
     # Beside named channels, a file of another name is an extra; alone it may be the image
     # itself (one channel) or hold all channels (4-D).
-    counts_unnamed = single or not any(_is_named(one) for one in pieces)
+    counts_unnamed = not any(_is_named(one) for one in pieces)
     bearing = {
         residue: [one for one in group if _bears_image(one, counts_unnamed)]
         for residue, group in by_residue.items()
@@ -263,9 +262,7 @@ def _joined_by_key(drafts: Iterable[_Draft]) -> list[_Draft]:
             joined[draft.key] = draft
             continue
         main = draft if draft.has_images and not known.has_images else known
-        joined[draft.key] = _Draft(
-            draft.key, main.names, main.kind, (*known.pieces, *draft.pieces)
-        )
+        joined[draft.key] = _Draft(draft.key, main.names, main.kind, (*known.pieces, *draft.pieces))
     return list(joined.values())
 
 
@@ -303,9 +300,7 @@ def _bids_subject(found: FoundImage) -> Key:
     return tuple(one for one in entities if one.startswith(("sub-", "ses-")))
 
 
-def _bids_piece(
-    found: FoundImage, parts: Sequence[FolderParts], names: NameReader
-) -> Piece | None:
+def _bids_piece(found: FoundImage, parts: Sequence[FolderParts], names: NameReader) -> Piece | None:
     """Return the role of a BIDS file; derivatives count as labels only."""
     *entities, suffix = found.stem.split("_")
     words = words_of(suffix)
@@ -332,9 +327,7 @@ def _prefer_anat(pieces: list[Piece]) -> list[Piece]:
     return [one for one in pieces if one.label or one in anatomical]
 
 
-def _empty_folders(
-    listing: Listing, drafts: Sequence[_Draft], names: NameReader
-) -> list[_Draft]:
+def _empty_folders(listing: Listing, drafts: Sequence[_Draft], names: NameReader) -> list[_Draft]:
     """Return a draft for each folder that has siblings with cases but no image itself."""
     used: set[tuple[str, ...]] = set()
     parents: set[tuple[str, ...]] = set()
@@ -362,21 +355,17 @@ def _empty_folders(
 
 
 def _finished(drafts: Sequence[_Draft], listing: Listing) -> list[Group]:
-    root_name = listing.root.name
-    plain = ["_".join(one.names) if one.kind == "bids" else (one.names or (root_name,))[-1]
-             for one in drafts]
-    seen: dict[str, int] = defaultdict(int)
-    for name in plain:
-        seen[name.lower()] += 1
+    plain = [_plain_id(draft, listing.root.name) for draft in drafts]
+    seen = Counter(name.lower() for name in plain)
     groups = []
     for draft, name in zip(drafts, plain, strict=True):
-        renamed = seen[name.lower()] > 1
-        case_id = "_".join(draft.names) if renamed else name
+        is_unique = seen[name.lower()] == 1
+        case_id = name if is_unique else "_".join(draft.names)
         patient = patient_of(case_id)
         if draft.kind == "bids":
             patient = draft.names[0]
-        elif renamed and len(draft.names) > 1 and is_timepoint(draft.names[-1]):
-            patient = "_".join(draft.names[:-1])
+        elif _is_visit(draft):
+            patient = draft.names[-2] if is_unique else "_".join(draft.names[:-1])
         content = _dataset_of(draft, listing)
         groups.append(
             Group(
@@ -387,10 +376,25 @@ def _finished(drafts: Sequence[_Draft], listing: Listing) -> list[Group]:
                 pieces=draft.pieces,
                 channel_names=_named(content, "channel_names", "modality"),
                 label_names=_named(content, "labels"),
-                renamed=renamed and draft.kind != "bids",
+                renamed=not is_unique,
             )
         )
     return sorted(groups, key=lambda one: _natural(one.id))
+
+
+def _plain_id(draft: _Draft, root_name: str) -> str:
+    if draft.kind == "bids":
+        return "_".join(draft.names)
+    if _is_visit(draft):
+        return "_".join(draft.names[-2:])
+    return draft.names[-1] if draft.names else root_name
+
+
+def _is_visit(draft: _Draft) -> bool:
+    """Return whether the case lies in a visit's folder below a patient's."""
+    if draft.kind == "bids" or len(draft.names) < 2:
+        return False
+    return is_timepoint(draft.names[-1]) and not is_partition(draft.names[-2])
 
 
 def _folder_of(draft: _Draft, root: Path) -> Path:
@@ -444,5 +448,3 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
         for part in re.split(r"(\d+)", text)
         if part
     ]
-
-

@@ -130,10 +130,11 @@ class ScanCache:
             logger.warning("%s cannot be read (%s).", path, error.strerror)
 
 
-def default_cache(root: Path) -> Path:
-    """Return where facts about the files below `root` are kept."""
-    name = hashlib.sha256(str(root).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return user_cache_folder() / "scans" / f"{name}.jsonl"
+def default_cache(root: Path, store: Path | None = None) -> Path:
+    """Return where facts about the files below `root` are kept (None: the user's own place)."""
+    place = os.path.abspath(root)  # noqa: PTH100 - resolve() would follow the user's links
+    name = hashlib.sha256(place.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return (user_cache_folder() if store is None else store) / "scans" / f"{name}.jsonl"
 
 
 def user_cache_folder() -> Path:

@@ -88,9 +88,7 @@ def list_images(root: Path) -> Listing:
                 continue
             stem = stem_of(entry.name)
             if stem is not None:
-                images.append(
-                    FoundImage(source=ImageSource(path=path), folders=parts, stem=stem)
-                )
+                images.append(FoundImage(source=ImageSource(path=path), folders=parts, stem=stem))
             elif _may_be_dicom(entry.name):
                 loose.append(path)
         if "dataset.json" in names:
@@ -124,9 +122,7 @@ def _may_be_dicom(name: str) -> bool:
     return not dot or suffix.lower() in ("dcm", "ima", "dicom") or suffix.isdigit()
 
 
-def _dicom_images(
-    folder: Path, parts: tuple[str, ...], paths: list[Path]
-) -> list[FoundImage]:
+def _dicom_images(folder: Path, parts: tuple[str, ...], paths: list[Path]) -> list[FoundImage]:
     if not paths or not any(_has_dicom_mark(path) for path in paths[:3]):
         return []
     from SemiSupSegLib.cases.dicom import list_series

@@ -16,18 +16,23 @@ from SemiSupSegLib.cases.task import Task
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 """Longest first, so that a stem never keeps half of a suffix."""
 
-STRONG_LABEL_WORDS = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STRONG_LABEL_WORDS = _words(
     "seg segm segmentation segmentations dseg label labels lbl labelmap gt groundtruth truth "
-    "annotation annotations contour contours manual laendo".split()
+    "annotation annotations contour contours manual laendo"
 )
 """Words that say "this is a label map"."""
-WEAK_LABEL_WORDS = frozenset("mask masks roi rois lesion lesions".split())
+WEAK_LABEL_WORDS = _words("mask masks roi rois lesion lesions")
 """Words that may say so, and yield to a strong word in the same case."""
-BRAIN_WORDS = frozenset("brain head skull body".split())
+BRAIN_WORDS = _words("brain head skull body")
 """A mask of these is no label."""
-PROCESSING_WORDS = frozenset(
+PROCESSING_WORDS = _words(
     "bet brain n4 n4itk bias corrected reg registered coreg coregistered norm normed normalized "
-    "normalised preproc preprocessed stripped skullstripped ss resampled iso final".split()
+    "normalised preproc preprocessed stripped skullstripped ss resampled iso final"
 )
 """What was done to an image; says nothing about whose it is when it follows the channel."""
 
@@ -44,8 +49,8 @@ _PARTITION_FOLDER = re.compile(
     r"labell?ed|unlabell?ed|hgg|lgg)"
 )
 _TIMEPOINT = re.compile(
-    r"(?:ses|session|visit|tp|time|timepoint|baseline|followup|fu|scan|day|week|month|year|date)?"
-    r"[-_ ]?\d*",
+    r"(?:ses|session|visit|tp|timepoint|baseline|followup|fu|day|week|month|year)[-_ ]?\d*|"
+    r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_ ].*)?",
     re.IGNORECASE,
 )
 _TIMEPOINT_SUFFIX = re.compile(
@@ -131,6 +136,7 @@ class NameReader:
         # With one channel its aliases are common words (ct, scan); inside a name they may as
         # well be part of the case's name, so only a name's end counts.
         self._single = len(task.channels) == 1
+        self._folders: dict[str, FolderParts] = {}
 
     def channel(self, text: str) -> str | None:
         """Return the channel that a free text such as "T1-weighted" names, if any."""
@@ -159,6 +165,22 @@ class NameReader:
 
     def folder(self, name: str) -> FolderParts:
         """Return what a folder's name says."""
+        if name not in self._folders:
+            self._folders[name] = self._folder(name)
+        return self._folders[name]
+
+    def core(self, text: str) -> tuple[str, ...]:
+        """Return the words of a name that are neither channel, label nor processing."""
+        return tuple(
+            word
+            for word in words_of(text)
+            if word not in self._channels
+            and word not in PROCESSING_WORDS
+            and not label_rank(word)
+            and word not in ("volume", "image", "img")
+        )
+
+    def _folder(self, name: str) -> FolderParts:
         joined = _joined(name)
         channel = self._channels.get(joined)
         for pattern, is_label in ((_LABEL_FOLDER, True), (_KIND_FOLDER, False)):
@@ -171,19 +193,7 @@ class NameReader:
                 )
         if channel is not None:
             return FolderParts(channel=channel)
-        is_partition = bool(_PARTITION_FOLDER.fullmatch(joined))
-        return FolderParts(identity=name, is_partition=is_partition)
-
-    def core(self, text: str) -> tuple[str, ...]:
-        """Return the words of a name that are neither channel, label nor processing."""
-        return tuple(
-            word
-            for word in words_of(text)
-            if word not in self._channels
-            and word not in PROCESSING_WORDS
-            and not label_rank(word)
-            and word not in ("volume", "image", "img")
-        )
+        return FolderParts(identity=name, is_partition=is_partition(name))
 
     def _label(self, stem: str, tokens: Sequence[Token], ranks: Sequence[int]) -> NameParts:
         kept = [token for token, rank in zip(tokens, ranks, strict=True) if not rank]
@@ -211,7 +221,12 @@ class NameReader:
 
 def is_timepoint(name: str) -> bool:
     """Return whether a folder's name is a visit of a patient rather than a patient."""
-    return bool(_TIMEPOINT.fullmatch(name)) and not name.isdigit()
+    return bool(_TIMEPOINT.fullmatch(name))
+
+
+def is_partition(name: str) -> bool:
+    """Return whether a folder's name is that of a set of cases, such as `train`."""
+    return bool(_PARTITION_FOLDER.fullmatch(_joined(name)))
 
 
 def patient_of(case_id: str) -> str:
@@ -228,8 +243,7 @@ def _joined(text: str) -> str:
 
 def _is_brain_mask(words: Iterable[str]) -> bool:
     return any(
-        word in BRAIN_WORDS or any(word == f"{part}mask" for part in BRAIN_WORDS)
-        for word in words
+        word in BRAIN_WORDS or any(word == f"{part}mask" for part in BRAIN_WORDS) for word in words
     )
 
 

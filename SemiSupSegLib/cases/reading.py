@@ -14,7 +14,6 @@ from SemiSupSegLib.cases.image_error import ImageFileError
 from SemiSupSegLib.cases.task import Task
 
 if TYPE_CHECKING:
-    import numpy as np
     import SimpleITK as sitk
     from numpy.typing import NDArray
 
@@ -84,9 +83,7 @@ def read_header(source: ImageSource) -> ImageHeader:
         from SemiSupSegLib.cases.nifti import read_nifti_header
 
         header = read_nifti_header(source.path)
-        return ImageHeader(
-            geometry=header.geometry, components=header.components, note=header.note
-        )
+        return ImageHeader(geometry=header.geometry, components=header.components, note=header.note)
     if source.series is not None:
         from SemiSupSegLib.cases.dicom import read_series
 

@@ -72,9 +72,9 @@ class Task:
 
     @property
     def targets(self) -> dict[str, tuple[int, ...]]:
-        """Class indices of everything that has a figure of its own: each class, then each region."""
+        """Class indices of all that has a figure of its own: each class, then each region."""
         index = {one.name: number for number, one in enumerate(self.classes, start=1)}
-        found = {name: (number,) for name, number in index.items()}
+        found: dict[str, tuple[int, ...]] = {name: (number,) for name, number in index.items()}
         for region in self.regions:
             found[region.name] = tuple(index[name] for name in region.classes)
         return found
@@ -145,18 +145,14 @@ def load_task(name_or_file: str | Path) -> Task:
         path = builtin
     elif not path.is_file():
         names = ", ".join(sorted(file.stem for file in (ROOT / "Tasks").glob("*.json")))
-        raise UsageError(
-            f"There is no task '{name_or_file}'. Give a task file or one of: {names}."
-        )
+        raise UsageError(f"There is no task '{name_or_file}'. Give a task file or one of: {names}.")
     return task_from_json(read_json(path), path)
 
 
 def _check_consistency(task: Task, source: Path | str) -> None:
     values = [value for one in task.classes for value in one.values]
     names = [one.name for one in task.classes] + [one.name for one in task.regions]
-    channel_names = [
-        name.lower() for one in task.channels for name in {one.name, *one.aliases}
-    ]
+    channel_names = [name.lower() for one in task.channels for name in {one.name, *one.aliases}]
     known = {one.name for one in task.classes}
     problems = []
     if len(set(values)) < len(values) or 0 in values:

@@ -1,0 +1,157 @@
+"""`scan`: find the cases of a folder and say what each can be used for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from SemiSupSegLib.cases.case import Case, CaseState
+from SemiSupSegLib.cases.discovery import ScanResult, discover
+from SemiSupSegLib.cases.inspection import default_cache
+from SemiSupSegLib.cases.task import load_task
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import write_json
+
+HELP = "Find the cases of a folder, whatever its layout, and say what is wrong with them."
+
+_MAX_CASES_SHOWN = 40
+_PLAIN_LINE_EVERY_S = 10.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the folder and the options."""
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the cases are")
+    parser.add_argument(
+        "--task", help="a task file, 'brats' or 'binary' (default: recognised from the files)"
+    )
+    parser.add_argument(
+        "--json", metavar="OUT", help="write the list of cases to this file ('-': to the terminal)"
+    )
+    parser.add_argument(
+        "--headers-only", action="store_true", help="skip the check of the images' content"
+    )
+    parser.add_argument(
+        "--reviews",
+        type=Path,
+        metavar="OUT",
+        help="a folder of results; its reviewed labels take the place of labels",
+    )
+    parser.add_argument(
+        "--store",
+        type=Path,
+        metavar="DIR",
+        help="where to remember what was found (default: SEMISUPSEG_STORE, else your cache)",
+    )
+    parser.add_argument("--workers", type=_count, help="threads (default: one a core)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Scan, print a summary, write the JSON."""
+    folder = arguments.folder
+    task = load_task(arguments.task) if arguments.task else None
+    with _Progress() as progress:
+        result = discover(
+            folder,
+            task,
+            check_content=not arguments.headers_only,
+            workers=arguments.workers,
+            cache=default_cache(folder, arguments.store),
+            reviews=arguments.reviews,
+            progress=progress,
+        )
+    if arguments.json == "-":
+        json.dump(result.to_json(), sys.stdout, indent=2, ensure_ascii=False)
+        print()
+    else:
+        _print_summary(result, arguments.headers_only)
+        if arguments.json:
+            write_json(Path(arguments.json), result.to_json())
+    if not result.cases:
+        raise SemiSupSegError(
+            f"{folder} holds no images. Looked for .nii, .nii.gz, .nrrd, .mha, .mhd and DICOM "
+            "series, also in its sub-folders. Check the path."
+        )
+    return 0
+
+
+def _print_summary(result: ScanResult, headers_only: bool) -> None:
+    shown = [case for case in result.cases if case.reasons]
+    # What cannot be used comes first: the list may be cut.
+    shown.sort(key=lambda case: case.state is not CaseState.UNUSABLE)
+    for case in shown[:_MAX_CASES_SHOWN]:
+        _print_case(case)
+    if len(shown) > _MAX_CASES_SHOWN:
+        print(f"... and {len(shown) - _MAX_CASES_SHOWN} more cases with findings (see --json)")
+    counts = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
+    print(
+        f"{len(result.cases)} cases ({counts or 'none'}), task {result.task.name}, "
+        f"layout {result.layout or 'unknown'}"
+    )
+    rate = len(result.cases) / max(result.seconds, 1e-9)
+    line = f"{result.seconds:.1f} s, {rate:.1f} cases/s"
+    if result.bytes_read:
+        line += f", {result.bytes_read / 1e6 / result.seconds:.1f} MB/s"
+    if headers_only:
+        line += "; headers only, content not checked"
+    elif not result.bytes_read and result.cases:
+        line += "; nothing has changed since the last check"
+    print(line)
+
+
+def _print_case(case: Case) -> None:
+    print(f"{case.id}: {case.state.value}")
+    for reason in case.reasons:
+        print(f"  {reason.severity.value}: {reason.message}. {reason.remedy}.")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of threads, which starts at 1")
+    return value
+
+
+class _Progress:
+    """Shows cases done: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: _Bar | None = None
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> Callable[[int, int], None]:
+        return self._show
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            if self._bar is None:
+                self._bar = _Bar(total)
+            self._bar.move_to(done)
+            return
+        now = time.monotonic()
+        if now - self._last >= _PLAIN_LINE_EVERY_S:
+            self._last = now
+            rate = done / (now - self._start)
+            print(f"checked {done} of {total} cases, {rate:.1f} cases/s", file=sys.stderr)
+
+
+class _Bar:
+    """A progress bar of cases."""
+
+    def __init__(self, total: int):
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=total, unit="case", leave=False)
+
+    def move_to(self, done: int) -> None:
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
