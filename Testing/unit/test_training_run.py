@@ -1,0 +1,313 @@
+"""A run from start to end, interrupted, repeated, disturbed: on tiny cases, with real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
+from SemiSupSegLib.methods.curriculum import Curriculum
+from SemiSupSegLib.models.package import read_package
+from SemiSupSegLib.runs.control import Control
+from SemiSupSegLib.runs.events import read_events
+from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.run import TrainRequest, train
+from SemiSupSegLib.training.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TINY = {
+    "network.options": '{"width": 4, "lite": true}',
+    "teacher_share": "10",
+    "stage_share": "2",
+    "head_share": "2",
+    "pseudo_labels.passes": "2",
+    "training.patch_size": "[16, 16, 16]",
+    "training.validate_every": "10",
+    "training.log_every": "2",
+    "training.checkpoint_seconds": "0",
+    "training.threads": "1",
+}
+
+
+def write_case(folder: Path, name: str, seed: int, labelled: bool) -> None:
+    draw = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in (20, 18, 16)], indexing="ij"), -1)
+    centre = draw.uniform(7, 10, 3)
+    label = (np.linalg.norm(grid - centre, axis=-1) < draw.uniform(4, 6)).astype(np.uint8)
+    image = 100 + 60 * label + draw.normal(0, 20, label.shape)
+    affine = np.diag([-1.5, -1.5, 2.0, 1.0])
+    (folder / name).mkdir(parents=True)
+    nib.save(nib.Nifti1Image(image.astype(np.float32), affine), folder / name / "mri.nii.gz")
+    if labelled:
+        nib.save(nib.Nifti1Image(label, affine), folder / name / "seg.nii.gz")
+
+
+@pytest.fixture
+def a_folder_of_cases(tmp_path):
+    folder = tmp_path / "cases"
+    for number in range(9):
+        write_case(folder, f"case{number}", number, labelled=True)
+    split = {
+        "train_labelled": ["case0", "case1", "case2"],
+        "train_unlabelled": ["case3", "case4", "case5", "case6"],
+        "validation": ["case7", "case8"],
+    }
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    return tmp_path
+
+
+def request_for(folder: Path, out: str = "run", **changes) -> TrainRequest:
+    settings = {**TINY, **changes.pop("settings", {})}
+    values = {
+        "cases": folder / "cases",
+        "out": folder / out,
+        "task": "binary",
+        "split": folder / "split.json",
+        "iterations": 26,
+        "device": "cpu",
+        "store": folder / "store",
+        "settings": settings,
+        **changes,
+    }
+    return TrainRequest(**values)
+
+
+def weights_of(run: Path, name: str = "student") -> dict[str, np.ndarray]:
+    return read_package(run / "models" / name).weights("student")
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    for name in ("student", "teacher"):
+        one, other = weights_of(first, name), weights_of(second, name)
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key], err_msg=f"{name}/{key}")
+
+
+def command_for(request: TrainRequest) -> list[str]:
+    settings = [f"{key}={value}" for key, value in request.settings.items()]
+    return [
+        sys.executable, "-m", "SemiSupSegLib", "train", "--cases", str(request.cases),
+        "--out", str(request.out), "--task", "binary", "--split", str(request.split),
+        "--iterations", str(request.iterations), "--device", "cpu",
+        "--store", str(request.store), "--no-report", "--set", *settings,
+    ]  # fmt: skip
+
+
+def test_a_run_leaves_student_and_teacher_with_figures_and_rankings(a_folder_of_cases):
+    outcome = train(request_for(a_folder_of_cases))
+
+    run = RunFolder(a_folder_of_cases / "run")
+    assert not outcome.was_finished
+    student = read_package(run.models / "student")
+    assert student.has("teacher")
+    assert student.task.name == "binary"
+    cases = json.loads((run.validation / "cases.json").read_text())["cases"]
+    assert sorted(cases) == ["case7", "case8"]
+    assert {"student", "teacher"} <= set(cases["case7"])
+    sizes = [
+        json.loads((run.stage(number) / "summary.json").read_text())["num_cases"]
+        for number in range(1, 7)
+    ]
+    assert sizes == [1, 1, 1, 2, 3, 4]
+    assert {event["kind"] for event in read_events(run.events_file)} >= {
+        "started", "phase_started", "stage_ranked", "validation", "finished"
+    }  # fmt: skip
+
+
+def test_four_updates_are_enough_for_a_student(a_folder_of_cases):
+    train(request_for(a_folder_of_cases, iterations=4))
+
+    assert weights_of(a_folder_of_cases / "run")
+
+
+def test_a_killed_run_ends_with_the_same_weights_to_the_bit(a_folder_of_cases):
+    train(request_for(a_folder_of_cases, "undisturbed"))
+    request = request_for(a_folder_of_cases, "killed")
+    events = request.out / "events.jsonl"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    for wanted in ("teacher", "distil", "stage_2", "stage_5"):
+        process = subprocess.Popen(
+            command_for(request), env=environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        while process.poll() is None and not _has_started(events, wanted):
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+
+    last = subprocess.run(command_for(request), env=environment, capture_output=True, check=False)
+    assert last.returncode == 0, last.stderr.decode()
+    kinds = [event["kind"] for event in read_events(events)]
+    assert kinds.count("resumed") == 4
+    assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
+
+
+def _has_started(events: Path, phase: str) -> bool:
+    """Return whether a checkpoint was written after the phase began."""
+    if not events.exists():
+        return False
+    lines = read_events(events)
+    begun = [
+        place
+        for place, one in enumerate(lines)
+        if one["kind"] == "phase_started" and one["phase"] == phase
+    ]
+    return bool(begun) and any(one["kind"] == "checkpoint" for one in lines[begun[0] :])
+
+
+def test_the_same_command_on_a_finished_run_changes_nothing(a_folder_of_cases):
+    request = request_for(a_folder_of_cases, iterations=4)
+    train(request)
+    before = {path: path.stat().st_mtime_ns for path in request.out.rglob("*") if path.is_file()}
+
+    outcome = train(request)
+
+    assert outcome.was_finished
+    after = {path: path.stat().st_mtime_ns for path in request.out.rglob("*") if path.is_file()}
+    assert before == after
+
+
+def test_other_options_on_a_run_are_refused(a_folder_of_cases):
+    train(request_for(a_folder_of_cases, iterations=4))
+
+    with pytest.raises(UsageError, match="other options.*iterations: 4, now 5"):
+        train(request_for(a_folder_of_cases, iterations=5))
+
+
+def test_labels_of_unlabelled_cases_make_no_difference(a_folder_of_cases):
+    train(request_for(a_folder_of_cases, "with_labels", iterations=14))
+    for name in ("case3", "case4"):
+        (a_folder_of_cases / "cases" / name / "seg.nii.gz").write_bytes(b"not an image")
+    for name in ("case5", "case6"):
+        (a_folder_of_cases / "cases" / name / "seg.nii.gz").unlink()
+    train(request_for(a_folder_of_cases, "poisoned", iterations=14))
+
+    assert_same_weights(a_folder_of_cases / "with_labels", a_folder_of_cases / "poisoned")
+    inputs = RunFolder(a_folder_of_cases / "with_labels").read_config()["inputs"]
+    assert [name for name in inputs if "label" in inputs[name]] == [
+        "case0", "case1", "case2", "case7", "case8"
+    ]  # fmt: skip
+
+
+def test_images_of_unlabelled_cases_make_a_difference(a_folder_of_cases):
+    train(request_for(a_folder_of_cases, "before"))
+    folder = a_folder_of_cases / "cases" / "case3"
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    write_case(a_folder_of_cases / "cases", "case3", 77, labelled=False)
+    train(request_for(a_folder_of_cases, "after"))
+
+    first, second = (weights_of(a_folder_of_cases / name) for name in ("before", "after"))
+    assert any(not np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_another_seed_gives_other_weights(a_folder_of_cases):
+    train(request_for(a_folder_of_cases, "zero", iterations=4))
+    train(request_for(a_folder_of_cases, "one", iterations=4, seed=1))
+
+    first, second = (weights_of(a_folder_of_cases / name) for name in ("zero", "one"))
+    assert any(not np.array_equal(first[key], second[key]) for key in first)
+
+
+def test_a_stop_file_ends_the_run_and_the_next_start_goes_on(a_folder_of_cases, monkeypatch):
+    request = request_for(a_folder_of_cases, "stopped")
+    step = Curriculum.step
+
+    def step_with_a_wish(self, phase, batch, clock):
+        if clock.iteration == 5 and not (request.out / "asked").exists():
+            (request.out / "asked").touch()
+            Control(request.out / "control").want_stop()
+        return step(self, phase, batch, clock)
+
+    monkeypatch.setattr(Curriculum, "step", step_with_a_wish)
+    with pytest.raises(StoppedError, match="Stopped at update 6 of 26"):
+        train(request)
+    assert json.loads((request.out / "state.json").read_text())["status"] == "stopped"
+    train(request)
+    monkeypatch.undo()
+    train(request_for(a_folder_of_cases, "undisturbed"))
+
+    assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
+
+
+def test_a_loss_that_is_not_finite_halves_the_rate_once(a_folder_of_cases, monkeypatch):
+    step = Curriculum.step
+    broken = []
+
+    def step_that_breaks(self, phase, batch, clock):
+        result = step(self, phase, batch, clock)
+        if clock.iteration == 7 and not broken:
+            broken.append(True)
+            return type(result)(total=result.total * float("nan"), terms=result.terms)
+        return result
+
+    monkeypatch.setattr(Curriculum, "step", step_that_breaks)
+    train(request_for(a_folder_of_cases))
+
+    events = read_events(a_folder_of_cases / "run" / "events.jsonl")
+    halved = [event for event in events if event["kind"] == "rate_halved"]
+    assert len(halved) == 1
+    assert "not finite in phase teacher" in halved[0]["message"]
+    assert all(np.isfinite(values).all() for values in weights_of(a_folder_of_cases / "run").values())
+
+
+def test_a_loss_that_stays_not_finite_ends_the_run_with_an_explanation(
+    a_folder_of_cases, monkeypatch
+):
+    step = Curriculum.step
+
+    def step_that_breaks(self, phase, batch, clock):
+        result = step(self, phase, batch, clock)
+        factor = float("nan") if clock.iteration >= 7 else 1.0
+        return type(result)(total=result.total * factor, terms=result.terms)
+
+    monkeypatch.setattr(Curriculum, "step", step_that_breaks)
+    with pytest.raises(SemiSupSegError, match="diverged again with half the learning rate"):
+        train(request_for(a_folder_of_cases))
+
+    state = json.loads((a_folder_of_cases / "run" / "state.json").read_text())
+    assert state["status"] == "failed"
+    assert "diverged again" in state["error"]
+
+
+def test_out_of_memory_halves_the_batch_and_says_so(a_folder_of_cases, monkeypatch):
+    update = Trainer._update
+    sizes = []
+
+    def update_on_a_small_device(self, phase, patches):
+        if len(patches) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        sizes.append(len(patches))
+        return update(self, phase, patches)
+
+    monkeypatch.setattr(Trainer, "_update", update_on_a_small_device)
+    train(request_for(a_folder_of_cases))
+
+    events = read_events(a_folder_of_cases / "run" / "events.jsonl")
+    assert [one["what"] for one in events if one["kind"] == "batch_reduced"] == ["batch"]
+    assert set(sizes) == {2}
+
+
+def test_a_changed_input_is_noticed(a_folder_of_cases, monkeypatch):
+    request = request_for(a_folder_of_cases)
+    monkeypatch.setattr(Trainer, "train", lambda self: (_ for _ in ()).throw(StoppedError("now")))
+    with pytest.raises(StoppedError):
+        train(request)
+    monkeypatch.undo()
+    folder = a_folder_of_cases / "cases"
+    (folder / "case0" / "mri.nii.gz").write_bytes((folder / "case1" / "mri.nii.gz").read_bytes())
+
+    with pytest.raises(SemiSupSegError, match=r"case0.mri\.nii\.gz has changed"):
+        train(request)
