@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 HELP = "Prepare all cases of a folder: orient, crop, resample, normalize."
@@ -71,9 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         store,
         with_label=with_label,
         workers=arguments.workers,
-        progress=_show,
+        progress=_show if sys.stderr.isatty() else None,
     )
-    print()
     for case_id, reason in result.failed:
         print(f"Left out {case_id}: {reason}")
     spacing = " x ".join(f"{one:g}" for one in frozen.spacing or ())
@@ -82,4 +82,5 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(done: int, total: int) -> None:
-    print(f"\rPrepared {done} of {total}", end="", flush=True)
+    end = "\n" if done == total else ""
+    print(f"\rPrepared {done} of {total}", end=end, file=sys.stderr, flush=True)
