@@ -75,7 +75,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SemiSupSegError(f"{path} does not exist. Check the path.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SemiSupSegError(
             f"{path} cannot be read as JSON ({error}). Restore the file or make it anew."
         ) from error

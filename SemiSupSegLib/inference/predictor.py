@@ -147,6 +147,8 @@ class Predictor:
         R is the student's K logits (or, with several passes, its mean probabilities), one
         log-variance if there is a head (or the passes' variance), the teacher's K logits.
         """
+        if self._device.type == "cpu":
+            patches = patches.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
             outputs = self._student_outputs(patches)
             if self._teacher is not None:
@@ -444,4 +446,7 @@ def _load(package: ModelPackage, name: str, device: torch.device) -> Segmentatio
             f"The {name}'s weights in {package.source} do not fit its network "
             f"'{network['name']}'. Get the model again. ({str(error).splitlines()[-1].strip()})"
         ) from error
+    if device.type == "cpu":
+        # Measured: 15 to 30 % less time for windows of 96 voxels, none lost for smaller ones.
+        built.to(memory_format=torch.channels_last_3d)
     return built.eval().requires_grad_(False)

@@ -29,6 +29,8 @@ class Table:
     caption: str = ""
     strong_rows: tuple[int, ...] = ()
     """Indices of rows that sum up the others."""
+    half: bool = False
+    """Whether it is so narrow that something can stand beside it."""
     kind: str = "table"
 
 

@@ -60,6 +60,7 @@ def doubt_section(record: RunRecord) -> Section:
 
 def _stage_histograms(record: RunRecord) -> Figure:
     import numpy as np
+    from matplotlib.ticker import MaxNLocator
 
     stages = [stage for stage in record.stages if stage.chosen]
     values = [value for stage in stages for value in stage.chosen]
@@ -75,7 +76,7 @@ def _stage_histograms(record: RunRecord) -> Figure:
                 f"stage {stage.number}\nn = {len(stage.chosen)}", rotation=0, ha="right",
                 va="center", fontsize=8, color=INK,
             )
-            axis.yaxis.get_major_locator().set_params(integer=True, nbins=2)
+            axis.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
             axis.grid(visible=False, axis="y")
             if axis is not axes[-1]:
                 axis.tick_params(axis="x", labelbottom=False, length=0)
@@ -234,6 +235,7 @@ def _map_histograms(validation: Mapping[str, Any]) -> Figure | None:
             axis.set_xlim(0, 1)
             axis.set_yscale("log")
             axis.set_ylim(bottom=0.01)
+            axis.yaxis.set_major_formatter("{x:g}")
             axis.grid(visible=False, axis="x")
             axis.set_title(name, loc="left", color=INK, pad=2)
             axis.set_ylabel("voxels, %", fontsize=8)

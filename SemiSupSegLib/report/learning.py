@@ -79,13 +79,12 @@ def learning_section(record: RunRecord) -> Section:
 def _teacher_curve(record: RunRecord) -> Figure | None:
     names = [f"dice.{name}" for name in (*record.task.headline_targets, "mean")]
     series = {
-        name: record.series(name, network="teacher", phases=TEACHER_PHASES) for name in names
+        name: record.series(name, network="teacher", phases=TEACHER_PHASES[:1]) for name in names
     }
     if not series["dice.mean"]:
         return None
     with drawing() as (figure, (axes,)):
         _draw_dice(axes, series, TEACHER)
-        _mark_phases(axes, [span for span in record.phases() if span.name in TEACHER_PHASES])
         svg = to_svg(figure, "Teacher: Dice on validation while it learns")
     return Figure(
         svg=svg,
@@ -109,10 +108,9 @@ def _student_curve(record: RunRecord) -> Figure | None:
         _draw_dice(axes, series, STUDENT)
         teacher = record.series("dice.mean", network="teacher")
         if teacher:
-            axes.axhline(teacher[-1][1], color=TEACHER, linestyle=(0, (4, 2)), linewidth=1.5)
-            axes.annotate(
-                "teacher", (1, teacher[-1][1]), xycoords=("axes fraction", "data"),
-                xytext=(-2, 3), textcoords="offset points", ha="right", color=TEACHER, fontsize=8,
+            axes.axhline(
+                teacher[-1][1], color=TEACHER, linestyle=(0, (4, 2)), linewidth=1.5,
+                label="teacher, finished",
             )
         axes.legend(loc="lower right")
         svg = to_svg(figure, "Student: Dice on validation over the stages")
@@ -249,15 +247,6 @@ def _mark_stages(axes: Axes, record: RunRecord, spans: Sequence[PhaseSpan]) -> N
         )
 
 
-def _mark_phases(axes: Axes, spans: Sequence[PhaseSpan]) -> None:
-    for span in spans[1:]:
-        axes.axvline(span.start, color=MUTED, linewidth=0.8)
-        axes.annotate(
-            span.name.replace("_", " "), (span.start, 0.02), xycoords=("data", "axes fraction"),
-            rotation=90, ha="right", fontsize=7.5, color=MUTED,
-        )
-
-
 def _shares_figure(record: RunRecord) -> Figure | None:
     known = [(stage, stage.mean_shares) for stage in record.stages]
     rows = [(stage, shares) for stage, shares in known if shares is not None]
@@ -353,7 +342,9 @@ def _stage_table(record: RunRecord) -> Table:
     split = record.config["split"]
     labelled, unlabelled = len(split["train_labelled"]), len(split["train_unlabelled"])
     spans = {span.name: span for span in record.phases()}
-    rows, best, last = [], -math.inf, None
+    rows: list[tuple[str, ...]] = []
+    best = -math.inf
+    last: float | None = None
     for stage in record.stages:
         phase = f"stage_{stage.number}"
         span = spans.get(phase)
@@ -409,6 +400,7 @@ def _class_share_table(record: RunRecord) -> Table:
         title="Accepted voxels of each pseudo-labelled class",
         head=("Stage", *names),
         rows=tuple(rows),
+        half=len(names) <= 4,
         caption=(
             "Share of the voxels pseudo-labelled as the class that are accepted; a dash: the "
             "class is in no pseudo-label of the stage."

@@ -34,8 +34,8 @@ def headline(record: RunRecord) -> list[str]:
     cases = count_of(len(student), "validation case")
     sentences = [f"The student reaches a Dice of {fmean(student.values()):.3f}{over} on {cases}."]
     teacher = record.mean_dice("teacher")
+    labelled = count_of(len(record.config["split"]["train_labelled"]), "labelled case")
     if not teacher:
-        labelled = count_of(len(record.config["split"]["train_labelled"]), "labelled case")
         return [
             *sentences,
             f"Method {record.config['method']} has no teacher: the student learnt from "
@@ -43,10 +43,8 @@ def headline(record: RunRecord) -> list[str]:
         ]
     shared = [case for case in student if case in teacher]
     ours, theirs = [student[case] for case in shared], [teacher[case] for case in shared]
-    labelled = len(record.config["split"]["train_labelled"])
     sentences.append(
-        f"The teacher, trained only on the {count_of(labelled, 'labelled case')}, reaches "
-        f"{fmean(theirs):.3f}."
+        f"The teacher, trained only on the {labelled}, reaches {fmean(theirs):.3f}."
     )
     sentences.append(gain_sentence(ours, theirs))
     return sentences
@@ -263,6 +261,7 @@ def error_section(record: RunRecord) -> Section:
                 head=("Kind", *(f"{name.capitalize()}, mL" for name in networks), *change),
                 rows=(*rows, tuple(row)),
                 strong_rows=(len(rows),),
+                half=True,
                 caption=(
                     "Mean over the validation cases. Boundary: a border that both label maps "
                     "have lies up to 2 mm off. Wrong class: foreground in both, of different class."

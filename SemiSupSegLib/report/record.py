@@ -180,7 +180,7 @@ def without_folders(text: str) -> str:
 
 
 def _read_stages(run: RunFolder) -> list[Stage]:
-    stages = []
+    stages: list[Stage] = []
     if not run.stages.is_dir():
         return stages
     for folder in sorted(run.stages.iterdir()):

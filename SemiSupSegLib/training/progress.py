@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
@@ -118,7 +118,7 @@ class Progress:
             finished=self._iteration,
             seconds_left=self._seconds_left(),
             pid=os.getpid(),
-            host=socket.gethostname(),
+            host=platform.node(),
             heartbeat=time.time(),
             error=error,
         ).write(self._run.state_json)

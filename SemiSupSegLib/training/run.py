@@ -32,7 +32,7 @@ from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.preparation.store import default_store, prepare_cases
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import EventKind, EventLog
-from SemiSupSegLib.runs.lock import Lock
+from SemiSupSegLib.runs.lock import Lock, LockedError
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.training.configuration import RunConfig, config_from_json, configure
@@ -108,7 +108,8 @@ def train(request: TrainRequest) -> TrainOutcome:
         try:
             Control(run.control).clear()
             lines = _train(request, run, progress, events)
-        except StoppedError:
+        except (StoppedError, LockedError):
+            # Somebody else's run by now, or written down already.
             raise
         except KeyboardInterrupt:
             if run.is_run():

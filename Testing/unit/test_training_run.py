@@ -33,7 +33,6 @@ TINY = {
     "training.patch_size": "[16, 16, 16]",
     "training.validate_every": "10",
     "training.log_every": "2",
-    "training.checkpoint_seconds": "0",
     "training.threads": "1",
 }
 
@@ -132,7 +131,8 @@ def test_four_updates_are_enough_for_a_student(a_folder_of_cases):
 
 def test_a_killed_run_ends_with_the_same_weights_to_the_bit(a_folder_of_cases):
     train(request_for(a_folder_of_cases, "undisturbed"))
-    request = request_for(a_folder_of_cases, "killed")
+    always = {"training.checkpoint_seconds": "0"}
+    request = request_for(a_folder_of_cases, "killed", settings=always)
     events = request.out / "events.jsonl"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
