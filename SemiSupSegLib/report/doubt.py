@@ -126,6 +126,7 @@ def _scatter(record: RunRecord, validation: Mapping[str, Any]) -> Figure | None:
     networks = [name for name in ("teacher", "student") if name in record.networks]
     looks = {"teacher": (TEACHER, "s"), "student": (STUDENT, "o")}
     sentences = []
+    shown: list[float] = []
     with drawing() as (figure, (axes,)):
         for network in networks:
             dice = record.mean_dice(network)
@@ -134,16 +135,19 @@ def _scatter(record: RunRecord, validation: Mapping[str, Any]) -> Figure | None:
             true = [dice[case] for case in cases]
             if not cases:
                 return None
+            shown += told + true
             color, marker = looks[network]
             axes.plot(
                 told, true, marker, color=color, alpha=0.8, markersize=5, linestyle="none",
                 label=network,
             )
             sentences.append(f"{network}: {_correlation(spearman(told, true))}")
-        if not networks:
+        if not shown:
             return None
-        axes.axline((0.5, 0.5), slope=1, color=MUTED, linewidth=1)
-        axes.margins(0.05)
+        low, high = min(shown) - 0.03, max(shown) + 0.03
+        axes.plot([low, high], [low, high], color=MUTED, linewidth=1, zorder=1)
+        axes.set_xlim(low, high)
+        axes.set_ylim(low, high)
         axes.set_xlabel("image confidence (expected Dice)")
         axes.set_ylabel("Dice")
         axes.legend(loc="best")
@@ -172,7 +176,7 @@ def _reliability(validation: Mapping[str, Any]) -> Figure | None:
     if not found:
         return None
     before, after = found["before"], found.get("after")
-    with drawing(3.4) as (figure, (axes,)):
+    with drawing(3.0) as (figure, (axes,)):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1)
         _draw_bins(axes, before["bins"], MUTED, "before", "s", (0, (4, 2)))
         if after:

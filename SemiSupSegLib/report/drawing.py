@@ -74,8 +74,8 @@ _STYLE = {
     "hatch.linewidth": 0.8,
     "svg.fonttype": "none",
 }
-WIDTH, HEIGHT = 4.9, 3.0
-"""Inches; a phone is as wide as this, so text keeps its size there."""
+WIDTH, HEIGHT = 4.2, 2.7
+"""Inches; not much less than a phone, so that text stays legible there."""
 
 
 @contextmanager

@@ -160,7 +160,7 @@ def _distance_table(record: RunRecord) -> Table:
 
 def _forest(record: RunRecord) -> Figure:
     targets = _targets(record)
-    with drawing(max(1.2, 0.9 + 0.3 * len(targets))) as (figure, (axes,)):
+    with drawing(max(1.2, 0.8 + 0.27 * len(targets))) as (figure, (axes,)):
         axes.axvline(0, color=MUTED, linewidth=1)
         for row, target in enumerate(targets):
             student, teacher = _dice(record, "student", target), _dice(record, "teacher", target)
@@ -195,7 +195,7 @@ def _pairs(record: RunRecord) -> Figure:
     student, teacher = record.mean_dice("student"), record.mean_dice("teacher")
     shared = [case for case in student if case in teacher]
     better = sum(student[case] > teacher[case] for case in shared)
-    with drawing(max(2.4, 0.9 + 0.3 * len(_targets(record)))) as (figure, (axes,)):
+    with drawing(max(2.2, 0.8 + 0.27 * len(_targets(record)))) as (figure, (axes,)):
         low = min([*student.values(), *teacher.values()])
         axes.plot([low, 1], [low, 1], color=MUTED, linewidth=1)
         axes.annotate(
@@ -275,7 +275,7 @@ def error_section(record: RunRecord) -> Section:
 
 def _error_figure(means: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> Figure:
     colors = {"teacher": TEACHER, "student": STUDENT}
-    with drawing(2.6) as (figure, (axes,)):
+    with drawing(2.4) as (figure, (axes,)):
         height = 0.8 / len(means)
         for place, (network, by_kind) in enumerate(means.items()):
             shift = (place - (len(means) - 1) / 2) * height

@@ -29,6 +29,9 @@ from SemiSupSegLib.report.record import RunRecord
 Picture = NDArray[np.uint8]
 """(H, W, 3)."""
 
+Arrays = Mapping[str, NDArray[Any]]
+"""Content of a slice file: `SemiSupSegLib.training.slices.write_slice`."""
+
 SIDE = 256
 """Pixels of a picture's longer side, at least; slices are enlarged by whole numbers."""
 FILL = 0.4
@@ -61,8 +64,11 @@ def pictures_section(record: RunRecord) -> Section:
         if case and arrays is not None and case not in shown:
             shown.add(case)
             blocks.append(_case_gallery(record, role, case, arrays))
-    tiers = _tier_gallery(record, chosen, slices)
-    blocks += [tiers] if tiers else []
+    for role in ("high_confidence", "medium_confidence", "low_confidence"):
+        case = chosen.get(role)
+        arrays = slices.get(case) if case else None
+        if case and arrays is not None:
+            blocks.append(_tier_gallery(record, role, case, arrays))
     num_cases = len((record.validation or {}).get("cases", {}))
     if num_cases < 3:
         blocks.append(
@@ -85,7 +91,7 @@ def pictures_section(record: RunRecord) -> Section:
 
 
 def _case_gallery(
-    record: RunRecord, role: str, case: str, arrays: Mapping[str, NDArray[Any]]
+    record: RunRecord, role: str, case: str, arrays: Arrays
 ) -> Gallery:
     task = record.task
     channel, gray = _gray(task, arrays)
@@ -115,45 +121,25 @@ def _case_gallery(
     )
 
 
-def _tier_gallery(
-    record: RunRecord,
-    chosen: Mapping[str, str],
-    slices: Mapping[str, Mapping[str, NDArray[Any]] | None],
-) -> Gallery | None:
+def _tier_gallery(record: RunRecord, role: str, case: str, arrays: Arrays) -> Gallery:
     details = (record.validation or {}).get("details", {})
-    tiles: list[Tile] = []
-    columns = 0
-    for role, word in (
-        ("high_confidence", "High"),
-        ("medium_confidence", "Medium"),
-        ("low_confidence", "Low"),
-    ):
-        case = chosen.get(role)
-        arrays = slices.get(case) if case else None
-        if not case or arrays is None:
-            continue
-        told = number(details[case]["student"]["image_confidence"])
-        dice = number(record.mean_dice("student").get(case))
-        _, gray = _gray(record.task, arrays)
-        row = [
-            (f"{word}: {told}, {case}", gray),
-            ("Reference", _with_label(record.task, gray, arrays["truth"])),
-            (f"Student, Dice {dice}", _with_label(record.task, gray, arrays["student"])),
-        ]
-        row += [
-            (name.capitalize(), _as_map(name, arrays[name]))
-            for name in ("confidence", "agreement")
-            if name in arrays
-        ]
-        columns = len(row)
-        tiles += [_tile(title, picture, arrays) for title, picture in row]
-    if not tiles:
-        return None
+    told = number(details[case]["student"]["image_confidence"])
+    dice = number(record.mean_dice("student").get(case))
+    channel, gray = _gray(record.task, arrays)
+    pictures = [
+        (f"Image ({channel})", gray),
+        ("Reference", _with_label(record.task, gray, arrays["truth"])),
+        ("Student", _with_label(record.task, gray, arrays["student"])),
+    ]
+    pictures += [
+        (name.capitalize(), _as_map(name, arrays[name]))
+        for name in ("confidence", "agreement")
+        if name in arrays
+    ]
     return Gallery(
-        title="High, medium and low image confidence",
-        tiles=tuple(tiles),
-        columns=columns,
-        caption="The validation cases of highest, middle and lowest image confidence.",
+        title=f"{role.split('_')[0].capitalize()} image confidence: {case}",
+        tiles=tuple(_tile(title, picture, arrays) for title, picture in pictures),
+        caption=f"Image confidence {told}, true Dice {dice}.",
     )
 
 
@@ -194,7 +180,7 @@ def _read_slice(record: RunRecord, case: str) -> dict[str, NDArray[Any]] | None:
         return None
 
 
-def _gray(task: Task, arrays: Mapping[str, NDArray[Any]]) -> tuple[str, Picture]:
+def _gray(task: Task, arrays: Arrays) -> tuple[str, Picture]:
     """Return the channel in which the foreground stands out most, and its name."""
     image = arrays["image"].astype(np.float32)
     foreground = arrays["truth"] > 0
@@ -268,7 +254,7 @@ def _enlarge(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return values.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def _tile(title: str, picture: Picture, arrays: Mapping[str, NDArray[Any]]) -> Tile:
+def _tile(title: str, picture: Picture, arrays: Arrays) -> Tile:
     from matplotlib.image import imsave
 
     stream = io.BytesIO()
