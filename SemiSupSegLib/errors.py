@@ -2,7 +2,7 @@
 
 
 class SemiSupSegError(Exception):
-    """Something a person can mend; the message says what happened, to which file, and what to do."""
+    """Something a person can mend: the message says what happened, to which file, what to do."""
 
 
 class UsageError(SemiSupSegError):

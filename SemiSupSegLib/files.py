@@ -22,13 +22,13 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 
     Args:
         path: The file to create or replace; its folder must exist.
-        mode: `"wb"` or `"w"` (UTF-8, `\n` line ends).
+        mode: "wb", or "w" (UTF-8, Unix line ends).
     """
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(handle, mode, **text) as stream:
+        with open(handle, mode, encoding=encoding, newline=newline) as stream:  # noqa: PTH123 (a handle)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -44,7 +44,9 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def replacing_path(path: Path) -> Iterator[Path]:
     """Like `replacing`, for libraries that want a file name; the suffix of `path` is kept."""
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part{suffix}", dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.name}.", suffix=f".part{suffix}", dir=path.parent
+    )
     os.close(handle)
     temporary = Path(name)
     try:

@@ -39,9 +39,7 @@ def from_json(kind: type[Options], content: Mapping[str, Any], where: str = "opt
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
-            raise UsageError(
-                f"{where} has no '{key}'.{hint} It has: {', '.join(known)}."
-            )
+            raise UsageError(f"{where} has no '{key}'.{hint} It has: {', '.join(known)}.")
         values[key] = _convert(hints[key], value, f"{where}.{key}")
     try:
         return kind(**values)
@@ -70,27 +68,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in arguments:
-            return None
-        remaining = [argument for argument in arguments if argument is not type(None)]
-        for argument in remaining[:-1]:
-            try:
-                return _convert(argument, value, where)
-            except UsageError:
-                continue
-        return _convert(remaining[-1], value, where)
+        return _convert_union(arguments, value, where)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise UsageError(f"{where} is {value!r}, must be a group of options.")
         return from_json(typing.cast(type, hint), value, where)
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise UsageError(f"{where} is {value!r}, must be a list.")
-        inner = arguments[0] if arguments[-1] is Ellipsis else None
-        if inner is None and len(arguments) != len(value):
-            raise UsageError(f"{where} has {len(value)} values, must have {len(arguments)}.")
-        kinds = [inner] * len(value) if inner is not None else list(arguments)
-        return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+        return _convert_tuple(arguments, value, where)
     if origin in (dict, Mapping) or hint in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise UsageError(f"{where} is {value!r}, must be a group of values.")
@@ -106,3 +90,27 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint in (int, float, str, bool) and type(value) is not hint:
         raise UsageError(f"{where} is {value!r}, must be {hint.__name__}.")
     return value
+
+
+def _convert_union(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in arguments:
+        return None
+    remaining = [argument for argument in arguments if argument is not type(None)]
+    for argument in remaining[:-1]:
+        try:
+            return _convert(argument, value, where)
+        except UsageError:
+            continue
+    return _convert(remaining[-1], value, where)
+
+
+def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
+    if not isinstance(value, list | tuple):
+        raise UsageError(f"{where} is {value!r}, must be a list.")
+    if arguments[-1] is Ellipsis:
+        kinds = [arguments[0]] * len(value)
+    elif len(arguments) == len(value):
+        kinds = list(arguments)
+    else:
+        raise UsageError(f"{where} has {len(value)} values, must have {len(arguments)}.")
+    return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))

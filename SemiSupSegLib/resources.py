@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent / "Resources"
 
 
 def check_format(content: Any, schema: str, source: Path | str) -> None:
-    """Check that `content` follows Resources/Schemas/<schema>.json, by its format, version and shape.
+    """Check format, version and shape of `content` by Resources/Schemas/<schema>.json.
 
     Raises:
         SemiSupSegError: If it is another format, a newer version, or does not fit the schema.

@@ -76,6 +76,9 @@ class Predictor:
             package.manifest.get("calibration") or {}, self.task.num_classes
         )
         self._passes, self._warnings = _choose_passes(self._student, passes)
+        self._warnings.append(
+            "Not given: estimated_dice (no quality network), review_regions (see Review)."
+        )
         if self._calibration.num_cases == 0:
             self._warnings.append(
                 "The model was not calibrated: confidence is its own trust, not a probability."
@@ -448,5 +451,6 @@ def _load(package: ModelPackage, name: str, device: torch.device) -> Segmentatio
         ) from error
     if device.type == "cpu":
         # Measured: 15 to 30 % less time for windows of 96 voxels, none lost for smaller ones.
-        built.to(memory_format=torch.channels_last_3d)
+        # PyTorch's type stubs lack this form of `to`.
+        built.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return built.eval().requires_grad_(False)

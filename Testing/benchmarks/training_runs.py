@@ -110,8 +110,14 @@ ROWS = {
             method="curriculum", variant=f"low_{mode}", settings=(f"low_mode={mode}",)
         )
         for mode in (
-            "ignore", "subtract", "subtract_clipped", "subtract_prob", "negative",
-            "complementary", "uniform", "soft",
+            "ignore",
+            "subtract",
+            "subtract_clipped",
+            "subtract_prob",
+            "negative",
+            "complementary",
+            "uniform",
+            "soft",
         )
     },
     "refinement_off": Row(
@@ -177,19 +183,35 @@ def _run(
     split = _split(arguments, dataset, row)
     write_json(folder / "split.json", split)
     command = [
-        sys.executable, "-m", "SemiSupSegLib", "train",
-        "--cases", str(arguments.data / dataset.folder),
-        "--out", str(folder / "run"),
-        "--task", dataset.task,
-        "--method", row.method,
-        "--preset", arguments.preset,
-        "--split", str(folder / "split.json"),
-        "--iterations", str(iterations),
-        "--seed", str(seed),
-        "--device", "cpu",
-        "--store", str(arguments.work / "store"),
+        sys.executable,
+        "-m",
+        "SemiSupSegLib",
+        "train",
+        "--cases",
+        str(arguments.data / dataset.folder),
+        "--out",
+        str(folder / "run"),
+        "--task",
+        dataset.task,
+        "--method",
+        row.method,
+        "--preset",
+        arguments.preset,
+        "--split",
+        str(folder / "split.json"),
+        "--iterations",
+        str(iterations),
+        "--seed",
+        str(seed),
+        "--device",
+        "cpu",
+        "--store",
+        str(arguments.work / "store"),
         "--no-report",
-        "--set", f"training.threads={arguments.threads}", *dataset.settings, *row.settings,
+        "--set",
+        f"training.threads={arguments.threads}",
+        *dataset.settings,
+        *row.settings,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     with (folder / "log.txt").open("a") as log:
@@ -219,9 +241,7 @@ def _split(arguments: argparse.Namespace, dataset: Dataset, row: Row) -> dict[st
         everyone = [*split["train_labelled"], *split["train_unlabelled"]]
         split["train_labelled"] = [one for one in everyone if one not in dataset.exclude]
         split["train_unlabelled"] = []
-    return {
-        name: split[name] for name in ("train_labelled", "train_unlabelled", "validation")
-    }
+    return {name: split[name] for name in ("train_labelled", "train_unlabelled", "validation")}
 
 
 def _figures(run: Path, dataset: Dataset) -> dict[str, Any]:
@@ -243,10 +263,7 @@ def _figures(run: Path, dataset: Dataset) -> dict[str, Any]:
     seconds = [one["seconds"] for one in events if one["kind"] == "finished"]
     return {
         "dice": dice,
-        "cases": {
-            network: {target: values for target, values in targets.items()}
-            for network, targets in by_network.items()
-        },
+        "cases": by_network,
         "seconds": seconds[-1] if seconds else None,
     }
 
@@ -313,7 +330,8 @@ def _versions() -> dict[str, str]:
 
 def _print_table(targets: tuple[str, ...], outcomes: list[dict[str, Any]]) -> None:
     print()
-    print(f"{'row':<28}{'network':<17}" + "".join(f"{one:>9}" for one in targets) + "     mean  seeds")
+    header = "".join(f"{one:>9}" for one in targets)
+    print(f"{'row':<28}{'network':<17}{header}     mean  seeds")
     names = list(dict.fromkeys(outcome["row"] for outcome in outcomes))
     for name in names:
         own = [one["dice"] for one in outcomes if one["row"] == name and "dice" in one]

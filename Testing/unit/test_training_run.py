@@ -181,7 +181,7 @@ def test_the_same_command_on_a_finished_run_changes_nothing(a_folder_of_cases):
 def test_other_options_on_a_run_are_refused(a_folder_of_cases):
     train(request_for(a_folder_of_cases, iterations=4))
 
-    with pytest.raises(UsageError, match="other options.*iterations: 4, now 5"):
+    with pytest.raises(UsageError, match=r"other options.*iterations: 4, now 5"):
         train(request_for(a_folder_of_cases, iterations=5))
 
 
@@ -260,7 +260,8 @@ def test_a_loss_that_is_not_finite_halves_the_rate_once(a_folder_of_cases, monke
     halved = [event for event in events if event["kind"] == "rate_halved"]
     assert len(halved) == 1
     assert "not finite in phase teacher" in halved[0]["message"]
-    assert all(np.isfinite(values).all() for values in weights_of(a_folder_of_cases / "run").values())
+    weights = weights_of(a_folder_of_cases / "run")
+    assert all(np.isfinite(values).all() for values in weights.values())
 
 
 def test_a_loss_that_stays_not_finite_ends_the_run_with_an_explanation(
