@@ -1,0 +1,242 @@
+"""How long `predict` takes for a whole brain, where the time goes, and how much memory it needs.
+
+    python Testing/benchmarks/predict_speed.py [--data ../shared/data] [--network w8_lite]
+
+One case of brats_full (240 x 240 x 155, four channels, 1 mm), overlap 0.5, one pass of student and
+teacher with random weights, all maps written. The whole command runs as a process of its own; the
+parts are timed in this process. `ratio_to` of a time names what it was divided by; both were
+measured in the same run. Other work on the machine shows in `load`: quote figures of an idle one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results" / "predict.json"
+sys.path.insert(0, str(ROOT))
+
+from SemiSupSegLib.cases.discovery import discover  # noqa: E402 (after the path is set)
+from SemiSupSegLib.cases.task import load_task  # noqa: E402
+from SemiSupSegLib.files import read_json, write_json  # noqa: E402
+from SemiSupSegLib.inference.predictor import Predictor  # noqa: E402
+from SemiSupSegLib.inference.sliding_window import sliding_slabs  # noqa: E402
+from SemiSupSegLib.inference.writing import write_result  # noqa: E402
+from SemiSupSegLib.models.package import ModelPackage, write_package  # noqa: E402
+from SemiSupSegLib.networks.catalogue import build_network  # noqa: E402
+from SemiSupSegLib.options import to_json  # noqa: E402
+from SemiSupSegLib.preparation.options import PreparationOptions  # noqa: E402
+from SemiSupSegLib.preparation.prepare import prepare_case  # noqa: E402
+
+CASE = "Brats18_2013_3_1"
+NETWORKS = {"w8_lite": {"width": 8, "lite": True}, "w16": {"width": 16}}
+OPTIONS = PreparationOptions(spacing=(1.0, 1.0, 1.0), mask="nonzero")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--network", choices=NETWORKS, action="append")
+    parser.add_argument("--patch", type=int, default=96, help="side of a window, voxels")
+    parser.add_argument("--repeats", type=int, default=2, help="the shortest time counts")
+    parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    for name in arguments.network or NETWORKS:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = measure(name, arguments.patch, arguments.data, Path(folder), arguments.repeats)
+        keep(rows)
+
+
+def measure(name: str, side: int, data: Path, folder: Path, repeats: int) -> list[dict[str, Any]]:
+    """Return the measurements of one network and window size."""
+    label = f"{name}.patch{side}.threads{torch.get_num_threads()}"
+    package = a_package(folder / "model", name, side)
+    rows = [row(f"{label}.load.before", os.getloadavg()[0], "processes")]
+    wall_s, peak_gib = whole_command(folder, data)
+    rows.append(row(f"{label}.command.wall", wall_s, "s"))
+    rows.append(row(f"{label}.command.peak_memory", peak_gib, "GiB"))
+
+    start = time.perf_counter()
+    (case,) = discover(
+        data / "brats_full" / "cases" / CASE, package.task, check_content=False, label_ids=()
+    ).cases
+    prepared = prepare_case(case, package.task, OPTIONS)
+    rows.append(row(f"{label}.part.read_and_prepare", time.perf_counter() - start, "s"))
+
+    predictor = Predictor(package, device=torch.device("cpu"))
+    image = prepared.image()
+    total, parts, bare, plain = [], [], [], []
+    for _ in range(repeats):
+        # Bare passes before and after, so that drifting load favours neither.
+        bare.append(bare_passes(predictor, image, with_head=True))
+        seconds, inside = maps_made(predictor, prepared)
+        total.append(seconds)
+        parts.append(inside)
+        plain.append(bare_passes(predictor, image, with_head=False))
+    maps = predictor.predict(prepared, maps="all")
+    start = time.perf_counter()
+    write_result(
+        folder / "parts",
+        case.id,
+        maps,
+        package.task,
+        original=prepared.original,
+        like=prepared.reference,
+        model_sha256=package.sha256,
+    )
+    writing_s = time.perf_counter() - start
+    best = int(np.argmin(total))
+    rows += [
+        row(f"{label}.bare_passes", min(bare), "s"),
+        row(f"{label}.bare_passes_without_variance_head", min(plain), "s"),
+        row(f"{label}.first_window_to_maps", total[best], "s"),
+        row(
+            f"{label}.first_window_to_maps.ratio",
+            min(total) / min(bare),
+            "",
+            f"{label}.bare_passes",
+        ),
+        row(
+            f"{label}.first_window_to_maps.ratio_without_variance_head",
+            min(total) / min(plain),
+            "",
+            f"{label}.bare_passes_without_variance_head",
+        ),
+        row(f"{label}.part.networks", parts[best], "s"),
+        row(f"{label}.part.stitching_and_maps", total[best] - parts[best], "s"),
+        row(f"{label}.part.writing", writing_s, "s"),
+        row(f"{label}.load.after", os.getloadavg()[0], "processes"),
+    ]
+    return rows
+
+
+def a_package(folder: Path, name: str, side: int) -> ModelPackage:
+    """Return a package with random weights."""
+    task = load_task("brats")
+    weights = {}
+    for seed, network in enumerate(("student", "teacher")):
+        torch.manual_seed(seed)
+        built = build_network("transaspp", NETWORKS[name], in_channels=4, num_classes=4)
+        weights[network] = {key: value.numpy() for key, value in built.state_dict().items()}
+    manifest = {
+        "name": f"benchmark {name}",
+        "task": task.to_json(),
+        "network": {
+            "name": "transaspp",
+            "options": NETWORKS[name],
+            "in_channels": 4,
+            "num_classes": 4,
+            "patch_size": [side] * 3,
+        },
+        "method": "none",
+        "preparation": to_json(OPTIONS),
+        "library": {"torch": torch.__version__},
+    }
+    return write_package(folder, manifest=manifest, weights=weights, card="Random weights.\n")
+
+
+def whole_command(folder: Path, data: Path) -> tuple[float, float]:
+    """Return wall time in s and peak memory in GiB of `predict` as a process."""
+    words = ["--model", folder / "model", "--case", data / "brats_full" / "cases" / CASE]
+    words += ["--out", folder / "out", "--maps", "all", "--device", "cpu"]
+    start = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "SemiSupSegLib", "predict", *map(str, words)],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    wall_s = time.perf_counter() - start
+    largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    # Kibibytes on Linux, bytes on macOS.
+    return wall_s, largest / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def maps_made(predictor: Predictor, prepared: Any) -> tuple[float, float]:
+    """Return the seconds from the first window to the maps, and those inside the networks."""
+    inside = 0.0
+    forward = predictor.forward
+
+    def timed(patches: torch.Tensor) -> torch.Tensor:
+        nonlocal inside
+        start = time.perf_counter()
+        outputs = forward(patches)
+        inside += time.perf_counter() - start
+        return outputs
+
+    predictor.forward = timed  # type: ignore[method-assign]
+    try:
+        start = time.perf_counter()
+        predictor.predict(prepared, maps="all")
+        return time.perf_counter() - start, inside
+    finally:
+        predictor.forward = forward  # type: ignore[method-assign]
+
+
+def bare_passes(predictor: Predictor, image: Any, *, with_head: bool) -> float:
+    """Return the seconds of both networks for the same windows, and nothing else."""
+    student, teacher = predictor.networks
+    seconds = 0.0
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        nonlocal seconds
+        patches = patches.contiguous(memory_format=torch.channels_last_3d)
+        start = time.perf_counter()
+        features = student.features(patches)
+        student.segment(features)
+        if with_head:
+            student.log_variance(features)
+        teacher(patches)
+        seconds += time.perf_counter() - start
+        return patches[:, :1]
+
+    with torch.inference_mode():
+        for _ in sliding_slabs(
+            image,
+            forward,
+            patch_size=predictor.patch_size,
+            overlap=0.5,
+            device=torch.device("cpu"),
+        ):
+            pass
+    return seconds
+
+
+def row(name: str, value: float, unit: str, ratio_to: str | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "value": round(float(value), 3),
+        "unit": unit,
+        "ratio_to": ratio_to,
+        "machine": f"{os.cpu_count()} cores {platform.machine()}, torch {torch.__version__}",
+        "date": date.today().isoformat(),
+    }
+
+
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Put rows into the results, in place of former ones of the same name."""
+    former = read_json(RESULTS)["measurements"] if RESULTS.is_file() else []
+    names = {one["name"] for one in rows}
+    measurements = [one for one in former if one["name"] not in names] + rows
+    RESULTS.parent.mkdir(exist_ok=True)
+    write_json(RESULTS, {"measurements": measurements})
+    for one in rows:
+        print(f"{one['name']}: {one['value']} {one['unit']}")
+
+
+if __name__ == "__main__":
+    main()
