@@ -1,0 +1,285 @@
+"""`doctor`: what is installed, which devices really compute, how much room there is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+HELP = "Check the installation: versions, devices, memory, disk; a real convolution on each device."
+
+PACKAGES = {
+    "torch": "2.3",
+    "numpy": "1.26",
+    "scipy": "1.12",
+    "SimpleITK": "2.3",
+    "nibabel": "5.2",
+    "pydicom": "2.4",
+    "safetensors": "0.4",
+    "psutil": "5.9",
+    "fastjsonschema": "2.19",
+    "matplotlib": "3.8",
+    "jinja2": "3.1",
+    "tqdm": "4.66",
+}
+"""Lowest versions, as in pyproject.toml, which is not there in an installed extension."""
+PYTHON = ((3, 10), (3, 14))
+"""First and last Python that the pinned packages have been chosen for."""
+CONV_CHANNELS = 8
+CONV_SIDE = 32
+REPEATS = 5
+TOLERANCE = 3e-3
+"""Relative; NVIDIA GPUs multiply in TF32, which keeps ten bits."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of words")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look and tell; 1 if something is missing without which nothing works."""
+    found = examine()
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(in_words(found)))
+    return 0 if found["ok"] else 1
+
+
+def examine() -> dict[str, Any]:
+    """Return everything that `doctor --json` prints."""
+    from SemiSupSegLib import __version__
+
+    packages = _packages()
+    devices = _devices() if packages["torch"]["ok"] else []
+    problems = _problems(packages, devices)
+    return {
+        "format": "semisupseg-doctor",
+        "version": 1,
+        "ok": not problems,
+        "problems": problems,
+        "notes": _notes(devices),
+        "semisupseg": __version__,
+        "python": {"version": platform.python_version(), "executable": sys.executable},
+        "system": {"name": platform.platform(), "machine": platform.machine()},
+        "packages": packages,
+        "devices": devices,
+        "nvidia_driver": _has_nvidia_driver(),
+        "cores": _cores(),
+        "memory": _memory(),
+        "folders": _folders(),
+    }
+
+
+def in_words(found: dict[str, Any]) -> list[str]:
+    """Return the findings as lines for a terminal."""
+    python, memory = found["python"], found["memory"]
+    lines = [
+        f"SemiSupSeg {found['semisupseg']}, Python {python['version']}, {found['system']['name']}",
+        f"Python: {python['executable']}",
+        "",
+        "Packages",
+    ]
+    for name, one in found["packages"].items():
+        state = "ok" if one["ok"] else f"needed: {one['needed']} or later"
+        lines.append(f"  {name:<15} {one['version'] or 'missing':<14} {state}")
+    lines += ["", "Devices"]
+    for one in found["devices"]:
+        room = f", {_size(one['memory_bytes'])}" if one["memory_bytes"] else ""
+        lines.append(f"  {one['name']}: {one['title']}{room}; {one['message']}")
+    lines += ["", f"Cores: {found['cores']}"]
+    if memory["total_bytes"]:
+        available = _size(memory["available_bytes"])
+        lines.append(f"Memory: {_size(memory['total_bytes'])}, {available} free")
+    for title, one in found["folders"].items():
+        free = "unknown" if one["free_bytes"] is None else _size(one["free_bytes"])
+        lines.append(
+            f"{title.replace('_', ' ').capitalize()}: {one['path']} "
+            f"({_size(one['size_bytes'])} used, {free} free on the disk)"
+        )
+    lines += [""] + [f"Note: {note}" for note in found["notes"]]
+    lines += [f"Problem: {problem}" for problem in found["problems"]]
+    return [*lines, "All is well." if found["ok"] else "SemiSupSeg cannot work like this."]
+
+
+def _packages() -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, needed in PACKAGES.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            version = None
+        ok = version is not None and _numbers(version) >= _numbers(needed)
+        found[name] = {"version": version, "needed": needed, "ok": ok}
+    return found
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    release = re.match(r"[\d.]*", version)
+    return tuple(int(part) for part in release[0].split(".") if part) if release else ()
+
+
+def _devices() -> list[dict[str, Any]]:
+    import torch
+
+    devices = [_tried("cpu", platform.processor() or platform.machine(), None)]
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(index)
+        devices.append(_tried(f"cuda:{index}", properties.name, properties.total_memory))
+    return devices
+
+
+def _tried(name: str, title: str, memory_bytes: int | None) -> dict[str, Any]:
+    try:
+        milliseconds, error = convolution(name)
+    except RuntimeError as reason:
+        ok, milliseconds, message = False, None, f"the test convolution failed: {reason}"
+    else:
+        ok = error < TOLERANCE
+        message = (
+            f"ran a 3-D convolution in {milliseconds:.1f} ms, result right"
+            if ok
+            else f"a 3-D convolution gave a wrong result (relative error {error:.1e})"
+        )
+    return {
+        "name": name,
+        "title": title,
+        "memory_bytes": memory_bytes,
+        "ok": ok,
+        "milliseconds": None if milliseconds is None else round(milliseconds, 3),
+        "message": message,
+    }
+
+
+def convolution(device: str) -> tuple[float, float]:
+    """Run a 3-D convolution on a device and check it against shifted sums in float64.
+
+    Returns:
+        Median duration in ms, and the largest error relative to the largest value.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((1, CONV_CHANNELS, CONV_SIDE, CONV_SIDE, CONV_SIDE), generator=generator)
+    kernel = torch.rand((CONV_CHANNELS, CONV_CHANNELS, 3, 3, 3), generator=generator)
+    there, weights = image.to(device), kernel.to(device)
+    durations = []
+    for _ in range(REPEATS + 1):
+        start = time.perf_counter()
+        # Bringing the answer back waits for the device, so the clock sees the whole work.
+        answer = torch.nn.functional.conv3d(there, weights).cpu()
+        durations.append(1000 * (time.perf_counter() - start))
+    inner = CONV_SIDE - 2
+    expected = torch.zeros((1, CONV_CHANNELS, inner, inner, inner), dtype=torch.float64)
+    for offset in torch.cartesian_prod(*[torch.arange(3)] * 3).tolist():
+        z, y, x = offset
+        part = image[:, :, z : z + inner, y : y + inner, x : x + inner].double()
+        expected += torch.einsum("bczyx,kc->bkzyx", part, kernel[:, :, z, y, x].double())
+    error = ((answer.double() - expected).abs().max() / expected.abs().max()).item()
+    # The first call prepares the device.
+    return sorted(durations[1:])[REPEATS // 2], error
+
+
+def _problems(packages: dict[str, Any], devices: list[dict[str, Any]]) -> list[str]:
+    problems = []
+    if sys.version_info[:2] < PYTHON[0]:
+        problems.append(f"Python {platform.python_version()} is too old; 3.10 or later is needed.")
+    missing = [
+        f"{name} {one['needed']} or later (here: {one['version'] or 'none'})"
+        for name, one in packages.items()
+        if not one["ok"]
+    ]
+    if missing:
+        problems.append(
+            f"These packages are missing or too old: {', '.join(missing)}. "
+            "'python3 run.py setup' installs them."
+        )
+    problems += [f"{one['name']}: {one['message']}." for one in devices if not one["ok"]]
+    return problems
+
+
+def _notes(devices: list[dict[str, Any]]) -> list[str]:
+    notes = []
+    if sys.version_info[:2] > PYTHON[1]:
+        notes.append(f"Python {platform.python_version()} is newer than what was tested.")
+    if devices and _has_nvidia_driver() and len(devices) == 1:
+        notes.append(
+            "An NVIDIA driver is there, but PyTorch cannot use it. If this is a CPU build of "
+            "PyTorch: 'python3 run.py --gpu doctor' installs the other one."
+        )
+    return notes
+
+
+def _has_nvidia_driver() -> bool:
+    return bool(shutil.which("nvidia-smi")) or Path("/proc/driver/nvidia/version").exists()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> dict[str, int | None]:
+    try:
+        import psutil
+    except ImportError:
+        return {"total_bytes": None, "available_bytes": None}
+    memory = psutil.virtual_memory()
+    return {"total_bytes": int(memory.total), "available_bytes": int(memory.available)}
+
+
+def _folders() -> dict[str, dict[str, Any]]:
+    from SemiSupSegLib.models.registry import user_data_folder
+    from SemiSupSegLib.resources import ROOT
+
+    folders = {"user_data": user_data_folder(), "resources": ROOT}
+    try:
+        from SemiSupSegLib.preparation.store import default_store
+    except ImportError:  # numpy is missing, which stands among the problems.
+        pass
+    else:
+        folders = {"prepared_store": default_store(), **folders}
+    return {name: _folder(path) for name, path in folders.items()}
+
+
+def _folder(path: Path) -> dict[str, Any]:
+    existing = next((one for one in (path, *path.parents) if one.exists()), None)
+    try:
+        free = None if existing is None else shutil.disk_usage(existing).free
+    except OSError:
+        free = None
+    return {
+        "path": str(path),
+        "exists": path.is_dir(),
+        "size_bytes": _size_of(path),
+        "free_bytes": free,
+    }
+
+
+def _size_of(folder: Path) -> int:
+    total = 0
+    for place, _, files in os.walk(folder):
+        for name in files:
+            try:
+                total += (Path(place) / name).lstat().st_size
+            except OSError:  # Removed meanwhile by another process.
+                continue
+    return total
+
+
+def _size(num_bytes: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} GB"

@@ -1,0 +1,1 @@
+"""Made-up patients: brains with tumours, for the demo and for tests."""
