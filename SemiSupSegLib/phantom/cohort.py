@@ -114,7 +114,7 @@ def write_cohort(
         if read_json(record) == made_of:
             return cohort
         raise UsageError(
-            f"{folder} holds another made-up cohort already, and mixing them would mix up patients. "
+            f"{folder} holds another made-up cohort already; mixed, patients would be too. "
             "Choose another folder, or remove this one."
         )
     cohort.truth.mkdir(parents=True, exist_ok=True)
