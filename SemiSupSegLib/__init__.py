@@ -1,3 +1,3 @@
-"""SemiSupSeg's library: semi-supervised segmentation without Slicer, from a folder of cases to maps of doubt."""
+"""SemiSupSeg without Slicer: from a folder of cases to segmentations and maps of doubt."""
 
 __version__ = "0.1.0"

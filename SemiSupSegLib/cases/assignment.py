@@ -52,6 +52,7 @@ def assign(
             channels = _channels_of_volumes(group, task, names, volumes)
             if channels is None:
                 reasons.append(_too_many_volumes(source, volumes, task))
+                may_hide_channels = True
                 continue
             if not group.channel_names:
                 reasons.append(_assumed_order(source, task))
@@ -70,7 +71,7 @@ def assign(
         elif volumes:
             unused.append(piece)
         else:
-            # It cannot be read, which is said elsewhere; it may be the missing one.
+            # It cannot be read, which is said elsewhere; it may hold what seems missing.
             may_hide_channels = True
     if not may_hide_channels:
         reasons += _missing_channels(group, task, found)

@@ -329,7 +329,7 @@ def _prefer_anat(pieces: list[Piece]) -> list[Piece]:
 
 def _empty_folders(listing: Listing, drafts: Sequence[_Draft], names: NameReader) -> list[_Draft]:
     """Return a draft for each folder that has siblings with cases but no image itself."""
-    used: set[tuple[str, ...]] = set()
+    used = {one[:depth] for one in listing.result_folders for depth in range(len(one))}
     parents: set[tuple[str, ...]] = set()
     for draft in drafts:
         for piece in draft.pieces:

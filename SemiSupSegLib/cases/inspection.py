@@ -77,6 +77,7 @@ class ScanCache:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[Stamp, FileFacts]] = {}
         self._num_lines = 0
+        self._line_start = ""
         if path is not None:
             self._load(path)
 
@@ -93,8 +94,9 @@ class ScanCache:
                 return
             try:
                 with self._path.open("a", encoding="utf-8", newline="\n") as stream:
-                    stream.write(_line(_key(source), stamp, facts))
+                    stream.write(self._line_start + _line(_key(source), stamp, facts))
                 self._num_lines += 1
+                self._line_start = ""
             except OSError as error:
                 logger.warning(
                     "%s cannot be written (%s), so the next scan will be as slow as this one.",
@@ -120,6 +122,8 @@ class ScanCache:
             with path.open(encoding="utf-8", errors="replace") as stream:
                 for line in stream:
                     self._num_lines += 1
+                    # After a torn last line the next record must begin a line of its own.
+                    self._line_start = "" if line.endswith("\n") else "\n"
                     record = _record(line)
                     if record is not None:
                         key, stamp, facts = record

@@ -46,6 +46,8 @@ class Listing:
     images: tuple[FoundImage, ...]
     folders: tuple[tuple[str, ...], ...]
     """Every folder that was looked into."""
+    result_folders: tuple[tuple[str, ...], ...] = ()
+    """Folders of our own results, which were not."""
     dataset_files: Mapping[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
     """Content of each `dataset.json`, by its folder."""
 
@@ -61,6 +63,7 @@ def list_images(root: Path) -> Listing:
         raise UsageError(f"{root} is not a folder. Give the folder that holds the cases.")
     images: list[FoundImage] = []
     folders: list[tuple[str, ...]] = []
+    result_folders: list[tuple[str, ...]] = []
     dataset_files: dict[tuple[str, ...], Mapping[str, Any]] = {}
     seen = {root.resolve()}
     waiting: list[tuple[Path, tuple[str, ...]]] = [(root, ())]
@@ -75,6 +78,7 @@ def list_images(root: Path) -> Listing:
             continue
         names = {entry.name for entry in entries}
         if parts and RESULT_FILES & names:
+            result_folders.append(parts)
             continue
         folders.append(parts)
         loose: list[Path] = []
@@ -100,6 +104,7 @@ def list_images(root: Path) -> Listing:
         root=root,
         images=tuple(sorted(images, key=lambda one: (one.folders, one.stem, str(one.source)))),
         folders=tuple(sorted(folders)),
+        result_folders=tuple(sorted(result_folders)),
         dataset_files=dataset_files,
     )
 

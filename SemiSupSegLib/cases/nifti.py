@@ -110,6 +110,8 @@ def parse_nifti_header(start: bytes, path: Path) -> NiftiHeader:
     from nibabel.spatialimages import HeaderDataError
 
     kind = nibabel.Nifti2Header if _is_nifti2(start) else nibabel.Nifti1Header
+    if len(start) < kind.sizeof_hdr:
+        raise _unreadable(path, "too short for a header")
     try:
         # From bytes, since nibabel's file readers want the extensions too; check=False, since it
         # would log repairs of fields that nothing here depends on.

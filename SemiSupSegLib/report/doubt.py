@@ -31,22 +31,16 @@ def doubt_section(record: RunRecord) -> Section:
         blocks.append(
             Note(text="No unlabelled cases were ranked in this run: no image confidence by stage.")
         )
-    validation = record.validation
-    if validation is None:
-        blocks.append(
-            Note(text="Reliability and maps follow once the run has judged its networks.")
-        )
-    else:
-        scatter = _scatter(record, validation)
-        blocks += [scatter] if scatter else []
-        blocks.append(_reliability(validation) or Note(
-            text="There was no foreground on which reliability could be judged."
-        ))
-        figure = _map_histograms(validation)
-        blocks += [figure] if figure else []
-        missing = [name for name in MAPS if name not in validation.get("histograms", {})]
-        if missing:
-            blocks.append(Note(text=_why_missing(missing)))
+    validation = record.validation or {}
+    scatter = _scatter(record, validation)
+    reliability = _reliability(validation)
+    maps = _map_histograms(validation)
+    blocks.append(scatter or Note(text=record.absence("Image confidence against Dice")))
+    blocks.append(reliability or Note(text=record.absence("Reliability of the confidence")))
+    blocks.append(maps or Note(text=record.absence("Values of the maps")))
+    missing = [name for name in MAPS if name not in validation.get("histograms", {})]
+    if maps and missing:
+        blocks.append(Note(text=_why_missing(missing)))
     return Section(
         id="doubt",
         title="Doubt",

@@ -269,7 +269,7 @@ def error_section(record: RunRecord) -> Section:
             )
         )
     else:
-        blocks.append(Note(text="The errors are split once the run has judged its networks."))
+        blocks.append(Note(text=record.absence("Errors by kind")))
     return Section(id="errors", title="Errors (Liu, figure 10)", blocks=blocks)
 
 

@@ -52,7 +52,7 @@ def pictures_section(record: RunRecord) -> Section:
     chosen: Mapping[str, str] = (record.validation or {}).get("pictures", {})
     blocks: list[Block] = []
     if not chosen:
-        blocks.append(Note(text="Pictures follow once the run has judged its networks."))
+        blocks.append(Note(text=record.absence("Pictures of validation cases")))
         return Section(id="pictures", title="Pictures", blocks=blocks)
     slices = {case: _read_slice(record, case) for case in set(chosen.values())}
     missing = sorted(case for case, arrays in slices.items() if arrays is None)

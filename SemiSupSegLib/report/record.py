@@ -92,6 +92,14 @@ class RunRecord:
         """Whether the method trains a teacher."""
         return any(row.network == "teacher" for row in self.metrics) or "teacher" in self.networks
 
+    def absence(self, what: str) -> str:
+        """Say that something judged at the run's end is not there, and why."""
+        if not self.config["split"]["validation"]:
+            return f"{what}: this run has no validation cases."
+        if self.status is RunStatus.FINISHED:
+            return f"{what}: not written by this run."
+        return f"{what}: judged when the run is finished."
+
     def phases(self) -> list[PhaseSpan]:
         """Return the phases in their order, those with at least one update."""
         starts: dict[str, int] = {}

@@ -17,9 +17,9 @@ def setup_section(record: RunRecord) -> Section:
     config = record.config
     split = config["split"]
     names = {
-        "train_labelled": "trained on with labels",
-        "train_unlabelled": "trained on without labels",
-        "validation": "validation: judged only",
+        "train_labelled": "labelled, for training",
+        "train_unlabelled": "unlabelled, for training",
+        "validation": "validation, only judged",
     }
     task = record.task
     rows = [

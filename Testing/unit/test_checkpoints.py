@@ -1,0 +1,99 @@
+"""Checkpoints survive damage and interrupted writing."""
+
+import pytest
+import torch
+from torch import nn
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.training.checkpoints import (
+    Checkpoint,
+    load_checkpoint,
+    load_network_tensors,
+    load_optimizer_tensors,
+    network_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+
+
+def a_checkpoint(value):
+    return Checkpoint(
+        weights={"student/weight": torch.full((3,), float(value))},
+        optimizer={"0/step": torch.tensor(float(value))},
+        state={"iteration": value},
+    )
+
+
+def test_the_newest_is_loaded_and_only_two_are_kept(tmp_path):
+    for number in (3, 7, 12):
+        save_checkpoint(tmp_path, number, a_checkpoint(number))
+
+    loaded = load_checkpoint(tmp_path)
+
+    assert loaded.state == {"iteration": 12}
+    torch.testing.assert_close(loaded.weights["student/weight"], torch.full((3,), 12.0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000007", "00000012"]
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors"])
+def test_a_flipped_byte_sends_it_back_to_the_one_before(tmp_path, file):
+    save_checkpoint(tmp_path, 1, a_checkpoint(1))
+    last = save_checkpoint(tmp_path, 2, a_checkpoint(2))
+    data = bytearray((last / file).read_bytes())
+    data[-1] ^= 1
+    (last / file).write_bytes(data)
+
+    assert load_checkpoint(tmp_path).state == {"iteration": 1}
+
+
+def test_a_folder_that_was_not_finished_does_not_count(tmp_path):
+    save_checkpoint(tmp_path, 1, a_checkpoint(1))
+    (tmp_path / ".00000002.part").mkdir()
+
+    assert load_checkpoint(tmp_path).state == {"iteration": 1}
+
+
+def test_one_that_was_moved_aside_comes_back(tmp_path):
+    path = save_checkpoint(tmp_path, 4, a_checkpoint(4))
+    path.rename(tmp_path / ".00000004.former")
+
+    assert load_checkpoint(tmp_path).state == {"iteration": 4}
+
+
+def test_the_same_number_again_replaces_it(tmp_path):
+    save_checkpoint(tmp_path, 4, a_checkpoint(4))
+    save_checkpoint(tmp_path, 4, a_checkpoint(5))
+
+    assert load_checkpoint(tmp_path).state == {"iteration": 5}
+
+
+def test_nothing_readable_is_an_error_and_nothing_at_all_is_none(tmp_path):
+    assert load_checkpoint(tmp_path / "missing") is None
+    path = save_checkpoint(tmp_path, 1, a_checkpoint(1))
+    (path / "checkpoint.json").write_text("{")
+
+    with pytest.raises(SemiSupSegError, match="None of the checkpoints"):
+        load_checkpoint(tmp_path)
+
+
+def test_network_and_optimizer_go_on_as_if_nothing_had_happened():
+    torch.manual_seed(0)
+    first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    inputs = torch.randn(4, 3)
+
+    def update(network, optimizer):
+        optimizer.zero_grad()
+        network(inputs).square().sum().backward()
+        optimizer.step()
+
+    one = torch.optim.AdamW(first.parameters(), lr=0.1)
+    for _ in range(3):
+        update(first, one)
+    load_network_tensors({"n": second}, network_tensors({"n": first}))
+    other = torch.optim.AdamW(second.parameters(), lr=0.1)
+    load_optimizer_tensors(other, optimizer_tensors(one))
+    update(first, one)
+    update(second, other)
+
+    for value, same in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(value, same)
