@@ -1,0 +1,424 @@
+"""What can be wrong with a case, one by one."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from SemiSupSegLib.cases.case import Case, Reason
+from SemiSupSegLib.cases.discovery import discover
+from SemiSupSegLib.cases.task import load_task
+from Testing.data.folder_layouts import (
+    SIZE,
+    a_label,
+    an_image,
+    placed,
+    write,
+    write_brats_case,
+    write_cohort,
+    write_dataset_file,
+    write_decathlon,
+    write_dicom_series,
+)
+
+
+@pytest.fixture(autouse=True)
+def a_cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMISUPSEG_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def cohort(tmp_path) -> Path:
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def a_case(cohort) -> Path:
+    """A labelled case without fault; the tests break it."""
+    return write_brats_case(cohort / "p1", seed=1)
+
+
+def scanned(folder: Path, **options) -> Case:
+    (case,) = discover(folder.parent, load_task("brats"), **options).cases
+    return case
+
+
+def finding(case: Case) -> Reason:
+    (reason,) = case.reasons
+    return reason
+
+
+def test_a_case_without_fault_has_no_findings(a_case):
+    case = scanned(a_case)
+
+    assert (case.state.value, case.reasons) == ("labelled", ())
+
+
+def test_a_missing_channel_makes_a_case_unusable_and_says_what_to_add(a_case):
+    (a_case / "p1_flair.nii.gz").unlink()
+
+    case = scanned(a_case)
+
+    assert case.state.value == "unusable"
+    assert finding(case).code == "missing_channel"
+    assert finding(case).message == "no file is named as channel flair"
+    assert (
+        finding(case).remedy == "Add a file whose name ends with flair (or t2f, fla, flr, t2flair)"
+    )
+
+
+def test_a_missing_optional_channel_is_a_warning(a_case, tmp_path):
+    (a_case / "p1_flair.nii.gz").unlink()
+    content = load_task("brats").to_json()
+    content["channels"][3]["required"] = False
+    (tmp_path / "task.json").write_text(json.dumps(content))
+
+    (case,) = discover(a_case.parent, load_task(tmp_path / "task.json")).cases
+
+    assert case.state.value == "labelled"
+    assert finding(case).code == "missing_optional_channel"
+    assert "flair" not in case.channels
+
+
+@pytest.mark.parametrize("name", ["p1_t1n.nii.gz", "p1_t1.nrrd", "t1.nii.gz"])
+def test_a_doubled_channel_makes_a_case_unusable(a_case, name):
+    write(a_case / name, an_image(77))
+
+    case = scanned(a_case)
+
+    assert case.state.value == "unusable"
+    assert finding(case).code == "doubled_channel"
+    assert name in finding(case).message
+    assert "p1_t1.nii.gz" in finding(case).message
+
+
+def test_two_label_files_make_a_case_unusable(a_case):
+    write(a_case / "p1_label.nii.gz", a_label())
+
+    assert finding(scanned(a_case)).code == "doubled_label"
+
+
+def test_a_mask_beside_a_label_is_not_used_and_this_is_said(a_case):
+    write(a_case / "p1_mask.nii.gz", a_label((0, 1)))
+
+    case = scanned(a_case)
+
+    assert case.state.value == "labelled"
+    assert finding(case).code == "unused_file"
+    assert "p1_mask.nii.gz" in finding(case).message
+
+
+def test_a_brain_mask_is_not_a_label(a_case):
+    (a_case / "p1_seg.nii.gz").unlink()
+    write(a_case / "p1_brain_mask.nii.gz", a_label((0, 1)))
+
+    assert scanned(a_case).state.value == "unlabelled"
+
+
+def test_an_unknown_label_value_is_named_with_what_the_task_knows(a_case):
+    write(a_case / "p1_seg.nii.gz", a_label((0, 1, 2, 4, 7, 9)))
+
+    case = scanned(a_case)
+
+    assert case.state.value == "unusable"
+    assert finding(case).code == "unknown_label_value"
+    assert "the values 7, 9, which task 'brats' does not know" in finding(case).message
+    assert "enhancing = 4 or 3" in finding(case).message
+
+
+def test_a_label_map_with_fractions_is_refused(a_case):
+    values = sitk.GetArrayFromImage(a_label()).astype(np.float32)
+    values[0, 0, 0] = 1.5
+    write(a_case / "p1_seg.nii.gz", placed(values))
+
+    assert "the values 1.5," in finding(scanned(a_case)).message
+
+
+def test_a_label_map_stored_as_floats_is_fine(a_case):
+    write(a_case / "p1_seg.nii.gz", sitk.Cast(a_label(), sitk.sitkFloat64))
+
+    assert scanned(a_case).state.value == "labelled"
+
+
+def test_an_empty_label_is_a_warning(a_case):
+    write(a_case / "p1_seg.nii.gz", a_label((0,)))
+
+    case = scanned(a_case)
+
+    assert (case.state.value, finding(case).code) == ("labelled", "empty_label")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_not_numbers_are_counted(a_case, bad):
+    values = sitk.GetArrayFromImage(an_image(3)).astype(np.float32)
+    values[1, 2, 3] = values[0, 0, 0] = bad
+    write(a_case / "p1_t2.nii.gz", placed(values))
+
+    case = scanned(a_case)
+
+    assert case.state.value == "unusable"
+    assert finding(case).code == "not_finite"
+    assert "has 2 voxels that are not numbers" in finding(case).message
+
+
+@pytest.mark.parametrize(("value", "code"), [(0, "empty_image"), (12, "constant_image")])
+def test_an_image_of_one_value_is_an_error(a_case, value, code):
+    values = np.full(SIZE[::-1], value, dtype=np.int16)
+    write(a_case / "p1_t2.nii.gz", placed(values))
+
+    case = scanned(a_case)
+
+    assert (case.state.value, finding(case).code) == ("unusable", code)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
+@pytest.mark.parametrize("stem", ["p1_t2", "p1_seg"])
+def test_a_truncated_file_is_never_taken_for_a_whole_one(a_case, stem, suffix):
+    image = a_label() if stem == "p1_seg" else an_image(8)
+    (a_case / f"{stem}.nii.gz").unlink()
+    path = write(a_case / f"{stem}{suffix}", image)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 40])
+
+    case = scanned(a_case)
+
+    assert case.state.value == "unusable"
+    assert finding(case).code == "unreadable"
+    assert f"{stem}{suffix}" in finding(case).message
+    assert finding(case).file == str(path)
+
+
+def test_a_flipped_bit_in_a_compressed_file_is_noticed(a_case):
+    path = a_case / "p1_t2.nii.gz"
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # in the checksum that ends the file
+    path.write_bytes(bytes(content))
+
+    assert finding(scanned(a_case)).code == "unreadable"
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", bytes(600), gzip.compress(b"hello")])
+def test_a_file_that_is_no_image_is_found_by_its_header(a_case, content):
+    (a_case / "p1_t2.nii.gz").write_bytes(content)
+
+    case = scanned(a_case, check_content=False)
+
+    assert (case.state.value, finding(case).code) == ("unusable", "unreadable")
+
+
+def test_a_truncated_uncompressed_file_is_found_by_its_header(a_case):
+    (a_case / "p1_t2.nii.gz").unlink()
+    path = write(a_case / "p1_t2.nii", an_image(4))
+    path.write_bytes(path.read_bytes()[:900])
+
+    case = scanned(a_case, check_content=False)
+
+    # Header 352 bytes, 10 x 8 x 6 voxels of 2 bytes.
+    assert "is truncated: 900 of 1312 bytes are there" in finding(case).message
+
+
+def test_headers_alone_do_not_look_at_voxels(a_case):
+    write(a_case / "p1_t2.nii.gz", placed(np.zeros(SIZE[::-1], dtype=np.int16)))
+
+    assert scanned(a_case, check_content=False).state.value == "labelled"
+
+
+def test_a_label_without_an_image_is_unusable(a_case):
+    for path in a_case.glob("*_[tf]*"):
+        path.unlink()
+
+    case = scanned(a_case)
+
+    assert (case.state.value, finding(case).code) == ("unusable", "label_without_image")
+
+
+def test_one_scan_under_two_names_is_a_warning_on_both(cohort):
+    write_brats_case(cohort / "p1", seed=1, label=None)
+    write_brats_case(cohort / "p2", seed=2, label=None)
+    # The same voxels, packed differently: the bytes of the files differ.
+    write(cohort / "p2" / "p2_t2.nrrd", sitk.ReadImage(str(cohort / "p1" / "p1_t2.nii.gz")))
+    (cohort / "p2" / "p2_t2.nii.gz").unlink()
+
+    first, second = discover(cohort).cases
+
+    assert (first.state.value, second.state.value) == ("unlabelled", "unlabelled")
+    assert finding(first).code == finding(second).code == "duplicate_content"
+    assert finding(first).message == "the image of channel t2 is also in p2"
+    assert finding(second).message == "the image of channel t2 is also in p1"
+
+
+def test_one_image_in_two_channels_is_a_warning(a_case):
+    (a_case / "p1_t1ce.nii.gz").write_bytes((a_case / "p1_t1.nii.gz").read_bytes())
+
+    case = scanned(a_case)
+
+    assert case.state.value == "labelled"
+    assert finding(case).message == "channels t1, t1ce hold the same image"
+
+
+def moved(image: sitk.Image, x_mm: float) -> sitk.Image:
+    x, y, z = image.GetOrigin()
+    image.SetOrigin((x + x_mm, y, z))
+    return image
+
+
+def test_grids_that_differ_by_rounding_are_one_grid(a_case):
+    write(a_case / "p1_t2.nii.gz", moved(an_image(4), 0.04))
+
+    assert scanned(a_case).reasons == ()
+
+
+def test_a_shifted_channel_is_repaired_with_a_warning_that_says_by_how_much(a_case):
+    write(a_case / "p1_t2.nii.gz", moved(an_image(4), 2.0))
+
+    case = scanned(a_case)
+
+    assert case.state.value == "labelled"
+    assert finding(case).code == "grid_repaired"
+    # 2 mm along x are (1.6, -0.8) voxels of this oblique grid: 0.8 * 2 / 1 and -0.6 * 2 / 1.5.
+    assert "corners up to 1.79 voxels, 2.00 mm apart" in finding(case).message
+    assert "is resampled to it by linear interpolation" in finding(case).message
+
+
+def test_a_label_on_a_finer_grid_is_repaired_by_nearest_neighbour(a_case):
+    label = sitk.Expand(a_label(), (2, 2, 2), sitk.sitkNearestNeighbor)
+    write(a_case / "p1_seg.nii.gz", label)
+
+    case = scanned(a_case)
+
+    assert case.state.value == "labelled"
+    assert finding(case).code == "grid_repaired"
+    assert "by nearest neighbour" in finding(case).message
+    assert "corners up to 0.00 voxels, 0.00 mm apart" in finding(case).message
+
+
+def test_a_flipped_storage_order_is_no_shift(a_case):
+    write(a_case / "p1_t2.nii.gz", sitk.Flip(an_image(4), (True, False, True)))
+
+    assert "0.00 mm apart" in finding(scanned(a_case)).message
+
+
+@pytest.mark.parametrize("name", ["p1_t2.nii.gz", "p1_seg.nii.gz"])
+def test_fields_of_view_that_hardly_overlap_are_an_error(a_case, name):
+    image = a_label() if "seg" in name else an_image(4)
+    write(a_case / name, moved(image, 60.0))
+
+    case = scanned(a_case)
+
+    assert (case.state.value, finding(case).code) == ("unusable", "grid_mismatch")
+    assert "share 0% of the smaller one" in finding(case).message
+
+
+def test_a_small_label_inside_the_image_is_not_elsewhere(a_case):
+    write(a_case / "p1_seg.nii.gz", a_label()[4:6, 3:5, 2:4])
+
+    assert finding(scanned(a_case)).code == "grid_repaired"
+
+
+def test_a_slice_is_not_a_volume(a_case):
+    write(a_case / "p1_t2.nii.gz", an_image(4)[:, :, 2])
+
+    assert finding(scanned(a_case)).code == "wrong_dimensions"
+
+
+def test_several_volumes_that_nothing_tells_apart_are_an_error(cohort):
+    write(cohort / "p1.nii.gz", sitk.JoinSeries([an_image(1), an_image(2)]))
+
+    (case,) = discover(cohort).cases
+
+    assert finding(case).code == "wrong_dimensions"
+    assert "holds 2 volumes" in finding(case).message
+
+
+def test_label_values_that_mean_something_else_in_the_data_set_are_said(cohort):
+    write_decathlon(cohort)
+    write_dataset_file(cohort, new_style=False, channels=("FLAIR", "T1w", "t1gd", "T2w"))
+    content = json.loads((cohort / "dataset.json").read_text())
+    content["labels"] = {"0": "background", "1": "edema", "2": "non-enhancing tumor"}
+    (cohort / "dataset.json").write_text(json.dumps(content))
+
+    case = discover(cohort).cases[0]
+
+    assert case.state.value == "labelled"
+    assert finding(case).code == "label_meaning"
+    assert "dataset.json says 1 is edema" in finding(case).message
+
+
+def test_a_dicom_series_with_a_missing_slice_is_not_a_volume(cohort):
+    folder = write_dicom_series(cohort / "P1", seed=1, description="LGE")
+    (folder / "IM0004_1.dcm").unlink()
+
+    (case,) = discover(cohort).cases
+
+    assert (case.state.value, finding(case).code) == ("unusable", "unreadable")
+    assert "uneven slice distances (2.50 to 5.00 mm)" in finding(case).message
+
+
+def test_labels_of_other_cases_are_never_opened(cohort):
+    write_cohort(cohort, {"p1": True, "p2": True})
+    # Whoever opened this one would call it unreadable.
+    (cohort / "p2" / "p2_seg.nii.gz").write_bytes(b"not for your eyes")
+
+    opened = discover(cohort, label_ids={"p1"}).cases[1]
+    refused = discover(cohort).cases[1]
+
+    assert (opened.state.value, opened.reasons) == ("labelled", ())
+    assert opened.label is not None
+    assert refused.state.value == "unusable"
+
+
+def test_a_label_may_be_allowed_by_its_patient(cohort):
+    write_brats_case(cohort / "BraTS-GLI-00003-000", label_values=(0, 9))
+
+    (case,) = discover(cohort, label_ids={"BraTS-GLI-00003"}).cases
+
+    assert finding(case).code == "unknown_label_value"
+
+
+def test_a_reviewed_label_takes_the_place_of_the_first(cohort, tmp_path):
+    write_cohort(cohort, {"p1": True, "p2": False, "p3": False})
+    reviewed = write(tmp_path / "out" / "p2" / "p2_reviewed.nii.gz", a_label())
+
+    cases = discover(cohort, reviews=tmp_path / "out").cases
+
+    assert [case.state.value for case in cases] == ["labelled", "reviewed", "unlabelled"]
+    assert cases[1].label is not None
+    assert cases[1].label.path == reviewed
+
+
+def test_a_broken_reviewed_label_makes_the_case_unusable(cohort, tmp_path):
+    write_cohort(cohort, {"p1": True})
+    write(tmp_path / "out" / "p1" / "p1_reviewed.nii.gz", a_label((0, 8)))
+
+    (case,) = discover(cohort, reviews=tmp_path / "out").cases
+
+    assert (case.state.value, finding(case).code) == ("unusable", "unknown_label_value")
+
+
+def test_a_review_follows_its_images_when_the_case_is_renamed(cohort, tmp_path):
+    from SemiSupSegLib.cases.reading import content_hash
+
+    write_cohort(cohort, {"new-name": False, "other": False})
+    write(tmp_path / "out" / "old" / "old_reviewed.nii.gz", a_label())
+    channels = discover(cohort).cases[0].channels
+    inputs = {name: content_hash(source) for name, source in channels.items()}
+    (tmp_path / "out" / "old" / "case.json").write_text(json.dumps({"inputs": inputs}))
+
+    cases = discover(cohort, reviews=tmp_path / "out").cases
+
+    assert [case.state.value for case in cases] == ["reviewed", "unlabelled"]
+
+
+def test_a_review_of_other_images_is_not_joined_by_name_alone(cohort, tmp_path):
+    write_cohort(cohort, {"p1": False})
+    write(tmp_path / "out" / "p1" / "p1_reviewed.nii.gz", a_label())
+    (tmp_path / "out" / "p1" / "case.json").write_text('{"inputs": {"t1": "0000"}}')
+
+    (case,) = discover(cohort, reviews=tmp_path / "out").cases
+
+    assert case.state.value == "unlabelled"

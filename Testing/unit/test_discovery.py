@@ -1,0 +1,400 @@
+"""Every layout is found, without being told which it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from SemiSupSegLib.cases.case import Case
+from SemiSupSegLib.cases.discovery import ScanResult, discover
+from SemiSupSegLib.cases.task import load_task
+from SemiSupSegLib.errors import UsageError
+from Testing.data.folder_layouts import (
+    BRATS_2021,
+    BRATS_2023,
+    a_label,
+    an_image,
+    write,
+    write_bids,
+    write_brats_case,
+    write_cohort,
+    write_decathlon,
+    write_dicom_series,
+    write_nnunet,
+)
+
+
+@pytest.fixture(autouse=True)
+def a_cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMISUPSEG_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def cohort(tmp_path) -> Path:
+    folder = tmp_path / "cohort with spaces ü"
+    folder.mkdir()
+    return folder
+
+
+def states(result: ScanResult) -> dict[str, str]:
+    return {case.id: case.state.value for case in result.cases}
+
+
+def files(case: Case) -> dict[str, str]:
+    return {name: source.path.name for name, source in case.channels.items()}
+
+
+def codes(result: ScanResult) -> list[str]:
+    return [reason.code for case in result.cases for reason in case.reasons]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "channels"),
+    [
+        ("{case}_{channel}", BRATS_2021),
+        ("{case}-{channel}", BRATS_2023),
+        ("{channel}", BRATS_2021),
+        ("{case}_{channel}_bet", ("t1", "t1c", "t2", "fla")),
+        ("{channel}_{case}", BRATS_2021),
+        ("{case}.{channel}", ("T1", "T1Gd", "T2", "T2_FLAIR")),
+        ("{channel}_to_atlas", ("T1", "T1post", "T2", "FLAIR")),
+    ],
+)
+def test_case_folders_are_found_however_the_channels_are_spelt(cohort, pattern, channels):
+    write_cohort(cohort, {"Case-01": True, "Case-02": False}, pattern=pattern, channels=channels)
+
+    result = discover(cohort)
+
+    assert (result.task.name, result.layout) == ("brats", "case_folders")
+    assert states(result) == {"Case-01": "labelled", "Case-02": "unlabelled"}
+    for case in result.cases:
+        expected = [pattern.format(case=case.id, channel=name) + ".nii.gz" for name in channels]
+        assert files(case) == dict(zip(("t1", "t1ce", "t2", "flair"), expected, strict=True))
+    assert codes(result) == []
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"])
+def test_every_image_format_is_read(cohort, suffix):
+    write_cohort(cohort, {"a": True, "b": False}, suffix=suffix)
+
+    result = discover(cohort)
+
+    assert states(result) == {"a": "labelled", "b": "unlabelled"}
+    assert codes(result) == []
+
+
+def test_brats_2023_time_points_belong_to_one_patient(cohort):
+    write_cohort(
+        cohort,
+        {"BraTS-GLI-00001-000": True, "BraTS-GLI-00001-001": False, "BraTS-GLI-00002-000": True},
+        pattern="{case}-{channel}",
+        channels=BRATS_2023,
+        label_values=(0, 1, 2, 3),
+    )
+
+    result = discover(cohort)
+
+    assert [case.patient for case in result.cases] == [
+        "BraTS-GLI-00001",
+        "BraTS-GLI-00001",
+        "BraTS-GLI-00002",
+    ]
+
+
+def test_one_image_and_one_label_in_a_case_folder_are_the_binary_task(cohort):
+    for number in (1, 2):
+        write(cohort / f"L{number}" / "mri.nii.gz", an_image(number))
+    write(cohort / "L1" / "seg.nii.gz", a_label((0, 1)))
+
+    result = discover(cohort)
+
+    assert result.task.name == "binary"
+    assert states(result) == {"L1": "labelled", "L2": "unlabelled"}
+    assert files(result.cases[0]) == {"image": "mri.nii.gz"}
+
+
+def test_a_decathlon_folder_gives_the_volumes_of_its_files_by_name(cohort):
+    write_decathlon(cohort)
+
+    result = discover(cohort)
+
+    assert (result.task.name, result.layout) == ("brats", "msd")
+    assert states(result) == {
+        "BRATS_001": "labelled",
+        "BRATS_002": "labelled",
+        "BRATS_101": "unlabelled",
+    }
+    components = {name: one.component for name, one in result.cases[0].channels.items()}
+    assert components == {"t1": 1, "t1ce": 2, "t2": 3, "flair": 0}
+    assert codes(result) == []
+
+
+def test_a_decathlon_folder_of_single_volumes_is_found(cohort):
+    for number in (3, 4):
+        write(cohort / "imagesTr" / f"la_{number:03}.nii.gz", an_image(number))
+        write(cohort / "labelsTr" / f"la_{number:03}.nii.gz", a_label((0, 1)))
+    (cohort / "dataset.json").write_text('{"modality": {"0": "MRI"}, "labels": {"1": "atrium"}}')
+
+    result = discover(cohort)
+
+    assert (result.task.name, result.layout) == ("binary", "msd")
+    assert states(result) == {"la_003": "labelled", "la_004": "labelled"}
+
+
+def test_an_nnunet_folder_gives_its_numbered_channels_by_name(cohort):
+    write_nnunet(cohort, channels=("FLAIR", "T1", "T1CE", "T2"))
+
+    result = discover(cohort)
+
+    assert (result.task.name, result.layout) == ("brats", "nnunet")
+    assert states(result) == {
+        "case_0101": "labelled",
+        "case_0102": "labelled",
+        "case_0201": "unlabelled",
+    }
+    assert files(result.cases[0])["flair"] == "case_0101_0000.nii.gz"
+    assert files(result.cases[0])["t2"] == "case_0101_0003.nii.gz"
+    assert codes(result) == []
+
+
+def test_numbered_channels_without_names_take_the_tasks_order_and_say_so(cohort):
+    write_nnunet(cohort)
+    (cohort / "dataset.json").unlink()
+
+    result = discover(cohort, load_task("brats"))
+
+    assert files(result.cases[0])["t1ce"] == "case_0101_0001.nii.gz"
+    assert set(codes(result)) == {"assumed_channel_order"}
+    assert states(result)["case_0101"] == "labelled"
+
+
+def test_case_numbers_that_look_like_channel_numbers_stay_case_numbers(cohort):
+    for number in range(3):
+        write(cohort / "imagesTr" / f"scan_{number:04}.nii.gz", an_image(number))
+        write(cohort / "labelsTr" / f"scan_{number:04}.nii.gz", a_label((0, 1)))
+
+    result = discover(cohort)
+
+    assert states(result) == dict.fromkeys(("scan_0000", "scan_0001", "scan_0002"), "labelled")
+
+
+@pytest.mark.parametrize("with_sessions", [False, True])
+def test_a_bids_tree_is_found_with_its_derived_labels(cohort, with_sessions):
+    write_bids(cohort, with_sessions=with_sessions)
+
+    result = discover(cohort)
+
+    assert (result.task.name, result.layout) == ("brats", "bids")
+    ends = ("_ses-1", "_ses-2") if with_sessions else ("",)
+    assert states(result) == {
+        **{f"sub-01{end}": "labelled" for end in ends},
+        **{f"sub-02{end}": "unlabelled" for end in ends},
+    }
+    assert {case.patient for case in result.cases} == {"sub-01", "sub-02"}
+    assert files(result.cases[0])["t1ce"].endswith("ce-gadolinium_T1w.nii.gz")
+    assert codes(result) == []
+
+
+def test_preprocessed_images_and_brain_masks_of_a_bids_tree_are_not_channels(cohort):
+    write_bids(cohort, with_sessions=False)
+    derived = cohort / "derivatives" / "prep" / "sub-02" / "anat"
+    write(derived / "sub-02_desc-preproc_T1w.nii.gz", an_image(5))
+    write(derived / "sub-02_desc-brain_mask.nii.gz", a_label((0, 1)))
+
+    assert states(discover(cohort)) == {"sub-01": "labelled", "sub-02": "unlabelled"}
+
+
+@pytest.mark.parametrize("label", ["p1.nii.gz", "p1_seg.nii.gz", "p1/seg.nii.gz", "p1/p1.nii.gz"])
+@pytest.mark.parametrize("image", ["{case}_{channel}", "{case}/{channel}", "{case}/x_{channel}"])
+def test_labels_in_a_separate_folder_find_their_images(cohort, image, label):
+    for seed, case in enumerate(("p1", "p2")):
+        for number, channel in enumerate(BRATS_2021):
+            name = image.format(case=case, channel=channel)
+            write(cohort / "images" / f"{name}.nii.gz", an_image(10 * seed + number))
+    write(cohort / "labels" / label, a_label())
+
+    result = discover(cohort)
+
+    assert result.layout == "separate_labels"
+    assert states(result) == {"p1": "labelled", "p2": "unlabelled"}
+    assert codes(result) == []
+
+
+def test_a_folder_a_channel_is_read_across(cohort):
+    for number, channel in enumerate(BRATS_2021):
+        for case in ("p1", "p2"):
+            write(cohort / channel / f"{case}.nii.gz", an_image(10 * number + int(case[1])))
+    write(cohort / "masks" / "p2.nii.gz", a_label())
+
+    assert states(discover(cohort)) == {"p1": "unlabelled", "p2": "labelled"}
+
+
+def test_a_flat_folder_takes_ids_from_file_names(cohort):
+    for seed, case in enumerate(("TCGA-DU-1", "TCGA-DU-2")):
+        for number, channel in enumerate(("t1", "t1c", "t2", "fla")):
+            write(cohort / f"{case}_{channel}_bet.nii.gz", an_image(10 * seed + number))
+    write(cohort / "TCGA-DU-2_seg.nii.gz", a_label())
+
+    result = discover(cohort)
+
+    assert result.layout == "flat"
+    assert states(result) == {"TCGA-DU-1": "unlabelled", "TCGA-DU-2": "labelled"}
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("volume-{}.nii", "segmentation-{}.nii"),
+        ("CT_{}.nrrd", "CT_{}_seg.nrrd"),
+        ("patient{}.mha", "patient{}-label.mha"),
+        ("heart{}_mri.nii.gz", "heart{}_mask.nii.gz"),
+    ],
+)
+def test_flat_images_and_labels_are_paired_by_what_their_names_share(cohort, image, label):
+    for number in (7, 8, 9):
+        write(cohort / image.format(number), an_image(number))
+        if number < 9:
+            write(cohort / label.format(number), a_label((0, 1)))
+
+    result = discover(cohort)
+
+    assert [case.state.value for case in result.cases] == ["labelled", "labelled", "unlabelled"]
+    for case, number in zip(result.cases, "789", strict=True):
+        assert number in case.id
+        assert case.label is None or number in case.label.path.name
+
+
+def test_a_label_with_a_foreign_name_inside_a_case_folder_is_the_cases_label(cohort):
+    # BraTS 2020 has one: BraTS20_Training_355/W39_1998.09.19_Segm.nii
+    write_cohort(cohort, {"BraTS20_Training_354": True, "BraTS20_Training_355": False})
+    write(cohort / "BraTS20_Training_355" / "W39_1998.09.19_Segm.nii", a_label())
+
+    result = discover(cohort)
+
+    assert states(result) == dict.fromkeys(
+        ("BraTS20_Training_354", "BraTS20_Training_355"), "labelled"
+    )
+
+
+def test_a_dicom_series_folder_a_channel_makes_a_case(cohort):
+    for patient in (1, 2):
+        for number, channel in enumerate(BRATS_2021):
+            folder = cohort / f"P{patient}" / channel
+            write_dicom_series(folder, seed=10 * patient + number, description="axial")
+    write(cohort / "P1" / "seg.nii.gz", a_label())
+
+    result = discover(cohort)
+
+    assert states(result) == {"P1": "labelled", "P2": "unlabelled"}
+    assert codes(result) == []
+
+
+def test_several_dicom_series_in_one_folder_are_told_apart_by_their_description(cohort):
+    names = ("AX T1", "AX T1 POST", "T2", "T2 FLAIR")
+    for number, name in enumerate(names):
+        write_dicom_series(cohort / "P1", seed=number, description=name, series=number + 1)
+
+    result = discover(cohort)
+
+    assert states(result) == {"P1": "unlabelled"}
+    assert set(result.cases[0].channels) == {"t1", "t1ce", "t2", "flair"}
+
+
+def test_a_dicom_series_a_patient_is_the_binary_task(cohort):
+    for patient in (1, 2):
+        write_dicom_series(cohort / f"P{patient}", seed=patient, description="LGE heart")
+
+    result = discover(cohort)
+
+    assert result.task.name == "binary"
+    assert states(result) == {"P1": "unlabelled", "P2": "unlabelled"}
+
+
+def test_a_folder_that_is_itself_a_case_is_one_case(cohort):
+    write_brats_case(cohort / "p7", pattern="{channel}")
+
+    assert states(discover(cohort / "p7")) == {"p7": "labelled"}
+
+
+def test_cases_of_one_name_in_two_folders_stay_two_cases(cohort):
+    write_cohort(cohort / "HGG", {"p1": True})
+    write_cohort(cohort / "LGG", {"p1": False})
+
+    result = discover(cohort)
+
+    assert states(result) == {"HGG_p1": "labelled", "LGG_p1": "unlabelled"}
+    assert "renamed_case" in codes(result)
+
+
+def test_visits_below_a_patients_folder_belong_to_that_patient(cohort):
+    write_cohort(cohort / "anna", {"visit1": True, "visit2": False})
+    write_cohort(cohort / "bert", {"2020-03-01": True}, pattern="{channel}")
+
+    result = discover(cohort)
+
+    assert {case.id: case.patient for case in result.cases} == {
+        "anna_visit1": "anna",
+        "anna_visit2": "anna",
+        "bert_2020-03-01": "bert",
+    }
+
+
+def test_an_empty_case_folder_is_reported_not_forgotten(cohort):
+    write_cohort(cohort, {"p1": True, "p2": False})
+    (cohort / "p3").mkdir()
+    (cohort / "p3" / "notes.txt").write_text("scan cancelled")
+
+    result = discover(cohort)
+
+    assert states(result)["p3"] == "unusable"
+    assert {reason.code for reason in result.cases[2].reasons} == {"missing_channel"}
+
+
+def test_our_own_results_below_the_cohort_are_not_cases(cohort):
+    write_cohort(cohort, {"p1": True})
+    write(cohort / "results" / "p1" / "p1_label.nii.gz", a_label())
+    (cohort / "results" / "p1" / "case.json").write_text("{}")
+
+    assert states(discover(cohort)) == {"p1": "labelled"}
+
+
+def test_a_task_of_one_channel_takes_that_channel_from_four(cohort, tmp_path):
+    write_cohort(cohort, {"p1": True}, label_values=(0, 1))
+    task = load_task("binary").to_json()
+    task["channels"] = [{"name": "flair", "aliases": ["fla"]}]
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(task))
+
+    result = discover(cohort, load_task(path))
+
+    assert states(result) == {"p1": "labelled"}
+    assert files(result.cases[0]) == {"flair": "p1_flair.nii.gz"}
+    assert codes(result) == ["unused_file"]
+
+
+def test_a_link_that_leads_back_does_not_make_the_search_endless(cohort):
+    write_cohort(cohort, {"p1": True})
+    (cohort / "again").symlink_to(cohort, target_is_directory=True)
+
+    assert states(discover(cohort)) == {"p1": "labelled"}
+
+
+def test_an_empty_folder_has_no_cases(cohort):
+    result = discover(cohort)
+
+    assert result.cases == ()
+    assert result.layout == ""
+
+
+def test_a_path_that_is_no_folder_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"nowhere is not a folder\. Give the folder"):
+        discover(tmp_path / "nowhere")
+
+
+def test_a_scan_leaves_the_folder_as_it_was(cohort):
+    write_cohort(cohort, {"p1": True, "p2": False})
+    before = {path: path.stat().st_mtime_ns for path in cohort.rglob("*")}
+
+    discover(cohort)
+
+    assert {path: path.stat().st_mtime_ns for path in cohort.rglob("*")} == before

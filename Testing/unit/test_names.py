@@ -1,0 +1,140 @@
+"""What file and folder names say."""
+
+import pytest
+
+from SemiSupSegLib.cases.names import NameReader, is_timepoint, patient_of, stem_of
+from SemiSupSegLib.cases.task import load_task
+
+
+@pytest.fixture(scope="module")
+def brats() -> NameReader:
+    return NameReader(load_task("brats"))
+
+
+@pytest.fixture(scope="module")
+def binary() -> NameReader:
+    return NameReader(load_task("binary"))
+
+
+@pytest.mark.parametrize(
+    ("stem", "channel", "residue"),
+    [
+        ("BraTS20_Training_001_t1ce", "t1ce", "BraTS20_Training_001"),
+        ("BraTS-GLI-00001-000-t1n", "t1", "BraTS-GLI-00001-000"),
+        ("TCGA-DU-7294_fla_bet", "flair", "TCGA-DU-7294"),
+        ("T1", "t1", ""),
+        ("p1_t2_flair", "flair", "p1"),
+        ("t1_ce", "t1ce", ""),
+        ("flair_cohort_07_t2", "t2", "flair_cohort_07"),
+        ("t2_case5", "t2", "case5"),
+        ("patient_t_1", None, "patient_t_1"),
+        ("dti_fa", None, "dti_fa"),
+    ],
+)
+def test_a_channel_is_the_last_one_named(brats, stem, channel, residue):
+    said = brats.stem(stem)
+
+    assert (said.channel, said.residue, said.label) == (channel, residue, 0)
+
+
+@pytest.mark.parametrize(
+    ("stem", "rank", "residue"),
+    [
+        ("p1_seg", 2, "p1"),
+        ("BraTS-GLI-00001-000-seg", 2, "BraTS-GLI-00001-000"),
+        ("W39_1998.09.19_Segm", 2, "W39_1998.09.19"),
+        ("segmentation-12", 2, "12"),
+        ("p1_t1_seg", 2, "p1"),
+        ("p1_seg_bet", 2, "p1"),
+        ("p1_tumorseg", 2, "p1"),
+        ("p1_mask", 1, "p1"),
+        ("seg", 2, ""),
+    ],
+)
+def test_a_label_is_known_by_its_words(brats, stem, rank, residue):
+    said = brats.stem(stem)
+
+    assert (said.label, said.residue, said.channel) == (rank, residue, None)
+
+
+@pytest.mark.parametrize("stem", ["p1_brain_mask", "p1_brainmask", "head-mask"])
+def test_a_mask_of_the_head_is_neither_image_nor_label(brats, stem):
+    assert brats.stem(stem).ignored
+
+
+def test_a_channel_after_a_label_word_is_a_channel(brats):
+    said = brats.stem("manual_07_t1")
+
+    assert (said.channel, said.label) == ("t1", 0)
+
+
+@pytest.mark.parametrize(
+    ("stem", "channel", "residue"),
+    [
+        ("case5_mri", "image", "case5"),
+        ("mri", "image", ""),
+        ("CT_001", None, "CT_001"),
+        ("us_patient_ct_9", None, "us_patient_ct_9"),
+    ],
+)
+def test_with_one_channel_only_the_end_of_a_name_counts(binary, stem, channel, residue):
+    said = binary.stem(stem)
+
+    assert (said.channel, said.residue) == (channel, residue)
+
+
+@pytest.mark.parametrize(
+    ("name", "identity", "is_label", "is_partition"),
+    [
+        ("imagesTr", "", False, False),
+        ("imagesTs", "ts", False, True),
+        ("labelsTr", "", True, False),
+        ("manual_masks", "", True, False),
+        ("anat", "", False, False),
+        ("HGG", "HGG", False, True),
+        ("train", "train", False, True),
+        ("Patient 7", "Patient 7", False, False),
+    ],
+)
+def test_folders_say_what_lies_below_them(brats, name, identity, is_label, is_partition):
+    said = brats.folder(name)
+
+    assert (said.identity, said.is_label, said.is_partition) == (identity, is_label, is_partition)
+
+
+@pytest.mark.parametrize(
+    ("case_id", "patient"),
+    [
+        ("BraTS-GLI-00001-000", "BraTS-GLI-00001"),
+        ("BraTS-MET-00123-101", "BraTS-MET-00123"),
+        ("BraTS20_Training_001", "BraTS20_Training_001"),
+        ("Brats18_2013_11_1", "Brats18_2013_11_1"),
+        ("TCGA-DU-7294", "TCGA-DU-7294"),
+        ("anna_visit2", "anna"),
+        ("heart-ses-03", "heart"),
+    ],
+)
+def test_a_time_point_is_not_part_of_the_patient(case_id, patient):
+    assert patient_of(case_id) == patient
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("ses-1", True), ("20200131", True), ("2020-01-31 MR", True), ("001", False), ("p1", False)],
+)
+def test_visits_are_told_from_patients(name, expected):
+    assert is_timepoint(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("a.nii.gz", "a"),
+        ("a.b.NII", "a.b"),
+        ("x.seg.nrrd", "x.seg"),
+        ("a.txt", None),
+        (".nii", None),
+    ],
+)
+def test_a_stem_is_the_name_without_its_image_suffix(name, stem):
+    assert stem_of(name) == stem

@@ -1,0 +1,122 @@
+"""`scan` tells a person what it found, and a program the same as JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from SemiSupSegLib.__main__ import main
+from Testing.data.folder_layouts import write_brats_case, write_cohort, write_decathlon
+
+
+@pytest.fixture(autouse=True)
+def a_cache_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMISUPSEG_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def cohort(tmp_path) -> Path:
+    write_cohort(tmp_path / "cohort", {"p1": True, "p2": False})
+    write_brats_case(tmp_path / "cohort" / "p3", seed=3)
+    (tmp_path / "cohort" / "p3" / "p3_t2.nii.gz").unlink()
+    return tmp_path / "cohort"
+
+
+def test_the_json_has_every_case_with_state_files_and_reasons(cohort, tmp_path):
+    code = main(["scan", str(cohort), "--json", str(tmp_path / "out.json")])
+
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert code == 0
+    assert (content["task"], content["layout"]) == ("brats", "case_folders")
+    assert content["counts"] == {"labelled": 1, "unlabelled": 1, "reviewed": 0, "unusable": 1}
+    assert content["seconds"] > 0
+    assert content["rate"]["cases_per_s"] > 0
+    assert content["rate"]["mb_per_s"] > 0
+    first, _, third = content["cases"]
+    assert first == {
+        "id": "p1",
+        "patient": "p1",
+        "state": "labelled",
+        "channels": {
+            name: str(cohort / "p1" / f"p1_{name}.nii.gz") for name in ("t1", "t1ce", "t2", "flair")
+        },
+        "label": str(cohort / "p1" / "p1_seg.nii.gz"),
+        "reasons": [],
+    }
+    assert third["reasons"] == [
+        {
+            "code": "missing_channel",
+            "severity": "error",
+            "file": str(cohort / "p3"),
+            "message": "no file is named as channel t2",
+            "remedy": "Add a file whose name ends with t2 (or t2w)",
+        }
+    ]
+
+
+def test_volumes_of_a_4d_file_are_told_apart_in_the_json(tmp_path):
+    write_decathlon(tmp_path / "msd")
+
+    main(["scan", str(tmp_path / "msd"), "--json", str(tmp_path / "out.json")])
+
+    case = json.loads((tmp_path / "out.json").read_text())["cases"][0]
+    assert case["components"] == {"t1": 1, "t1ce": 2, "t2": 3, "flair": 0}
+    assert len(set(case["channels"].values())) == 1
+
+
+def test_a_person_reads_what_is_wrong_and_what_to_do(cohort, capsys):
+    assert main(["scan", str(cohort)]) == 0
+
+    shown = capsys.readouterr().out
+    assert "p3: unusable\n  error: no file is named as channel t2. Add a file" in shown
+    assert "3 cases (1 labelled, 1 unlabelled, 1 unusable), task brats" in shown
+    assert "cases/s" in shown
+    assert "MB/s" in shown
+
+
+def test_a_second_scan_says_that_nothing_has_changed(cohort, capsys):
+    main(["scan", str(cohort)])
+    main(["scan", str(cohort)])
+
+    assert "nothing has changed since the last check" in capsys.readouterr().out
+
+
+def test_headers_only_says_that_the_content_was_not_checked(cohort, capsys):
+    main(["scan", str(cohort), "--headers-only"])
+
+    shown = capsys.readouterr().out
+    assert "headers only, content not checked" in shown
+    assert "MB/s" not in shown
+
+
+def test_json_can_go_to_the_terminal(cohort, capsys):
+    main(["scan", str(cohort), "--json", "-"])
+
+    assert len(json.loads(capsys.readouterr().out)["cases"]) == 3
+
+
+def test_what_was_found_can_be_kept_elsewhere(cohort, tmp_path):
+    main(["scan", str(cohort), "--store", str(tmp_path / "mine")])
+
+    assert list((tmp_path / "mine" / "scans").glob("*.jsonl"))
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_empty_folder_is_a_failure_that_says_what_was_looked_for(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+
+    assert main(["scan", str(tmp_path / "empty")]) == 1
+    assert "holds no images. Looked for .nii," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere is not a folder"),
+        ([".", "--task", "bratz"], "There is no task 'bratz'"),
+        ([".", "--workers", "0"], "starts at 1"),
+    ],
+)
+def test_wrong_usage_is_told_apart_from_failure(words, message, capsys):
+    assert main(["scan", *words]) == 2
+    assert message in capsys.readouterr().err
