@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
@@ -17,6 +18,9 @@ from SemiSupSegLib.runs.state import RunState, RunStatus
 
 _WRITE_SECONDS = 2.0
 _POLL_SECONDS = 0.5
+_TELL_SECONDS = 20.0
+
+logger = logging.getLogger(__name__)
 
 Wish = Literal["pause", "stop"]
 
@@ -42,6 +46,7 @@ class Progress:
         self._first_iteration: int | None = None
         self._started = time.monotonic()
         self._written = 0.0
+        self._told = time.monotonic()
 
     def begin(self, iterations: Sequence[int]) -> None:
         """Say how many updates each phase has."""
@@ -109,6 +114,7 @@ class Progress:
     def write(self, status: RunStatus, error: str | None = None, doing: str = "") -> None:
         """Replace `state.json` and renew the lock."""
         self._written = time.monotonic()
+        self._tell(doing)
         self._lock.heartbeat()
         RunState(
             status=status,
@@ -122,6 +128,21 @@ class Progress:
             heartbeat=time.time(),
             error=error,
         ).write(self._run.state_json)
+
+    def _tell(self, doing: str) -> None:
+        """Say on the terminal how far the work is, a few times a minute."""
+        if time.monotonic() - self._told < _TELL_SECONDS:
+            return
+        self._told = time.monotonic()
+        left = self._seconds_left()
+        logger.info(
+            "%s%s: update %d of %d%s",
+            self._phase,
+            f", {doing}" if doing else "",
+            self._iteration,
+            self._planned,
+            "" if left is None else f", about {max(1, round(left / 60))} min left",
+        )
 
     @property
     def seconds(self) -> float:

@@ -162,6 +162,7 @@ class Trainer:
                 iteration=position.iteration,
             )
         self._progress.enter(phase.name, position.iteration)
+        logger.info("Phase %s: %d updates.", phase.name, phase.iterations)
         if phase.prologue is not None and (phase.stage is None or not position.prologue_done):
             # Without a stage it only says what may learn: cheap, and not in the checkpoint.
             phase.prologue()
@@ -341,6 +342,13 @@ class Trainer:
             iteration=position.iteration,
             dice={network: round(values["mean"], 6) for network, values in figures.items()},
         )
+        for network, values in figures.items():
+            logger.info(
+                "Update %d: mean Dice of the %s on validation %.3f.",
+                position.iteration,
+                network.replace("_raw", " before averaging"),
+                values["mean"],
+            )
         if "student" in figures:
             self._best.offer(figures["student"], position.iteration, known["student"])
 
