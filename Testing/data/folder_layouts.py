@@ -56,14 +56,15 @@ def write_brats_case(
     label: str | None = "seg",
     label_values: Sequence[int] = (0, 1, 2, 4),
     suffix: str = ".nii.gz",
+    size: Sequence[int] = SIZE,
 ) -> Path:
     """Write a case folder with four channels and, unless `label` is None, a label."""
     for number, channel in enumerate(channels):
         name = pattern.format(case=folder.name, channel=channel)
-        write(folder / f"{name}{suffix}", an_image(100 * seed + number))
+        write(folder / f"{name}{suffix}", an_image(100 * seed + number, size))
     if label is not None:
         name = pattern.format(case=folder.name, channel=label)
-        write(folder / f"{name}{suffix}", a_label(label_values))
+        write(folder / f"{name}{suffix}", a_label(label_values, size))
     return folder
 
 
