@@ -234,6 +234,7 @@ def _map_histograms(validation: Mapping[str, Any]) -> Figure | None:
             axis.set_yscale("log")
             axis.set_ylim(bottom=0.01)
             axis.yaxis.set_major_formatter("{x:g}")
+            axis.minorticks_off()
             axis.grid(visible=False, axis="x")
             axis.set_title(name, loc="left", color=INK, pad=2)
             axis.set_ylabel("voxels, %", fontsize=8)

@@ -2,10 +2,10 @@
 
     python Testing/data/make_color_maps.py
 
-Own design: lightness runs evenly from dark to bright, hue goes through the anchors below, all in the
-OKLab colour space (Ottosson 2020, published for free use); colours outside sRGB lose chroma until they
-fit. In every map bright means "look here", so the three read alike; they differ in hue, and hue
-alone never carries the meaning, which keeps the order for colour-blind readers and in grey.
+Own design: lightness runs evenly from dark to bright, hue goes through the anchors below, all in
+the OKLab colour space (Ottosson 2020, published for free use); colours outside sRGB lose chroma
+until they fit. In every map bright means "look here", so the three read alike; they differ in hue,
+and hue alone never carries the meaning, which keeps the order for colour-blind readers and in grey.
 """
 
 from __future__ import annotations
