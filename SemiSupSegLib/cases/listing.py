@@ -133,7 +133,7 @@ def _dicom_images(folder: Path, parts: tuple[str, ...], paths: list[Path]) -> li
     from SemiSupSegLib.cases.dicom import list_series
 
     try:
-        series = list_series(paths)
+        series = list_series(folder)
     except SemiSupSegError:
         return []
     name = parts[-1] if parts else folder.name

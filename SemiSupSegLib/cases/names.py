@@ -29,7 +29,7 @@ STRONG_LABEL_WORDS = _words(
 WEAK_LABEL_WORDS = _words("mask masks roi rois lesion lesions")
 """Words that may say so, and yield to a strong word in the same case."""
 BRAIN_WORDS = _words("brain head skull body")
-"""A mask of these is no label."""
+"""A mask of these is no label, and another label goes before a segmentation of them."""
 PROCESSING_WORDS = _words(
     "bet brain n4 n4itk bias corrected reg registered coreg coregistered norm normed normalized "
     "normalised preproc preprocessed stripped skullstripped ss resampled iso final"
@@ -50,7 +50,7 @@ _PARTITION_FOLDER = re.compile(
 )
 _TIMEPOINT = re.compile(
     r"(?:ses|session|visit|tp|timepoint|baseline|followup|fu|day|week|month|year)[-_ ]?\d*|"
-    r"(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d(?:[-_ ].*)?",
+    r"(?:(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d|\d\d[-_.]\d\d[-_.](?:19|20)\d\d)(?:[-_ ].*)?",
     re.IGNORECASE,
 )
 _TIMEPOINT_SUFFIX = re.compile(
@@ -149,8 +149,11 @@ class NameReader:
         words = [token.text for token in tokens]
         ranks = [label_rank(word) for word in words]
         found = self._find(words)
-        if max(ranks, default=0) == 1 and _is_brain_mask(words):
-            return NameParts(ignored=True, residue=stem)
+        if _is_of_brain(words):
+            if max(ranks, default=0) == 1:
+                return NameParts(ignored=True, residue=stem)
+            # A segmentation of the whole brain yields to one of what is inside.
+            ranks = [min(rank, 1) for rank in ranks]
         last_label = max((i for i, rank in enumerate(ranks) if rank), default=-1)
         if last_label >= 0 and (found is None or last_label > found[2] or self._all_roles(words)):
             return self._label(stem, tokens, ranks)
@@ -241,7 +244,7 @@ def _joined(text: str) -> str:
     return "".join(words_of(text))
 
 
-def _is_brain_mask(words: Iterable[str]) -> bool:
+def _is_of_brain(words: Iterable[str]) -> bool:
     return any(
         word in BRAIN_WORDS or any(word == f"{part}mask" for part in BRAIN_WORDS) for word in words
     )

@@ -85,10 +85,12 @@ def read_header(source: ImageSource) -> ImageHeader:
         header = read_nifti_header(source.path)
         return ImageHeader(geometry=header.geometry, components=header.components, note=header.note)
     if source.series is not None:
-        from SemiSupSegLib.cases.dicom import read_series
+        from SemiSupSegLib.cases.dicom import find_series, read_series
 
-        # A series has no header of its own; only its slices together give the grid.
-        return ImageHeader(geometry=geometry_of(read_series(source)), components=1)
+        geometry = find_series(source).geometry
+        if geometry is None:
+            geometry = geometry_of(read_series(source))
+        return ImageHeader(geometry=geometry, components=1)
     return _itk_header(source.path)
 
 

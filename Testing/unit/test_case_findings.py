@@ -359,6 +359,17 @@ def test_a_dicom_series_with_a_missing_slice_is_not_a_volume(cohort):
     assert "uneven slice distances (2.50 to 5.00 mm)" in finding(case).message
 
 
+@pytest.mark.parametrize("kept", [60, 200, -40])
+def test_a_damaged_slice_makes_a_dicom_series_unusable(cohort, kept):
+    folder = write_dicom_series(cohort / "P1", seed=1, description="LGE")
+    path = folder / "IM0001_1.dcm"  # the last slice in space: no gap gives it away
+    path.write_bytes(path.read_bytes()[:kept])
+
+    (case,) = discover(cohort).cases
+
+    assert (case.state.value, finding(case).code) == ("unusable", "unreadable")
+
+
 def test_labels_of_other_cases_are_never_opened(cohort):
     write_cohort(cohort, {"p1": True, "p2": True})
     # Whoever opened this one would call it unreadable.

@@ -48,6 +48,7 @@ def test_a_channel_is_the_last_one_named(brats, stem, channel, residue):
         ("p1_seg_bet", 2, "p1"),
         ("p1_tumorseg", 2, "p1"),
         ("p1_mask", 1, "p1"),
+        ("p1_brain_segmentation", 1, "p1"),
         ("seg", 2, ""),
     ],
 )
@@ -120,7 +121,14 @@ def test_a_time_point_is_not_part_of_the_patient(case_id, patient):
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("ses-1", True), ("20200131", True), ("2020-01-31 MR", True), ("001", False), ("p1", False)],
+    [
+        ("ses-1", True),
+        ("20200131", True),
+        ("01-31-2020-MR", True),
+        ("2020-01-31 MR", True),
+        ("001", False),
+        ("p1", False),
+    ],
 )
 def test_visits_are_told_from_patients(name, expected):
     assert is_timepoint(name) is expected

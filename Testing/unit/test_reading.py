@@ -50,6 +50,7 @@ def test_a_dicom_series_is_put_in_the_order_of_space(tmp_path):
     expected = an_image(5)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(expected))
     assert geometry_of(read).corner_shift_voxels(geometry_of(expected)) < 1e-4
+    assert read_header(found.source).geometry == geometry_of(read)
 
 
 def test_the_scale_of_a_nifti_header_is_applied(tmp_path):
