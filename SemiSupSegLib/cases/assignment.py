@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from SemiSupSegLib.cases.case import ImageSource, Reason, Severity
-from SemiSupSegLib.cases.grouping import Group, Piece
+from SemiSupSegLib.cases.group import Group, Piece
 from SemiSupSegLib.cases.names import NameReader, words_of
 from SemiSupSegLib.cases.task import Task
 

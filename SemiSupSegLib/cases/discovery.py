@@ -13,7 +13,8 @@ from typing import Any
 
 from SemiSupSegLib.cases.case import Case, CaseState, Reason, Severity
 from SemiSupSegLib.cases.examination import CaseExaminer, Examined
-from SemiSupSegLib.cases.grouping import Group, group_images
+from SemiSupSegLib.cases.group import Group
+from SemiSupSegLib.cases.grouping import group_images
 from SemiSupSegLib.cases.inspection import ScanCache, default_cache
 from SemiSupSegLib.cases.listing import Listing, list_images
 from SemiSupSegLib.cases.names import NameReader

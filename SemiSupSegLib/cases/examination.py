@@ -9,11 +9,11 @@ from pathlib import Path
 from SemiSupSegLib.cases.assignment import assign
 from SemiSupSegLib.cases.case import Case, CaseState, ImageSource, Reason, Severity
 from SemiSupSegLib.cases.geometry import Geometry
-from SemiSupSegLib.cases.grouping import Group
+from SemiSupSegLib.cases.group import Group
 from SemiSupSegLib.cases.image_error import ImageFileError
 from SemiSupSegLib.cases.inspection import FileFacts, ScanCache, VolumeFacts, inspect
+from SemiSupSegLib.cases.label_values import check_label_values
 from SemiSupSegLib.cases.names import NameReader
-from SemiSupSegLib.cases.reading import check_label_values
 from SemiSupSegLib.cases.task import Task
 
 MIN_OVERLAP = 0.25

@@ -10,17 +10,18 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from SemiSupSegLib.cases.bids import bids_piece, bids_subject, prefer_anatomical
+from SemiSupSegLib.cases.group import Group, Piece
 from SemiSupSegLib.cases.listing import FoundImage, Listing
 from SemiSupSegLib.cases.names import (
     FolderParts,
     NameReader,
     is_partition,
     is_timepoint,
-    label_rank,
     patient_of,
     words_of,
 )
@@ -30,52 +31,6 @@ Key = tuple[str, ...]
 
 _INDEX = re.compile(r"(?P<stem>.+)_(?P<index>\d{4})")
 _MAX_INDEX = 32
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """One image of a case and the role its name gives it."""
-
-    found: FoundImage
-    channel: str | None = None
-    index: int | None = None
-    """Number of the channel in nnU-Net's `_0000` suffix."""
-    label: int = 0
-    """0: no label, 1: perhaps, 2: a label (also by its folder)."""
-    ignored: bool = False
-    residue: str = ""
-    by_folder: bool = False
-    """Whether the label is known by its folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """The images of one case, before any is opened."""
-
-    id: str
-    patient: str
-    folder: Path
-    """Where its images (or its label, if there are none) lie."""
-    kind: str
-    """Layout: bids, nnunet, msd, separate_labels, case_folders or flat."""
-    pieces: tuple[Piece, ...]
-    channel_names: Mapping[int, str] = field(default_factory=dict)
-    """What the data set's `dataset.json` calls channel 0, 1, ..."""
-    label_names: Mapping[int, str] = field(default_factory=dict)
-    """What it calls label value 1, 2, ..."""
-    renamed: bool = False
-    """Whether `id` had to be made longer because two folders have one name."""
-
-    @property
-    def images(self) -> tuple[Piece, ...]:
-        """Pieces that can be a channel."""
-        return tuple(one for one in self.pieces if not one.label and not one.ignored)
-
-    @property
-    def labels(self) -> tuple[Piece, ...]:
-        """Label candidates of the strongest rank present."""
-        rank = max((one.label for one in self.pieces), default=0)
-        return tuple(one for one in self.pieces if rank and one.label == rank)
 
 
 @dataclass(frozen=True)
@@ -106,9 +61,9 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
     indexed = _indexed_folders(listing, names)
     for found in listing.images:
         parts = [names.folder(name) for name in found.folders]
-        subject = _bids_subject(found)
+        subject = bids_subject(found)
         if subject:
-            piece = _bids_piece(found, parts, names)
+            piece = bids_piece(found, parts, names)
             if piece is not None:
                 bids[subject].append(piece)
             continue
@@ -125,7 +80,7 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
     ]
     drafts = _merged(_joined_by_key(drafts), names)
     drafts += [
-        _Draft(tuple(part.lower() for part in key), key, "bids", tuple(_prefer_anat(pieces)))
+        _Draft(tuple(part.lower() for part in key), key, "bids", tuple(prefer_anatomical(pieces)))
         for key, pieces in bids.items()
     ]
     drafts += _empty_folders(listing, drafts, names)
@@ -290,41 +245,6 @@ def _by_core(drafts: Iterable[_Draft], names: NameReader) -> dict[Key, list[_Dra
     for draft in drafts:
         found[names.core(draft.names[-1] if draft.names else "")].append(draft)
     return found
-
-
-def _bids_subject(found: FoundImage) -> Key:
-    """Return (sub-XX) or (sub-XX, ses-YY) of a file that follows BIDS."""
-    if not re.match(r"sub-[A-Za-z0-9]+_", found.stem):
-        return ()
-    entities = found.stem.split("_")
-    return tuple(one for one in entities if one.startswith(("sub-", "ses-")))
-
-
-def _bids_piece(found: FoundImage, parts: Sequence[FolderParts], names: NameReader) -> Piece | None:
-    """Return the role of a BIDS file; derivatives count as labels only."""
-    *entities, suffix = found.stem.split("_")
-    words = words_of(suffix)
-    is_brain_mask = any(re.search("brain|head", one, re.IGNORECASE) for one in entities)
-    rank = max((label_rank(word) for word in words), default=0)
-    by_folder = any(part.is_label for part in parts)
-    if is_brain_mask and rank == 1:
-        return None
-    if rank or by_folder:
-        return Piece(found=found, label=2 if by_folder else rank, by_folder=by_folder)
-    if any(name.lower() == "derivatives" for name in found.folders):
-        return None
-    contrast = "ce gadolinium " if any(one.startswith("ce-") for one in entities) else ""
-    channel = names.channel(contrast + suffix)
-    return Piece(found=found, channel=channel, residue="")
-
-
-def _prefer_anat(pieces: list[Piece]) -> list[Piece]:
-    """Leave out functional and diffusion images where there are anatomical ones."""
-    images = [one for one in pieces if not one.label]
-    anatomical = [one for one in images if "anat" in one.found.folders]
-    if not anatomical:
-        return pieces
-    return [one for one in pieces if one.label or one in anatomical]
 
 
 def _empty_folders(listing: Listing, drafts: Sequence[_Draft], names: NameReader) -> list[_Draft]:

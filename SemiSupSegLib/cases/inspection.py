@@ -15,10 +15,10 @@ from typing import Any
 
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.image_error import ImageFileError
+from SemiSupSegLib.cases.label_values import distinct_values
 from SemiSupSegLib.cases.reading import (
     ImageHeader,
     Volumes,
-    distinct_values,
     files_of,
     header_from_json,
     read_header,

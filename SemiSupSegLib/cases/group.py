@@ -1,0 +1,55 @@
+"""Values of grouping: an image with the role its name gives it, and the images of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from SemiSupSegLib.cases.listing import FoundImage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One image of a case and the role its name gives it."""
+
+    found: FoundImage
+    channel: str | None = None
+    index: int | None = None
+    """Number of the channel in nnU-Net's `_0000` suffix."""
+    label: int = 0
+    """0: no label, 1: perhaps, 2: a label (also by its folder)."""
+    ignored: bool = False
+    residue: str = ""
+    by_folder: bool = False
+    """Whether the label is known by its folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The images of one case, before any is opened."""
+
+    id: str
+    patient: str
+    folder: Path
+    """Where its images (or its label, if there are none) lie."""
+    kind: str
+    """Layout: bids, nnunet, msd, separate_labels, case_folders or flat."""
+    pieces: tuple[Piece, ...]
+    channel_names: Mapping[int, str] = field(default_factory=dict)
+    """What the data set's `dataset.json` calls channel 0, 1, ..."""
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    """What it calls label value 1, 2, ..."""
+    renamed: bool = False
+    """Whether `id` had to be made longer because two folders have one name."""
+
+    @property
+    def images(self) -> tuple[Piece, ...]:
+        """Pieces that can be a channel."""
+        return tuple(one for one in self.pieces if not one.label and not one.ignored)
+
+    @property
+    def labels(self) -> tuple[Piece, ...]:
+        """Label candidates of the strongest rank present."""
+        rank = max((one.label for one in self.pieces), default=0)
+        return tuple(one for one in self.pieces if rank and one.label == rank)
