@@ -18,6 +18,8 @@ from SemiSupSegLib.report.drawing import (
 )
 from SemiSupSegLib.report.record import RunRecord
 
+ONE_VALUE = 0.95
+"""A map with more of its voxels than this in one bin of its histogram is not informative."""
 RHO = "\u03c1"
 MAPS = ("confidence", "agreement", "uncertainty")
 
@@ -39,6 +41,7 @@ def doubt_section(record: RunRecord) -> Section:
     blocks.append(reliability or Note(text=record.absence("Reliability of the confidence")))
     blocks.append(maps or Note(text=record.absence("Values of the maps")))
     missing = [name for name in MAPS if name not in validation.get("histograms", {})]
+    blocks += [Note(text=text) for text in _uninformative(validation)]
     if maps and missing:
         blocks.append(Note(text=_why_missing(missing)))
     return Section(
@@ -250,6 +253,19 @@ def _map_histograms(validation: Mapping[str, Any]) -> Figure | None:
             f"Of all voxels, background included, above 0.9: {shares}."
         ),
     )
+
+
+def _uninformative(validation: Mapping[str, Any]) -> list[str]:
+    """Say of a map that it has nearly one value everywhere."""
+    found = []
+    for name, histogram in validation.get("histograms", {}).items():
+        top = max(histogram["shares"])
+        if top > ONE_VALUE:
+            found.append(
+                f"The {name} map has nearly the same value in {percent(top)} of the voxels near "
+                "reference or prediction: it tells little about where to look."
+            )
+    return found
 
 
 def _why_missing(missing: list[str]) -> str:

@@ -74,7 +74,7 @@ _STYLE = {
     "hatch.linewidth": 0.8,
     "svg.fonttype": "none",
 }
-WIDTH, HEIGHT = 4.2, 2.7
+WIDTH, HEIGHT = 4.2, 2.9
 """Inches; not much less than a phone, so that text stays legible there."""
 
 
@@ -91,6 +91,16 @@ def drawing(height: float = HEIGHT, *, panels: int = 1) -> Iterator[tuple[Figure
         FigureCanvasSVG(figure)
         axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
         yield figure, list(axes)
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """Name the lines below the drawing, where they hide nothing."""
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles, names, loc="outside lower center", ncols=min(columns, len(names)),
+            columnspacing=1.2,
+        )
 
 
 def to_svg(figure: Figure, description: str) -> Markup:

@@ -29,6 +29,7 @@ from SemiSupSegLib.report.drawing import (
     STUDENT,
     TEACHER,
     drawing,
+    legend_below,
     to_svg,
 )
 from SemiSupSegLib.report.record import PhaseSpan, RunRecord, Stage
@@ -85,6 +86,8 @@ def _teacher_curve(record: RunRecord) -> Figure | None:
         return None
     with drawing() as (figure, (axes,)):
         _draw_dice(axes, series, TEACHER)
+        axes.set_xlim(left=0)
+        legend_below(figure, axes)
         svg = to_svg(figure, "Teacher: Dice on validation while it learns")
     return Figure(
         svg=svg,
@@ -112,7 +115,7 @@ def _student_curve(record: RunRecord) -> Figure | None:
                 teacher[-1][1], color=TEACHER, linestyle=(0, (4, 2)), linewidth=1.5,
                 label="teacher, finished",
             )
-        axes.legend(loc="lower right")
+        legend_below(figure, axes, 3)
         svg = to_svg(figure, "Student: Dice on validation over the stages")
     return Figure(
         svg=svg,
@@ -149,7 +152,6 @@ def _draw_dice(
     axes.set_ylim(0, 1)
     axes.set_xlabel("updates")
     axes.set_ylabel("Dice on validation")
-    axes.legend(loc="lower right")
 
 
 def _loss_curve(record: RunRecord) -> Figure | None:
@@ -160,18 +162,17 @@ def _loss_curve(record: RunRecord) -> Figure | None:
         return None
     with drawing() as (figure, (axes,)):
         _mark_stages(axes, record, record.phases())
+        named: set[str] = set()
         for span in spans:
             own = record.series(name, phases=[span.name])
-            color = TEACHER if span.name in TEACHER_PHASES else STUDENT
-            _draw_smoothed(axes, own, color, None)
+            learner = "teacher" if span.name in TEACHER_PHASES else "student"
+            color = TEACHER if learner == "teacher" else STUDENT
+            _draw_smoothed(axes, own, color, learner if learner not in named else None)
+            if own:
+                named.add(learner)
         axes.set_xlabel("updates")
         axes.set_ylabel("loss")
-        legend = [("student", STUDENT)]
-        if record.has_teacher:
-            legend.insert(0, ("teacher", TEACHER))
-        for text, color in legend:
-            axes.plot([], [], color=color, label=text)
-        axes.legend(loc="upper right")
+        legend_below(figure, axes)
         svg = to_svg(figure, "Training loss")
     return Figure(
         svg=svg,
@@ -204,7 +205,7 @@ def _term_curve(record: RunRecord) -> Figure | None:
             _draw_smoothed(axes, values, color, title)
         axes.set_xlabel("updates")
         axes.set_ylabel("loss term, not weighted")
-        axes.legend(loc="upper right")
+        legend_below(figure, axes)
         svg = to_svg(figure, "Loss terms of the student")
     return Figure(
         svg=svg,
@@ -279,6 +280,7 @@ def _shares_figure(record: RunRecord) -> Figure | None:
             axes.barh(0, 0, color=color, hatch=hatch, edgecolor=PAPER, label=title, linewidth=0)
         axes.legend(loc="lower center", bbox_to_anchor=(0.45, 1), ncols=3, columnspacing=1)
         svg = to_svg(figure, "Accepted and doubted voxels by stage")
+    cut = "; the axis does not begin at 0" if _low_end(rows) > 0 else ""
     verb = {
         "unlearned": "the student is pushed away from their pseudo-label",
         "ignored": "they take no part in the loss",
@@ -287,9 +289,8 @@ def _shares_figure(record: RunRecord) -> Figure | None:
         svg=svg,
         title=f"Accepted and {doubted} voxels",
         caption=(
-            f"Of all voxels, background included; the axis is cut where everything is accepted. "
-            f"The number at the right is the share {doubted}: {verb}. Accepted after averaging: "
-            "teacher and student differed, their mean decides with less weight."
+            f"Of all voxels, background included{cut}. The number at the right is the share "
+            f"{doubted}: {verb}. Accepted after averaging: teacher and student differed, their mean decides with less weight."
         ),
     )
 

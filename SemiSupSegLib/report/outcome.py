@@ -17,7 +17,16 @@ from SemiSupSegLib.report.blocks import (
     count_of,
     number,
 )
-from SemiSupSegLib.report.drawing import GRID, INK, MUTED, STUDENT, TEACHER, drawing, to_svg
+from SemiSupSegLib.report.drawing import (
+    GRID,
+    INK,
+    MUTED,
+    STUDENT,
+    TEACHER,
+    drawing,
+    legend_below,
+    to_svg,
+)
 from SemiSupSegLib.report.record import RunRecord
 from SemiSupSegLib.runs.state import RunStatus
 
@@ -47,7 +56,20 @@ def headline(record: RunRecord) -> list[str]:
         f"The teacher, trained only on the {labelled}, reaches {fmean(theirs):.3f}."
     )
     sentences.append(gain_sentence(ours, theirs))
-    return sentences
+    return [*sentences, *_updates(record)]
+
+
+def _updates(record: RunRecord) -> list[str]:
+    """Say how long each network was trained: a gain may come from longer training alone."""
+    spans = record.phases()
+    teacher = sum(span.end - span.start for span in spans if span.name == "teacher")
+    student = sum(span.end - span.start for span in spans if span.name.startswith("stage"))
+    if not teacher or not student:
+        return []
+    started = ""
+    if record.config["options"].get("student_init") == "teacher":
+        started = ", starting from the teacher's weights"
+    return [f"Updates: {teacher:,} for the teacher, {student:,} for the student{started}."]
 
 
 def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
@@ -179,6 +201,7 @@ def _forest(record: RunRecord) -> Figure:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.grid(visible=False, axis="y")
         axes.margins(y=0.08)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"difference of Dice, student {MINUS} teacher")
         svg = to_svg(figure, "Difference of Dice between student and teacher by class and region")
     return Figure(
@@ -205,8 +228,10 @@ def _pairs(record: RunRecord) -> Figure:
             "teacher better", (0.96, 0.04), xycoords="axes fraction", ha="right", color=TEACHER
         )
         for case in shared:
-            color = STUDENT if student[case] > teacher[case] else TEACHER
-            marker = "o" if student[case] > teacher[case] else "s"
+            gain = student[case] - teacher[case]
+            color, marker = (STUDENT, "o") if gain > 0 else (TEACHER, "s")
+            if gain == 0:
+                color, marker = MUTED, "D"
             axes.plot(teacher[case], student[case], marker, color=color, alpha=0.8, markersize=5.5)
         axes.set_xlabel("teacher, Dice")
         axes.set_ylabel("student, Dice")
@@ -295,7 +320,7 @@ def _error_figure(means: Mapping[str, Mapping[str, float]], titles: Mapping[str,
         axes.grid(visible=False, axis="y")
         axes.margins(x=0.14)
         axes.set_xlabel("wrong volume, mL per case")
-        axes.legend(loc="lower right")
+        legend_below(figure, axes)
         svg = to_svg(figure, "Wrong volume by kind of error")
     return Figure(
         svg=svg,

@@ -190,6 +190,25 @@ def test_a_run_without_validation_cases_says_that_nothing_is_known_of_its_qualit
     ]
 
 
+def test_a_map_with_one_value_is_said_to_tell_little(tmp_path):
+    run = make_run_folder(tmp_path / "run", num_validation=2, num_unlabelled=5, num_stages=0)
+    path = run / "validation" / "cases.json"
+    content = json.loads(path.read_text())
+    content["histograms"]["uncertainty"]["shares"] = [0.0] * 39 + [1.0]
+    path.write_text(json.dumps(content))
+
+    text = text_of(doubt_section(read_record(run)))
+
+    assert "The uncertainty map has nearly the same value in 100 %" in text
+    assert "The confidence map has" not in text
+
+
+def test_the_headline_says_how_long_each_network_was_trained(a_finished_run):
+    sentences = headline(read_record(a_finished_run))
+
+    assert sentences[-1] == "Updates: 600 for the teacher, 600 for the student."
+
+
 def test_figures_that_were_not_written_are_named(tmp_path):
     run = make_run_folder(tmp_path / "run", num_validation=3, num_unlabelled=5, num_stages=0)
     path = run / "validation" / "cases.json"
