@@ -25,14 +25,15 @@ def stochastic_logits(
     """
     devices = [images.device] if images.device.type == "cuda" else []
     for number in range(passes):
-        with torch.random.fork_rng(devices=devices), _only_dropout_active(network):
+        with torch.random.fork_rng(devices=devices), only_dropout_active(network):
             torch.manual_seed(seed * 1_000_003 + number)
             logits = network(images)
         yield logits
 
 
 @contextlib.contextmanager
-def _only_dropout_active(network: nn.Module) -> Iterator[None]:
+def only_dropout_active(network: nn.Module) -> Iterator[None]:
+    """Put the network in eval mode but its dropout in train mode; all in eval mode afterwards."""
     network.eval()
     for module in network.modules():
         if isinstance(module, _DROPOUT):

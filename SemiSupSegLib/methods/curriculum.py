@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from SemiSupSegLib.inference.stochastic import only_dropout_active
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT
 from SemiSupSegLib.losses.ema import teacher_of, update_teacher
 from SemiSupSegLib.losses.low_confidence import (
@@ -43,7 +44,6 @@ from SemiSupSegLib.methods.protocol import (
     share_iterations,
 )
 from SemiSupSegLib.methods.pseudo_labels import PseudoLabelOptions
-from SemiSupSegLib.methods.stochastic import stochastic_passes
 from SemiSupSegLib.methods.supervised import segmentation_parameters
 from SemiSupSegLib.networks.base import SegmentationNetwork
 
@@ -297,8 +297,10 @@ class Curriculum:
     def _distil_step(self, network: SegmentationNetwork, batch: Batch) -> StepResult:
         """Regress the head on the log variance of stochastic passes (8.4); labels are not used."""
         with torch.no_grad():
-            passes = stochastic_passes(network, batch.images, max(2, self._passes))
-            variance = pass_statistics(passes).variance
+            with only_dropout_active(network):
+                variance = pass_statistics(
+                    network(batch.images).float().softmax(1) for _ in range(max(2, self._passes))
+                ).variance
             features = network.features(batch.images)
         options = self._options.pseudo_labels
         loss = log_variance_loss(

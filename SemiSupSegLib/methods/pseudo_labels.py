@@ -29,6 +29,7 @@ from torch import Tensor
 
 from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
 from SemiSupSegLib.inference.calibration import TemperatureSampler
+from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT, RefineMode, refine
 from SemiSupSegLib.losses.trust import (
     ImageConfidence,
@@ -40,7 +41,6 @@ from SemiSupSegLib.losses.trust import (
 )
 from SemiSupSegLib.losses.uncertainty import pass_statistics, variance_from_log
 from SemiSupSegLib.methods.protocol import TrainingData
-from SemiSupSegLib.methods.stochastic import has_dropout, only_dropout_active
 from SemiSupSegLib.networks.base import SegmentationNetwork
 
 

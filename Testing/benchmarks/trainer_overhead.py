@@ -3,7 +3,7 @@
     python Testing/benchmarks/trainer_overhead.py
 
 Both loops train the same light network with the same loss on patches of the same shape, in turns
-within one process, so that a noisy machine disturbs both alike. The bare loop has one fixed batch in
+within one process, so that a noisy machine disturbs both alike. The bare loop has a fixed batch in
 memory, forward, loss, backward, clipping and the optimizer; the trainer also reads, cuts, varies,
 averages and logs.
 """
