@@ -10,7 +10,7 @@ HELP = "Write the report of a run, finished or not, as one HTML page."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder, made by train")
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder, made by train")
     parser.add_argument("--out", type=Path, help="file to write (default: RUN/report.html)")
 
 
@@ -18,5 +18,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the report."""
     from SemiSupSegLib.report.build import build_report
 
-    print(f"Report: {build_report(arguments.run, arguments.out)}")
+    print(f"Report: {build_report(arguments.folder, arguments.out)}")
     return 0

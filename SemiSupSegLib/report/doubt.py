@@ -191,7 +191,8 @@ def _reliability(validation: Mapping[str, Any]) -> Figure | None:
     if after:
         text = (
             f"Calibration error (ECE) {number(before['ece'])} before, {number(after['ece'])} "
-            "after; each case was judged by a calibration fitted on the others."
+            "after, mean over the cases; each was judged by a calibration fitted on the others. "
+            "The curves are of all cases together."
         )
     else:
         text = (

@@ -290,7 +290,8 @@ def _shares_figure(record: RunRecord) -> Figure | None:
         title=f"Accepted and {doubted} voxels",
         caption=(
             f"Of all voxels, background included{cut}. The number at the right is the share "
-            f"{doubted}: {verb}. Accepted after averaging: teacher and student differed, their mean decides with less weight."
+            f"{doubted}: {verb}. Accepted after averaging: teacher and student differed, their "
+            "mean decides with less weight."
         ),
     )
 

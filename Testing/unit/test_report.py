@@ -1,6 +1,5 @@
 """The report of a run, finished or not."""
 
-import argparse
 import json
 import re
 from html.parser import HTMLParser
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from SemiSupSegLib.commands import report as command
+from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.report.blocks import Section, count_of, duration, number, percent
 from SemiSupSegLib.report.build import build_report
@@ -248,11 +247,9 @@ def test_a_damaged_ranking_is_refused_with_its_name(tmp_path):
 
 
 def test_the_command_writes_where_it_is_told(a_run_that_has_just_begun, tmp_path, capsys):
-    parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
     out = tmp_path / "page.html"
 
-    code = command.run(parser.parse_args([str(a_run_that_has_just_begun), "--out", str(out)]))
+    code = main(["report", str(a_run_that_has_just_begun), "--out", str(out)])
 
     assert code == 0
     assert str(out) in capsys.readouterr().out
