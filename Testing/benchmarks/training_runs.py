@@ -57,7 +57,7 @@ DATASETS = {
         folder="brats_cubes/cases",
         split="brats_cubes/split.json",
         task="brats",
-        iterations=900,
+        iterations=1320,
     ),
     "la": Dataset(
         folder="la/cases",
@@ -259,11 +259,18 @@ def _figures(run: Path, dataset: Dataset) -> dict[str, Any]:
         network: {target: float(np.mean(values)) for target, values in targets.items()}
         for network, targets in by_network.items()
     }
+    details = read_json(run / "validation" / "cases.json").get("details", {})
+    false_positive: dict[str, list[float]] = {}
+    for networks in details.values():
+        for network, detail in networks.items():
+            own = false_positive.setdefault(network, [])
+            own.append(detail["errors_ml"]["false_positive"])
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     seconds = [one["seconds"] for one in events if one["kind"] == "finished"]
     return {
         "dice": dice,
         "cases": by_network,
+        "false_positive_ml": {name: float(np.mean(one)) for name, one in false_positive.items()},
         "seconds": seconds[-1] if seconds else None,
     }
 
@@ -290,6 +297,9 @@ def _keep(
                     target: [round(value, 4) for value in values]
                     for target, values in outcome["cases"][network].items()
                 },
+                "false_positive_ml": round(outcome["false_positive_ml"].get(network, 0.0), 3)
+                if network in outcome["false_positive_ml"]
+                else None,
                 "seconds": outcome["seconds"],
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores, 1 thread a run",
                 "versions": _versions(),
