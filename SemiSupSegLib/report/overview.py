@@ -98,13 +98,20 @@ def write_overview(path: Path, rows: Sequence[OverviewRow], task: Task) -> None:
         for axes, column in zip(axes_row, columns, strict=True):
             axes.set_axis_off()
             axes.imshow(_tile(row, column, task), aspect=row.aspect, interpolation="nearest")
-        axes_row[0].set_title(row.title, color="white", fontsize=8, loc="left")
+        axes_row[0].text(
+            -0.04,
+            0.5,
+            row.title,
+            transform=axes_row[0].transAxes,
+            rotation="vertical",
+            ha="right",
+            va="center",
+            color="white",
+            fontsize=8,
+        )
     for axes, column in zip(grid[0], columns, strict=True):
-        name = rows[0].title if column == "Image" else column.capitalize()
-        axes.set_title(name, color="white", fontsize=8, loc="left")
-    handles = [
-        Patch(color=tuple(part / 255 for part in one.color), label=one.name) for one in task.classes
-    ]
+        axes.set_title(column.capitalize(), color="white", fontsize=8, loc="left")
+    handles = [Patch(color=f"#{bytes(one.color).hex()}", label=one.name) for one in task.classes]
     figure.legend(
         handles=handles,
         loc="outside lower left",
