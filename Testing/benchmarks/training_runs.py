@@ -307,6 +307,7 @@ def _keep(
             }
         )
     keys = ("dataset", "method", "variant", "labels", "seed", "iterations", "checkpoint", "network")
+    RESULTS.parent.mkdir(exist_ok=True)
     with _WRITING:
         # Another benchmark process may write at the same time.
         lock = RESULTS.with_suffix(".lock")
