@@ -60,7 +60,7 @@ class CurriculumOptions:
         default_factory=lambda: SupervisedLossOptions(profile="liu")
     )
     pseudo_labels: PseudoLabelOptions = field(default_factory=PseudoLabelOptions)
-    teacher_labelled_per_batch: int = 4
+    teacher_labelled_per_batch: int = 2
     labelled_per_batch: int = 2
     unlabelled_per_batch: int = 2
     teacher_share: float = 3000
@@ -211,8 +211,7 @@ class Curriculum:
                         0 if alone else done,
                         iterations if alone else length,
                     ),
-                    labelled_per_batch=options.labelled_per_batch
-                    + (0 if uses_unlabelled else options.unlabelled_per_batch),
+                    labelled_per_batch=options.labelled_per_batch,
                     unlabelled_per_batch=options.unlabelled_per_batch if uses_unlabelled else 0,
                     unlabelled_cases=lambda stage=stage: self._cases_of(stage, data),  # type: ignore[misc]
                     prologue=lambda stage=stage: self._begin_stage(stage, data),  # type: ignore[misc]

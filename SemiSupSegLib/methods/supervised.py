@@ -31,7 +31,7 @@ class SupervisedOptions:
     loss: SupervisedLossOptions = field(
         default_factory=lambda: SupervisedLossOptions(profile="liu")
     )
-    labelled_per_batch: int = 4
+    labelled_per_batch: int = 2
     ema: float = 0.99
     """Decay of the moving average that is judged and exported."""
 
