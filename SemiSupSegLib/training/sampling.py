@@ -40,7 +40,8 @@ class Sampler:
         seed: The run's seed.
         foreground_fraction: Share of patches centred on a voxel of a random class.
         resident: Device on which whole images are kept, if they fit there; else patches are cut
-            from the memory-mapped files.
+            from the memory-mapped files, which are opened for each patch: a map that stays open
+            holds one of the thousand files that a process may have open.
     """
 
     def __init__(
@@ -57,7 +58,6 @@ class Sampler:
         self._foreground_fraction = foreground_fraction
         self._resident = resident
         self._images: dict[str, Tensor] = {}
-        self._labels: dict[str, Tensor] = {}
         self._candidates: dict[str, list[NDArray[np.int64]]] = {}
 
     def ids(
@@ -85,7 +85,7 @@ class Sampler:
         for slot, case_id in enumerate(
             self.ids(labelled, phase.name, "labelled", iteration, labelled_count)
         ):
-            label = self._label(case_id)
+            label = _mapped(self._cases[case_id].label())
             patches.append(self._cut(phase, iteration, slot, case_id, label, {}))
         if unlabelled_count and unlabelled:
             chosen = self.ids(unlabelled, phase.name, "unlabelled", iteration, unlabelled_count)
@@ -187,14 +187,12 @@ class Sampler:
             del self._candidates[key]
 
     def _image(self, case_id: str) -> Tensor:
+        if self._resident is None:
+            return _mapped(self._cases[case_id].image())
         if case_id not in self._images:
-            self._images[case_id] = _tensor(self._cases[case_id].image(), self._resident)
+            image = torch.from_numpy(np.array(self._cases[case_id].image()))
+            self._images[case_id] = image.to(self._resident)
         return self._images[case_id]
-
-    def _label(self, case_id: str) -> Tensor:
-        if case_id not in self._labels:
-            self._labels[case_id] = _tensor(self._cases[case_id].label(), None)
-        return self._labels[case_id]
 
 
 def augment(
@@ -249,9 +247,7 @@ def augment(
     )
 
 
-def _tensor(array: NDArray[np.generic], device: torch.device | None) -> Tensor:
-    if device is not None:
-        return torch.from_numpy(np.array(array)).to(device)
+def _mapped(array: NDArray[np.generic]) -> Tensor:
     # The memory-mapped file is read-only; nothing here writes into it.
     import warnings
 

@@ -1,6 +1,7 @@
 """Which patch comes when, and that image, label and maps are cut and turned alike."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -60,6 +61,25 @@ def test_a_batch_depends_on_its_counter_alone():
     for patch, same in zip(one, other, strict=True):
         assert patch.case_id == same.case_id
         torch.testing.assert_close(patch.image, same.image)
+
+
+def test_files_do_not_stay_open(monkeypatch):
+    opened = []
+
+    def remembered(method):
+        def read(case):
+            array = method(case)
+            opened.append(weakref.ref(array))
+            return array
+
+        return read
+
+    for name in ("image", "label"):
+        monkeypatch.setattr(ACase, name, remembered(getattr(ACase, name)))
+    a_sampler().raw_batch(a_phase(), 0, ["a"], ["b"], 1, 1)
+
+    assert len(opened) == 3
+    assert [one() for one in opened] == [None] * 3
 
 
 def test_every_start_up_to_the_last_is_drawn():
