@@ -481,6 +481,7 @@ class Trainer:
                 },
             ),
         )
+        self._best.checkpoint_written()
         self._last_saved = time.monotonic()
         self._events.append(
             EventKind.CHECKPOINT, iteration=self._position.iteration, path=path.name

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.files import replacing_path
 from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.checkpoints import KEPT
 from SemiSupSegLib.training.data import RunData
 
 
@@ -93,6 +94,8 @@ class BestOnValidation:
     def __init__(self, run: RunFolder, task: Task) -> None:
         self._folder = run.checkpoints / "best"
         self._task = task
+        self._named: tuple[int | None, ...] = ()
+        """What the checkpoints that are kept name as the best."""
         self.iteration: int | None = None
         self.figures: dict[str, float] = {}
 
@@ -100,15 +103,17 @@ class BestOnValidation:
         """Keep the network if it is better than the best so far."""
         if self.figures and figures["mean"] <= self.figures["mean"]:
             return
-        former = self.iteration
         self.iteration = iteration
         self.figures = dict(figures)
         self._folder.mkdir(parents=True, exist_ok=True)
         tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
         with replacing_path(self._file(iteration)) as path:
             save_file(tensors, path)
-        # The checkpoint before this offer may still name the former one.
-        kept = {self._file(one).name for one in (iteration, former) if one is not None}
+
+    def checkpoint_written(self) -> None:
+        """Hear that a checkpoint now holds `state`; weights that none can go back to may go."""
+        self._named = (*self._named, self.iteration)[-KEPT:]
+        kept = {self._file(one).name for one in self._named if one is not None}
         for file in self._folder.glob("[0-9]*.safetensors"):
             if file.name not in kept:
                 file.unlink()
@@ -128,6 +133,7 @@ class BestOnValidation:
         """Take back what `state` gave."""
         self.iteration = state["iteration"]
         self.figures = dict(state["figures"])
+        self._named = (self.iteration,)
 
     def _file(self, iteration: int) -> Any:
         return self._folder / f"{iteration:08d}.safetensors"

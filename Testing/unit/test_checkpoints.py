@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.checkpoints import (
     Checkpoint,
     load_checkpoint,
@@ -14,6 +16,7 @@ from SemiSupSegLib.training.checkpoints import (
     optimizer_tensors,
     save_checkpoint,
 )
+from SemiSupSegLib.training.validation import BestOnValidation
 
 
 def a_checkpoint(value):
@@ -97,3 +100,24 @@ def test_network_and_optimizer_go_on_as_if_nothing_had_happened():
 
     for value, same in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(value, same)
+
+
+def test_the_best_weights_that_a_checkpoint_names_outlive_better_ones(tmp_path):
+    run, task = RunFolder(tmp_path), load_task("binary")
+    best, network = BestOnValidation(run, task), nn.Linear(3, 2)
+    weights = network.weight.detach().clone()
+    best.offer({"mean": 0.1}, 10, network)
+    named = best.state()
+    best.checkpoint_written()
+    for iteration in (20, 30):
+        nn.init.constant_(network.weight, iteration)
+        best.offer({"mean": iteration / 100}, iteration, network)
+
+    resumed = BestOnValidation(run, task)
+    resumed.load_state(named)
+
+    assert resumed.load_into(network)
+    torch.testing.assert_close(network.weight.detach(), weights)
+    for _ in range(2):
+        best.checkpoint_written()
+    assert [file.name for file in (run.checkpoints / "best").iterdir()] == ["00000030.safetensors"]
