@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ class RunData:
         self._overlap = overlap
         self._oracle = oracle
 
-    @property
+    @cached_property
     def axially_square(self) -> bool:
         """Whether all cases have equal spacing in the axial plane, so that it may be turned."""
         spacings = [case.grid.spacing for case in self._prepared.values()]
