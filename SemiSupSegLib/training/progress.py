@@ -48,9 +48,10 @@ class Progress:
         self._written = 0.0
         self._told = time.monotonic()
 
-    def begin(self, iterations: Sequence[int]) -> None:
-        """Say how many updates each phase has."""
+    def begin(self, iterations: Sequence[int], done: int) -> None:
+        """Say how many updates each phase has, and how many of all are done already."""
         self._planned = sum(iterations)
+        self._iteration = done
         self.write(RunStatus.RUNNING)
 
     def enter(self, phase: str, iteration: int) -> None:

@@ -137,7 +137,9 @@ class Trainer:
             SemiSupSegError: If training cannot go on.
         """
         self._resume()
-        self._progress.begin([phase.iterations for phase in self._phases])
+        self._progress.begin(
+            [phase.iterations for phase in self._phases], self._position.iteration
+        )
         with ThreadPoolExecutor(1, thread_name_prefix="patches") as loader:
             while self._position.phase < len(self._phases):
                 phase = self._phases[self._position.phase]
@@ -149,6 +151,9 @@ class Trainer:
                     self._rewind(error)
                     continue
                 self._finish_phase(phase, started)
+                wish = self._progress.wish()
+                if wish:
+                    self._progress.obey(wish)
 
     # A phase
 
@@ -209,6 +214,7 @@ class Trainer:
         following = self._phases[position.phase] if position.phase < len(self._phases) else None
         if following is None or not following.continues:
             self._optimizer = None
+            self._saved_optimizer = {}
         self._save(None, 0.0)
 
     def _submit(
@@ -309,8 +315,11 @@ class Trainer:
             self._validate(phase)
             self._set_modes(phase)
         due = time.monotonic() - self._last_saved > self._options.checkpoint_seconds
+        if ended:
+            # The phase's end writes a checkpoint; a wish is heard after it.
+            return
         wish = self._progress.wish()
-        if (due or wish) and not ended:
+        if due or wish:
             self._check_finite(phase)
             self._save(phase, started)
         if wish:

@@ -19,6 +19,7 @@ from SemiSupSegLib.models.package import read_package
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import read_events
 from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.checkpoints import load_checkpoint
 from SemiSupSegLib.training.run import TrainRequest, train
 from SemiSupSegLib.training.trainer import Trainer
 
@@ -239,6 +240,48 @@ def test_a_stop_file_ends_the_run_and_the_next_start_goes_on(a_folder_of_cases, 
     monkeypatch.undo()
     train(request_for(a_folder_of_cases, "undisturbed"))
 
+    assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
+
+
+def test_a_stop_at_the_end_of_a_phase_leaves_its_checkpoint(a_folder_of_cases, monkeypatch):
+    request = request_for(a_folder_of_cases, "stopped", iterations=4)
+    step = Curriculum.step
+
+    def step_with_a_wish(self, phase, batch, clock):
+        if phase.name == "teacher" and clock.phase_iteration + 1 == phase.iterations:
+            Control(request.out / "control").want_stop()
+        return step(self, phase, batch, clock)
+
+    monkeypatch.setattr(Curriculum, "step", step_with_a_wish)
+    with pytest.raises(StoppedError, match="Stopped at update 2 of 4"):
+        train(request)
+
+    checkpoint = load_checkpoint(request.out / "checkpoints")
+    assert checkpoint.state["position"]["iteration"] == 2
+
+
+def test_optimizer_state_does_not_cross_phases_without_updates(a_folder_of_cases, monkeypatch):
+    shares = {"teacher_share": "1", "head_share": "3", "stage_share": "2"}
+    request = request_for(a_folder_of_cases, iterations=3, settings=shares)
+    finish = Trainer._finish_phase
+
+    def finish_and_die(self, phase, started):
+        finish(self, phase, started)
+        if phase.name == "stage_1":
+            raise StoppedError("now")
+
+    monkeypatch.setattr(Trainer, "_finish_phase", finish_and_die)
+    with pytest.raises(StoppedError, match="now"):
+        train(request)
+    monkeypatch.undo()
+    train(request)
+    train(request_for(a_folder_of_cases, "undisturbed", iterations=3, settings=shares))
+
+    phases = [
+        one["phase"] for one in read_events(request.out / "events.jsonl")
+        if one["kind"] == "phase_finished"
+    ]  # fmt: skip
+    assert phases[-2:] == ["stage_1", "student_distil"]
     assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
 
 
