@@ -1,0 +1,115 @@
+"""Write the README's figures from results/*.json, between its two `figures` comments.
+
+python Testing/benchmarks/readme_figures.py
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parent / "results"
+README = ROOT / "README.md"
+BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
+sys.path.insert(0, str(ROOT))
+
+from SemiSupSegLib.files import read_json, replacing  # noqa: E402 (after the path is set)
+
+TITLES = {
+    "brats_cubes": "Brain tumour cubes (32³, four MRI channels; 60 validation patients)",
+    "brats_whole": "Whole brains at 1.5 mm (3 validation patients: the noise is large)",
+    "la": "Left atrium at half resolution (12 validation scans)",
+}
+
+
+def main() -> int:
+    lines = [*_training_lines(), *_measurement_lines()]
+    text = README.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN, 1)
+    _, after = rest.split(END, 1)
+    body = "\n".join(lines)
+    with replacing(README, "w") as stream:
+        stream.write(f"{before}{BEGIN}\n{body}\n{END}{after}")
+    print(f"{len(lines)} lines written into {README.name}")
+    return 0
+
+
+def _training_lines() -> list[str]:
+    file = RESULTS / "runs.json"
+    if not file.is_file():
+        return []
+    lines = []
+    runs = read_json(file)["runs"]
+    for dataset, title in TITLES.items():
+        own = [one for one in runs if one["dataset"] == dataset]
+        if not own:
+            continue
+        targets = list(own[0]["dice"])
+        # A method without unlabelled cases has the same network and updates as the others.
+        groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
+        for one in own:
+            if one["checkpoint"] != "last":
+                continue
+            name = f"{one['method']}{' ' + one['variant'] if one['variant'] else ''}"
+            if one["network"] == "teacher":
+                name += " (its teacher)"
+            groups[(one["labels"], name, one["iterations"])].append(one)
+        lines += [
+            "",
+            f"**{title}**, Dice on validation, last checkpoint, same light network (w=8 lite):",
+            "",
+            f"| trained | labels | updates | seeds | {' | '.join(targets)} | mean |",
+            "|---|---|---|---|" + "---|" * (len(targets) + 1),
+        ]
+        for (labels, name, iterations), group in sorted(groups.items(), key=_order):
+            means = [f"{np.mean([one['dice'][target] for one in group]):.3f}" for target in targets]
+            values = [one["mean"] for one in group]
+            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+            lines.append(
+                f"| {name.replace('_', ' ')} | {labels} | {iterations} | {len(group)} | "
+                f"{' | '.join(means)} | {np.mean(values):.3f}{spread} |"
+            )
+    return lines
+
+
+def _order(item: tuple[tuple[Any, ...], list[Mapping[str, Any]]]) -> tuple[Any, ...]:
+    (labels, _, _), group = item
+    return labels, float(np.mean([one["mean"] for one in group]))
+
+
+def _measurement_lines() -> list[str]:
+    lines = []
+    for name, title in (
+        ("scan", "Scanning 2,000 cases"),
+        (
+            "predict",
+            "Segmenting a whole brain of 240 by 240 by 155 voxels in four channels, all maps written",
+        ),
+        ("trainer", "The trainer beside the network"),
+    ):
+        file = RESULTS / f"{name}.json"
+        if not file.is_file():
+            continue
+        measurements = read_json(file)["measurements"]
+        if not measurements:
+            continue
+        lines += ["", f"**{title}** ({measurements[0]['machine']}):", ""]
+        for one in measurements:
+            beside = f" (beside {one['ratio_to']})" if one.get("ratio_to") else ""
+            lines.append(f"* {one['name']}: {one['value']:g} {one['unit']}{beside}")
+    lines += [
+        "",
+        "Every figure here is written by `Testing/benchmarks/readme_figures.py` from the JSON files",
+        "beside it, and each of those by a program there.",
+    ]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())
