@@ -78,6 +78,13 @@ class PseudoLabelOptions:
         for name in ("threshold", "quantile", "agreement_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
+        if self.threshold_mode == "class_quantile" and self.quantile == 1:
+            raise ValueError("quantile is 1, which would trust no voxel; it must be below 1")
+        if self.image_confidence == "pass_dice" and self.passes < 2:
+            raise ValueError(
+                f"image_confidence is 'pass_dice', which compares passes, but passes is "
+                f"{self.passes}; set at least 2"
+            )
 
 
 def scores_file(data: TrainingData) -> Path:
@@ -139,8 +146,8 @@ def score_cases(
                 always_foreground=always,
             )
             write_json(score, {"image_confidence": confidence})
+            data.tell("case_scored", case=case_id, image_confidence=round(confidence, 6))
         scores[case_id] = float(read_json(score)["image_confidence"])
-        data.tell("case_scored", case=case_id, image_confidence=round(scores[case_id], 6))
     write_json(scores_file(data), {"temperature": temperature, "image_confidence": scores})
 
 
