@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from SemiSupSegLib.inference.stochastic import only_dropout_active
+from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT
 from SemiSupSegLib.losses.ema import teacher_of, update_teacher
 from SemiSupSegLib.losses.low_confidence import (
@@ -134,6 +135,11 @@ class Curriculum:
         self._teacher = teacher_of(self._teacher_raw)
         self._student_raw = build("student")
         self._student = teacher_of(self._student_raw)
+        if options.pseudo_labels.image_confidence == "pass_dice" and not has_dropout(self._teacher):
+            raise UsageError(
+                "image_confidence is 'pass_dice', but the passes of a network without dropout are "
+                "all equal. Choose a network with dropout, or image_confidence=self_dice."
+            )
         num_stages = len(options.fractions)
         head = options.head_share if self._teacher.has_log_variance else 0.0
         shares = [options.teacher_share, head, *[options.stage_share] * num_stages, head]
@@ -179,12 +185,18 @@ class Curriculum:
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Return teacher, distil, the stages, student_distil."""
         options = self._options
-        uses_unlabelled = options.unlabelled == "use" and bool(data.unlabelled)
+        uses_unlabelled = self._uses_unlabelled(data)
         if options.unlabelled == "use" and not data.unlabelled:
             data.tell(
                 "warning",
                 message="There are no unlabelled cases: the student learns from the labelled "
                 "ones alone.",
+            )
+        if options.low_mode in UNBOUNDED and uses_unlabelled:
+            data.tell(
+                "warning",
+                message=f"low_mode={options.low_mode} has no lower bound and may diverge; the run "
+                "then stops. It is meant for reproducing the paper.",
             )
         phases = [
             Phase(
@@ -313,6 +325,9 @@ class Curriculum:
 
     # Between phases
 
+    def _uses_unlabelled(self, data: TrainingData) -> bool:
+        return self._options.unlabelled == "use" and bool(data.unlabelled)
+
     def _group(
         self, network: SegmentationNetwork, schedule_start: int, schedule_length: int
     ) -> ParameterGroup:
@@ -338,7 +353,9 @@ class Curriculum:
             iterations=iterations,
             group=ParameterGroup(parameters=head, rate=1e-3, weight_decay=0.0),
             labelled_per_batch=options.labelled_per_batch,
-            unlabelled_per_batch=options.unlabelled_per_batch if data.unlabelled else 0,
+            unlabelled_per_batch=(
+                options.unlabelled_per_batch if self._uses_unlabelled(data) else 0
+            ),
             unlabelled_cases=lambda: tuple(data.unlabelled),
             train_mode=False,
             judged=(),
@@ -354,19 +371,31 @@ class Curriculum:
 
     def _begin_stage(self, stage: int, data: TrainingData) -> None:
         options = self._options
-        if options.unlabelled == "none" or not data.unlabelled:
-            return
-        if not pseudo_labels.scores_file(data).is_file():
-            pseudo_labels.score_cases(self._teacher, data, options.pseudo_labels, self._passes)
+        if self._uses_unlabelled(data):
+            self._make_maps(stage, data)
+        # After the maps: they are refined by the student of the stage before.
         if stage > 1 and not options.warm_start:
             fresh = self._build(f"student {stage}")
             self._student_raw.load_state_dict(fresh.state_dict())
             self._student_iteration = 0
         self._stage_norm = _weight_norm(self._student_raw)
+
+    def _make_maps(self, stage: int, data: TrainingData) -> None:
+        options = self._options
+        if not pseudo_labels.scores_file(data).is_file():
+            pseudo_labels.score_cases(self._teacher, data, options.pseudo_labels, self._passes)
+        cases = self._cases_of(stage, data)
+        if not cases:
+            data.tell(
+                "warning",
+                message=f"All unlabelled cases are excluded: stage {stage} learns from the "
+                "labelled ones alone.",
+            )
+            return
         pseudo_labels.make_stage_maps(
             stage=stage,
             fraction=self._fraction(stage),
-            cases=self._cases_of(stage, data),
+            cases=cases,
             student=self._student if stage > 1 and self._student_iteration > 0 else None,
             teacher=self._teacher,
             passes=self._passes,
@@ -380,7 +409,7 @@ class Curriculum:
         return self._options.fractions[stage - 1]
 
     def _cases_of(self, stage: int, data: TrainingData) -> tuple[str, ...]:
-        if self._options.unlabelled == "none" or not data.unlabelled:
+        if not self._uses_unlabelled(data):
             return ()
         return pseudo_labels.stage_cases(
             data, stage, self._options.curriculum, self._fraction(stage)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
+from SemiSupSegLib.methods import pseudo_labels
 from SemiSupSegLib.methods.curriculum import Curriculum
 from SemiSupSegLib.models.package import read_package
 from SemiSupSegLib.runs.control import Control
@@ -35,6 +36,13 @@ TINY = {
     "training.validate_every": "10",
     "training.log_every": "2",
     "training.threads": "1",
+}
+
+TWO_STAGES = {
+    "teacher_share": "1",
+    "head_share": "0",
+    "stage_share": "1",
+    "fractions": "[0.5, 1.0]",
 }
 
 
@@ -283,6 +291,60 @@ def test_optimizer_state_does_not_cross_phases_without_updates(a_folder_of_cases
     ]  # fmt: skip
     assert phases[-2:] == ["stage_1", "student_distil"]
     assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
+
+
+def test_a_student_that_starts_anew_still_leaves_its_judgement(a_folder_of_cases, monkeypatch):
+    settings = {**TWO_STAGES, "warm_start": "false"}
+    make = pseudo_labels.make_stage_maps
+    asked = []
+
+    def make_and_note(**arguments):
+        asked.append(arguments["student"] is not None)
+        make(**arguments)
+
+    monkeypatch.setattr(pseudo_labels, "make_stage_maps", make_and_note)
+    train(request_for(a_folder_of_cases, iterations=3, settings=settings))
+
+    assert asked == [False, True]
+
+
+def test_a_run_whose_unlabelled_cases_are_all_excluded_goes_on_without(a_folder_of_cases):
+    request = request_for(a_folder_of_cases, iterations=3, settings=TWO_STAGES)
+    Control(request.out / "control").exclude(["case3", "case4", "case5", "case6"])
+
+    train(request)
+
+    warnings = [
+        one["message"] for one in read_events(request.out / "events.jsonl")
+        if one["kind"] == "warning"
+    ]  # fmt: skip
+    assert len([one for one in warnings if "All unlabelled cases are excluded" in one]) == 2
+
+
+def test_a_case_is_told_of_once_however_often_scoring_is_interrupted(
+    a_folder_of_cases, monkeypatch
+):
+    request = request_for(a_folder_of_cases, iterations=3, settings=TWO_STAGES)
+    confidence = pseudo_labels.image_confidence
+    scored = []
+
+    def confidence_of_two(*arguments, **options):
+        scored.append(True)
+        if len(scored) > 2:
+            raise StoppedError("now")
+        return confidence(*arguments, **options)
+
+    monkeypatch.setattr(pseudo_labels, "image_confidence", confidence_of_two)
+    with pytest.raises(StoppedError, match="now"):
+        train(request)
+    monkeypatch.undo()
+    train(request)
+
+    told = [
+        one["case"] for one in read_events(request.out / "events.jsonl")
+        if one["kind"] == "case_scored"
+    ]  # fmt: skip
+    assert sorted(told) == ["case3", "case4", "case5", "case6"]
 
 
 def test_a_loss_that_is_not_finite_halves_the_rate_once(a_folder_of_cases, monkeypatch):

@@ -1,0 +1,62 @@
+"""What the curriculum plans with the cases it has, and what it refuses."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.methods.curriculum import Curriculum, CurriculumOptions
+from SemiSupSegLib.methods.protocol import NetworkOptions
+from SemiSupSegLib.methods.pseudo_labels import PseudoLabelOptions
+from SemiSupSegLib.networks.catalogue import build_network
+
+SMALL = NetworkOptions(options={"width": 4, "lite": True})
+NO_DROPOUT = NetworkOptions(name="vnet", options={"width": 2, "dropout": False})
+
+
+def a_method(**options):
+    chosen = CurriculumOptions(**{"network": SMALL, **options})
+    network = chosen.network
+    return Curriculum(
+        chosen,
+        lambda name: build_network(network.name, network.options, in_channels=1, num_classes=2),
+        iterations=100,
+        preset_iterations=100,
+    )
+
+
+def some_data(unlabelled=("b", "c")):
+    told = []
+    return SimpleNamespace(
+        unlabelled=unlabelled, told=told, tell=lambda kind, **values: told.append(values["message"])
+    )
+
+
+def test_without_unlabelled_cases_no_phase_draws_any():
+    none, empty = a_method(unlabelled="none"), a_method()
+
+    for method, data in ((none, some_data()), (empty, some_data(unlabelled=()))):
+        assert {phase.unlabelled_per_batch for phase in method.phases(data)} == {0}
+
+
+@pytest.mark.parametrize(("mode", "warns"), [("subtract", True), ("subtract_clipped", False)])
+def test_unlearning_without_a_bound_comes_with_a_warning(mode, warns):
+    data = some_data()
+
+    a_method(low_mode=mode).phases(data)
+
+    assert any("no lower bound" in message for message in data.told) == warns
+
+
+def test_comparing_passes_needs_passes_that_differ():
+    with pytest.raises(ValueError, match="compares passes, but passes is 1"):
+        PseudoLabelOptions(image_confidence="pass_dice", passes=1)
+    with pytest.raises(UsageError, match="network without dropout"):
+        a_method(
+            network=NO_DROPOUT, pseudo_labels=PseudoLabelOptions(image_confidence="pass_dice")
+        )
+
+
+def test_a_quantile_that_trusts_no_voxel_is_refused():
+    with pytest.raises(ValueError, match="quantile is 1"):
+        PseudoLabelOptions(threshold_mode="class_quantile", quantile=1)
