@@ -27,6 +27,10 @@ SETTINGS = {
 """On top of the preset `fast_check`."""
 
 
+MOST_ROWS = 4
+"""Cases in the picture; more are too small to see on a screen."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Size:
     """How much the demo does."""
@@ -296,7 +300,7 @@ def _draw(material: Material, results: Path, summary: Mapping[str, Any], picture
         for case in scan.cases
         if (results / case.id / "case.json").is_file()
     ]
-    write_overview(picture, rows[:6], scan.task)
+    write_overview(picture, rows[:MOST_ROWS], scan.task)
 
 
 def _row_title(case: str, summary: Mapping[str, Any]) -> str:

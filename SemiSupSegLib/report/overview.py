@@ -96,19 +96,10 @@ def write_overview(path: Path, rows: Sequence[OverviewRow], task: Task) -> None:
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for axes_row, row in zip(grid, rows, strict=True):
         for axes, column in zip(axes_row, columns, strict=True):
-            axes.set_axis_off()
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
             axes.imshow(_tile(row, column, task), aspect=row.aspect, interpolation="nearest")
-        axes_row[0].text(
-            -0.04,
-            0.5,
-            row.title,
-            transform=axes_row[0].transAxes,
-            rotation="vertical",
-            ha="right",
-            va="center",
-            color="white",
-            fontsize=8,
-        )
+        axes_row[0].set_ylabel(row.title, color="white", fontsize=8)
     for axes, column in zip(grid[0], columns, strict=True):
         axes.set_title(column.capitalize(), color="white", fontsize=8, loc="left")
     handles = [Patch(color=f"#{bytes(one.color).hex()}", label=one.name) for one in task.classes]

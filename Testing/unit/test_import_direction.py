@@ -111,6 +111,7 @@ def imports_of(text: str, module: str) -> list[Import]:
     return found
 
 
+@cache
 def _own(target: str) -> str | None:
     """Return the library's module that a dotted name is or lies in."""
     while target:
