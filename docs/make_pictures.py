@@ -1,4 +1,6 @@
-"""Make the pictures of docs/pictures from a finished demo: python docs/make_pictures.py out/demo.
+"""Make the pictures of docs/pictures from a finished demo.
+
+PYTHONPATH=. .venv/bin/python docs/make_pictures.py out/demo
 
 No picture in README and docs is drawn by hand; the demo's seed is fixed, so they can be made again.
 """
