@@ -14,10 +14,11 @@ from SemiSupSegLib.cases.case import Case
 from SemiSupSegLib.cases.reading import read_image, read_label
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.files import replacing_path
-from SemiSupSegLib.report.color_maps import color_map
+from SemiSupSegLib.report.color_maps import color_map, color_map_meaning
 
 INCHES = 1.9
 """Width of one slice in the picture."""
+MAPS = ("uncertainty", "confidence", "agreement")
 FILL = 0.45
 """Opacity of a class over the image."""
 
@@ -58,7 +59,7 @@ def overview_row(case: Case, result: Path, task: Task, title: str) -> OverviewRo
             labels[column] = _class_indices(file, task)
     maps = {
         name: _read(file)
-        for name in ("uncertainty", "confidence", "agreement")
+        for name in MAPS
         if (file := result / f"{case.id}_{name}.nii.gz").is_file()
     }
     leading = labels.get("Reference", labels["Student"])
@@ -101,7 +102,7 @@ def write_overview(path: Path, rows: Sequence[OverviewRow], task: Task) -> None:
             axes.imshow(_tile(row, column, task), aspect=row.aspect, interpolation="nearest")
         axes_row[0].set_ylabel(row.title, color="white", fontsize=8)
     for axes, column in zip(grid[0], columns, strict=True):
-        axes.set_title(column.capitalize(), color="white", fontsize=8, loc="left")
+        axes.set_title(_heading(column), color="white", fontsize=8, loc="left")
     handles = [Patch(color=f"#{bytes(one.color).hex()}", label=one.name) for one in task.classes]
     figure.legend(
         handles=handles,
@@ -113,6 +114,15 @@ def write_overview(path: Path, rows: Sequence[OverviewRow], task: Task) -> None:
     )
     with replacing_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
+
+
+def _heading(column: str) -> str:
+    """Return a column's title; over a map also what its bright end means."""
+    if column not in MAPS:
+        return column
+    colors = color_map(column).sum(axis=1)
+    low, high = color_map_meaning(column)
+    return f"{column.capitalize()}\nbright: {high if colors[-1] > colors[0] else low}"
 
 
 def _tile(row: OverviewRow, column: str, task: Task) -> NDArray[np.float32]:
