@@ -89,7 +89,7 @@ def _measurement_lines() -> list[str]:
         ("scan", "Scanning 2,000 cases"),
         (
             "predict",
-            "Segmenting a whole brain of 240 by 240 by 155 voxels in four channels, all maps written",
+            "Segmenting a whole brain (240 by 240 by 155 voxels, four channels), all maps",
         ),
         ("trainer", "The trainer beside the network"),
     ):
@@ -105,8 +105,8 @@ def _measurement_lines() -> list[str]:
             lines.append(f"* {one['name']}: {one['value']:g} {one['unit']}{beside}")
     lines += [
         "",
-        "Every figure here is written by `Testing/benchmarks/readme_figures.py` from the JSON files",
-        "beside it, and each of those by a program there.",
+        "Each figure here is written by `Testing/benchmarks/readme_figures.py` from JSON files",
+        "beside it, and each of those by a program beside them.",
     ]
     return lines
 
