@@ -109,9 +109,7 @@ def _predictor(arguments: argparse.Namespace, package: ModelPackage) -> Predicto
 
     device = _device(arguments.device)
     print(f"Model {package.name} ({package.sha256[:12]}) on {device}.")
-    return Predictor(
-        package, device=device, overlap=arguments.overlap, passes=arguments.passes
-    )
+    return Predictor(package, device=device, overlap=arguments.overlap, passes=arguments.passes)
 
 
 def _predict(
@@ -122,9 +120,7 @@ def _predict(
 ) -> Path:
     from SemiSupSegLib.inference.writing import write_result
 
-    maps = predictor.predict(
-        prepared, maps=arguments.maps, probabilities=arguments.probabilities
-    )
+    maps = predictor.predict(prepared, maps=arguments.maps, probabilities=arguments.probabilities)
     for warning in prepared.warnings:
         logger.warning("%s: %s", prepared.id, warning)
     return write_result(

@@ -166,9 +166,7 @@ class TemperatureSampler:
         seed: Of the draw.
     """
 
-    def __init__(
-        self, num_cases: int, *, limit: int = TEMPERATURE_VOXELS, seed: int = 0
-    ) -> None:
+    def __init__(self, num_cases: int, *, limit: int = TEMPERATURE_VOXELS, seed: int = 0) -> None:
         self._share = max(2, limit // max(1, num_cases))
         self._draw = np.random.default_rng(seed)
         self._logits: list[Tensor] = []
@@ -421,9 +419,7 @@ def _near_boundary(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return near
 
 
-def _some(
-    items: NDArray[np.int64], number: int, draw: np.random.Generator
-) -> NDArray[np.int64]:
+def _some(items: NDArray[np.int64], number: int, draw: np.random.Generator) -> NDArray[np.int64]:
     if len(items) <= number:
         return items
     return np.sort(draw.choice(items, number, replace=False))

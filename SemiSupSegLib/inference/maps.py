@@ -206,9 +206,7 @@ class FigureSums:
             }
             if self._has_teacher:
                 dice[name] = self._dice(list(classes))
-        return Figures(
-            volumes_ml=volumes, confidence=self._confidence(), teacher_student_dice=dice
-        )
+        return Figures(volumes_ml=volumes, confidence=self._confidence(), teacher_student_dice=dice)
 
     def _dice(self, classes: list[int]) -> float | None:
         both = self._pairs[np.ix_(classes, classes)].sum()

@@ -132,9 +132,7 @@ def sliding_slabs(
     done = 0
     sums: Tensor | None = None
     starts = [*sides[0].starts, int(source.shape[1])]
-    columns = list(
-        itertools.product(range(len(sides[1].starts)), range(len(sides[2].starts)))
-    )
+    columns = list(itertools.product(range(len(sides[1].starts)), range(len(sides[2].starts))))
     for row, (start, following) in enumerate(itertools.pairwise(starts)):
         for some in _batches(columns, batch_size):
             if should_stop is not None and should_stop():
@@ -224,8 +222,11 @@ def _padded(source: Tensor, patch_size: tuple[int, int, int]) -> tuple[Tensor, l
     missing = [max(0, patch - int(length)) for patch, length in sides]
     before = [one // 2 for one in missing]
     if any(missing):
-        pads = [side for one, low in zip(missing[::-1], before[::-1], strict=True)
-                for side in (low, one - low)]
+        pads = [
+            side
+            for one, low in zip(missing[::-1], before[::-1], strict=True)
+            for side in (low, one - low)
+        ]
         source = torch.nn.functional.pad(source, pads)
     return source, before
 
@@ -235,9 +236,7 @@ def _window(source: Tensor, start: tuple[int, int, int], patch: tuple[int, int, 
     return source[:, z : z + patch[0], y : y + patch[1], x : x + patch[2]]
 
 
-def _batches(
-    items: list[tuple[int, int]], size: int
-) -> Iterator[list[tuple[int, int]]]:
+def _batches(items: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
 

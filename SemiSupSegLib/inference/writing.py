@@ -90,9 +90,7 @@ def write_result(
     return target
 
 
-def _volumes(
-    maps: Maps, task: Task
-) -> Iterable[tuple[str, Callable[[], NDArray[Any]]]]:
+def _volumes(maps: Maps, task: Task) -> Iterable[tuple[str, Callable[[], NDArray[Any]]]]:
     """Yield suffix and array; arrays are made when they are written, to save memory."""
     values = np.asarray(task.written_values)
     values = values.astype(np.uint8 if values.max() < 256 else np.uint16)

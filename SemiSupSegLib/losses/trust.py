@@ -148,9 +148,7 @@ def image_confidence(
 
 
 @torch.no_grad()
-def trust_histogram(
-    trust: Tensor, label: Tensor, num_classes: int, bins: int = 1000
-) -> Tensor:
+def trust_histogram(trust: Tensor, label: Tensor, num_classes: int, bins: int = 1000) -> Tensor:
     """Count voxels by predicted class and trust; counts of several cases can be added.
 
     Args:

@@ -101,9 +101,7 @@ def log_variance_target(variance: Tensor, epsilon: float = EPSILON) -> Tensor:
     return (variance + epsilon).log()
 
 
-def variance_from_log(
-    log_variance: Tensor, num_classes: int, epsilon: float = EPSILON
-) -> Tensor:
+def variance_from_log(log_variance: Tensor, num_classes: int, epsilon: float = EPSILON) -> Tensor:
     """Return the variance a log-variance stands for, in [0, v_max]."""
     low, high = log_variance_range(num_classes, epsilon)
     return (at_least_float32(log_variance).clamp(low, high).exp() - epsilon).clamp(min=0)

@@ -95,9 +95,7 @@ def _units(in_channels: int, out_channels: int, count: int, norm: Normalization)
     )
 
 
-def _activated(
-    convolution: nn.Conv3d | nn.ConvTranspose3d, norm: Normalization
-) -> nn.Sequential:
+def _activated(convolution: nn.Conv3d | nn.ConvTranspose3d, norm: Normalization) -> nn.Sequential:
     channels = convolution.out_channels
     return nn.Sequential(
         convolution, normalization(norm, channels, groups=16), nn.ReLU(inplace=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+
 @cache
 def color_map(name: str) -> NDArray[np.uint8]:
     """Return the colours of a map for 256 even steps from 0 to 1, (256, 3).

@@ -70,8 +70,12 @@ def _stage_histograms(record: RunRecord) -> Figure:
             axis.hist(stage.chosen, edges.tolist(), color=color, linewidth=0)
             axis.set_xlim(edges[0], edges[-1])
             axis.set_ylabel(
-                f"stage {stage.number}\nn = {len(stage.chosen)}", rotation=0, ha="right",
-                va="center", fontsize=8, color=INK,
+                f"stage {stage.number}\nn = {len(stage.chosen)}",
+                rotation=0,
+                ha="right",
+                va="center",
+                fontsize=8,
+                color=INK,
             )
             axis.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
             axis.grid(visible=False, axis="y")
@@ -91,7 +95,10 @@ def _sorted_curve(record: RunRecord) -> Figure:
     values = sorted((case.image_confidence for case in ranking), reverse=True)
     with drawing() as (figure, (axes,)):
         axes.plot(
-            range(1, len(values) + 1), values, color=TEACHER, marker="o",
+            range(1, len(values) + 1),
+            values,
+            color=TEACHER,
+            marker="o",
             markersize=3 if len(values) < 100 else 0,
         )
         former = 0
@@ -100,9 +107,15 @@ def _sorted_curve(record: RunRecord) -> Figure:
             if 0 < count <= len(values) and count != former:
                 axes.axvline(count + 0.5, color=MUTED, linewidth=0.8, linestyle=(0, (3, 2)))
                 axes.annotate(
-                    str(stage.number), (count + 0.5, 1), xycoords=("data", "axes fraction"),
-                    ha="right", va="bottom", xytext=(1, 1), textcoords="offset points",
-                    fontsize=7.5, color=MUTED,
+                    str(stage.number),
+                    (count + 0.5, 1),
+                    xycoords=("data", "axes fraction"),
+                    ha="right",
+                    va="bottom",
+                    xytext=(1, 1),
+                    textcoords="offset points",
+                    fontsize=7.5,
+                    color=MUTED,
                 )
             former = count
         axes.set_xlabel("unlabelled cases, most confident first")
@@ -135,7 +148,13 @@ def _scatter(record: RunRecord, validation: Mapping[str, Any]) -> Figure | None:
             shown += told + true
             color, marker = looks[network]
             axes.plot(
-                told, true, marker, color=color, alpha=0.8, markersize=5, linestyle="none",
+                told,
+                true,
+                marker,
+                color=color,
+                alpha=0.8,
+                markersize=5,
+                linestyle="none",
                 label=network,
             )
             sentences.append(f"{network}: {_correlation(spearman(told, true))}")
@@ -216,8 +235,9 @@ def _draw_bins(
     total = sum(one["count"] for one in filled)
     x = [one["confidence"] for one in filled]
     y = [one["accuracy"] for one in filled]
-    axes.plot(x, y, color=color, linestyle=style, linewidth=1.5, marker=marker, markersize=4,
-              label=label)
+    axes.plot(
+        x, y, color=color, linestyle=style, linewidth=1.5, marker=marker, markersize=4, label=label
+    )
     sizes = [18 + 220 * one["count"] / total for one in filled]
     axes.scatter(x, y, s=sizes, color=color, marker=marker, alpha=0.45, linewidths=0, clip_on=False)
 
@@ -231,8 +251,12 @@ def _map_histograms(validation: Mapping[str, Any]) -> Figure | None:
         for axis, name in zip(axes, names, strict=True):
             edges, shares = histograms[name]["edges"], histograms[name]["shares"]
             axis.bar(
-                edges[:-1], [100 * share for share in shares], width=edges[1] - edges[0],
-                align="edge", color=STUDENT, linewidth=0,
+                edges[:-1],
+                [100 * share for share in shares],
+                width=edges[1] - edges[0],
+                align="edge",
+                color=STUDENT,
+                linewidth=0,
             )
             axis.set_xlim(0, 1)
             axis.set_yscale("log")

@@ -98,7 +98,10 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     handles, names = axes.get_legend_handles_labels()
     if handles:
         figure.legend(
-            handles, names, loc="outside lower center", ncols=min(columns, len(names)),
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=min(columns, len(names)),
             columnspacing=1.2,
         )
 

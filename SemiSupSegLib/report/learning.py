@@ -112,7 +112,10 @@ def _student_curve(record: RunRecord) -> Figure | None:
         teacher = record.series("dice.mean", network="teacher")
         if teacher:
             axes.axhline(
-                teacher[-1][1], color=TEACHER, linestyle=(0, (4, 2)), linewidth=1.5,
+                teacher[-1][1],
+                color=TEACHER,
+                linestyle=(0, (4, 2)),
+                linewidth=1.5,
                 label="teacher, finished",
             )
         legend_below(figure, axes, 3)
@@ -132,22 +135,28 @@ def _student_curve(record: RunRecord) -> Figure | None:
     )
 
 
-def _draw_dice(
-    axes: Axes, series: dict[str, list[tuple[int, float]]], color: str
-) -> None:
+def _draw_dice(axes: Axes, series: dict[str, list[tuple[int, float]]], color: str) -> None:
     styles = ((0, (1, 1.2)), (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), "solid")
     others = [name for name in series if name != "dice.mean"]
     if len(others) > 1:
         for place, name in enumerate(others):
             if series[name]:
                 axes.plot(
-                    *zip(*series[name], strict=True), color=color, linewidth=1, alpha=0.75,
-                    linestyle=styles[place % len(styles)], label=name.removeprefix("dice."),
+                    *zip(*series[name], strict=True),
+                    color=color,
+                    linewidth=1,
+                    alpha=0.75,
+                    linestyle=styles[place % len(styles)],
+                    label=name.removeprefix("dice."),
                 )
     label = "mean" if len(others) > 1 else others[0].removeprefix("dice.")
     axes.plot(
-        *zip(*series["dice.mean"], strict=True), color=color, linewidth=2.4, marker="o",
-        markersize=3, label=label,
+        *zip(*series["dice.mean"], strict=True),
+        color=color,
+        linewidth=2.4,
+        marker="o",
+        markersize=3,
+        label=label,
     )
     axes.set_ylim(0, 1)
     axes.set_xlabel("updates")
@@ -243,8 +252,13 @@ def _mark_stages(axes: Axes, record: RunRecord, spans: Sequence[PhaseSpan]) -> N
         ):
             text += f"\n{percent(float(share))}"
         axes.annotate(
-            text, ((span.start + span.end) / 2, 1), xycoords=("data", "axes fraction"),
-            ha="center", va="bottom", fontsize=7.5, color=MUTED,
+            text,
+            ((span.start + span.end) / 2, 1),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="bottom",
+            fontsize=7.5,
+            color=MUTED,
         )
 
 
@@ -254,20 +268,35 @@ def _shares_figure(record: RunRecord) -> Figure | None:
     if not rows:
         return None
     doubted = _doubted_word(record)
-    parts = (("accepted", KEPT, None), ("accepted after averaging", AVERAGED, ".."),
-             (doubted, DOUBTED, "///"))
+    parts = (
+        ("accepted", KEPT, None),
+        ("accepted after averaging", AVERAGED, ".."),
+        (doubted, DOUBTED, "///"),
+    )
     with drawing(1.1 + 0.28 * len(rows)) as (figure, (axes,)):
         for row, (_, shares) in enumerate(rows):
             left = 0.0
             for (_, color, hatch), share in zip(parts, shares, strict=True):
                 axes.barh(
-                    -row, 100 * share, left=left, height=0.72, color=color, hatch=hatch,
-                    edgecolor=PAPER, linewidth=0,
+                    -row,
+                    100 * share,
+                    left=left,
+                    height=0.72,
+                    color=color,
+                    hatch=hatch,
+                    edgecolor=PAPER,
+                    linewidth=0,
                 )
                 left += 100 * share
             axes.annotate(
-                f"{percent(shares[2], 1)}", (100, -row), xytext=(4, 0), color=INK,
-                textcoords="offset points", va="center", fontsize=8, annotation_clip=False,
+                f"{percent(shares[2], 1)}",
+                (100, -row),
+                xytext=(4, 0),
+                color=INK,
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                annotation_clip=False,
             )
         names = [f"{stage.number} ({_fraction(stage)})" for stage, _ in rows]
         axes.set_yticks([-row for row in range(len(rows))], names)
@@ -322,8 +351,13 @@ def _time_figure(record: RunRecord) -> Figure | None:
             color = TEACHER if span.name in TEACHER_PHASES else STUDENT
             axes.barh(-row, seconds / unit, height=0.72, color=color, linewidth=0)
             axes.annotate(
-                duration(seconds), (seconds / unit, -row), xytext=(4, 0), va="center",
-                textcoords="offset points", fontsize=8, color=INK,
+                duration(seconds),
+                (seconds / unit, -row),
+                xytext=(4, 0),
+                va="center",
+                textcoords="offset points",
+                fontsize=8,
+                color=INK,
             )
         axes.set_yticks(
             [-row for row in range(len(spans))], [span.name.replace("_", " ") for span in spans]
@@ -377,8 +411,19 @@ def _stage_table(record: RunRecord) -> Table:
         last = end
     return Table(
         title="Stages of the student (Liu, table I)",
-        head=("Stage", "Share of unlabelled", "Cases", "Samples used", "Updates", "Loss",
-              "Dice at its end", "Change", "Best so far", "Image confidence", "Time"),
+        head=(
+            "Stage",
+            "Share of unlabelled",
+            "Cases",
+            "Samples used",
+            "Updates",
+            "Loss",
+            "Dice at its end",
+            "Change",
+            "Best so far",
+            "Image confidence",
+            "Time",
+        ),
         rows=tuple(rows),
         caption=(
             "Samples used: labelled and admitted cases, of all training cases. Loss: training "

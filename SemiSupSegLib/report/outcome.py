@@ -52,9 +52,7 @@ def headline(record: RunRecord) -> list[str]:
         ]
     shared = [case for case in student if case in teacher]
     ours, theirs = [student[case] for case in shared], [teacher[case] for case in shared]
-    sentences.append(
-        f"The teacher, trained only on the {labelled}, reaches {fmean(theirs):.3f}."
-    )
+    sentences.append(f"The teacher, trained only on the {labelled}, reaches {fmean(theirs):.3f}.")
     sentences.append(gain_sentence(ours, theirs))
     return [*sentences, *_updates(record)]
 
@@ -194,8 +192,13 @@ def _forest(record: RunRecord) -> Figure:
                 axes.plot([gain.low, gain.high], [y, y], color=STUDENT, linewidth=2.4)
             filled = STUDENT if gain.is_outside_noise else "none"
             axes.plot(
-                gain.mean, y, "D" if target == MEAN else "o", markersize=7, color=STUDENT,
-                markerfacecolor=filled, markeredgewidth=1.6,
+                gain.mean,
+                y,
+                "D" if target == MEAN else "o",
+                markersize=7,
+                color=STUDENT,
+                markerfacecolor=filled,
+                markeredgewidth=1.6,
             )
         axes.set_yticks([-row for row in range(len(targets))], targets)
         axes.tick_params(axis="y", length=0, labelcolor=INK)

@@ -90,9 +90,7 @@ def pictures_section(record: RunRecord) -> Section:
     )
 
 
-def _case_gallery(
-    record: RunRecord, role: str, case: str, arrays: Arrays
-) -> Gallery:
+def _case_gallery(record: RunRecord, role: str, case: str, arrays: Arrays) -> Gallery:
     task = record.task
     channel, gray = _gray(task, arrays)
     truth = arrays["truth"]
@@ -144,9 +142,7 @@ def _tier_gallery(record: RunRecord, role: str, case: str, arrays: Arrays) -> Ga
 
 
 def _legend(task: Task) -> Legend:
-    classes = tuple(
-        Swatch(name=one.name, color=_css(one.color)) for one in task.classes
-    )
+    classes = tuple(Swatch(name=one.name, color=_css(one.color)) for one in task.classes)
     both = tuple(
         Swatch(name=name, color=_css(color))
         for value, (name, color) in comparison_colors().items()

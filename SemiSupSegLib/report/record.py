@@ -117,9 +117,7 @@ class RunRecord:
             if row.phase not in ends or ends[row.phase] < row.iteration:
                 ends[row.phase] = row.iteration
         spans = [
-            PhaseSpan(
-                name=name, start=start, end=ends.get(name, start), seconds=seconds.get(name)
-            )
+            PhaseSpan(name=name, start=start, end=ends.get(name, start), seconds=seconds.get(name))
             for name, start in starts.items()
         ]
         return sorted(spans, key=lambda span: span.start)

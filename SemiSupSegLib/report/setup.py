@@ -58,9 +58,7 @@ def setup_section(record: RunRecord) -> Section:
             Table(
                 title="Worth knowing",
                 head=("Kind", "What"),
-                rows=tuple(
-                    (str(event["kind"]).replace("_", " "), _words(event)) for event in told
-                ),
+                rows=tuple((str(event["kind"]).replace("_", " "), _words(event)) for event in told),
             )
         )
     else:

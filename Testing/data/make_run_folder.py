@@ -38,11 +38,23 @@ def make_run_folder(
     validation = [f"case_{number:03d}" for number in range(100, 100 + num_validation)]
     unlabelled = [f"case_{number:03d}" for number in range(20, 20 + num_unlabelled)]
     write(run / "run.json", config(validation, unlabelled, teacher))
-    write(run / "state.json", {
-        "format": "semisupseg-state", "version": 1, "status": "finished",
-        "phase": "student_distil", "iteration": 1320, "planned": 1320, "finished": 1320,
-        "seconds_left": 0.0, "pid": None, "host": "", "heartbeat": None, "error": None,
-    })
+    write(
+        run / "state.json",
+        {
+            "format": "semisupseg-state",
+            "version": 1,
+            "status": "finished",
+            "phase": "student_distil",
+            "iteration": 1320,
+            "planned": 1320,
+            "finished": 1320,
+            "seconds_left": 0.0,
+            "pid": None,
+            "host": "",
+            "heartbeat": None,
+            "error": None,
+        },
+    )
     phases = write_metrics(run / "metrics.csv", random, teacher, num_stages)
     write_events(run / "events.jsonl", phases)
     if teacher:
@@ -56,16 +68,23 @@ def make_run_folder(
 def config(validation: list[str], unlabelled: list[str], teacher: bool) -> dict[str, object]:
     network = {"name": "transaspp", "options": {"width": 8, "lite": True}}
     return {
-        "format": "semisupseg-run", "version": 1, "created": "2026-01-02T03:04:05+00:00",
+        "format": "semisupseg-run",
+        "version": 1,
+        "created": "2026-01-02T03:04:05+00:00",
         "task": load_task("brats").to_json(),
         "method": "curriculum" if teacher else "supervised",
         "options": {
             "network": network,
             "optimizer": {"optimizer": "adamw", "rate": 1e-3},
-            "lambda_low": 0.1, "low_mode": "subtract_clipped", "ema": 0.99,
+            "lambda_low": 0.1,
+            "low_mode": "subtract_clipped",
+            "ema": 0.99,
             "fractions": list(FRACTIONS),
         },
-        "preset": "fast_check", "seed": 7, "device": "cpu", "iterations": 1320,
+        "preset": "fast_check",
+        "seed": 7,
+        "device": "cpu",
+        "iterations": 1320,
         "preparation": {"spacing": [1.0, 1.0, 1.0], "mask": "nonzero", "upper_quantile": 0.999},
         "network": network,
         "training": {"patch_size": [32, 32, 32], "validate_every": 100},
@@ -75,9 +94,13 @@ def config(validation: list[str], unlabelled: list[str], teacher: bool) -> dict[
             "validation": validation,
         },
         "versions": {
-            "SemiSupSeg": "0.1.0", "torch": "2.13.0", "python": "3.11", "numpy": "2.2.6",
+            "SemiSupSeg": "0.1.0",
+            "torch": "2.13.0",
+            "python": "3.11",
+            "numpy": "2.2.6",
         },
-        "inputs": {}, "store": None,
+        "inputs": {},
+        "store": None,
         "command": ["train", "--cases", "cases", "--out", "run", "--preset", "fast_check"],
     }
 
@@ -138,10 +161,24 @@ def validations(
 def write_events(path: Path, phases: list[tuple[str, int, int]]) -> None:
     events: list[dict[str, object]] = [{"t": 0.0, "kind": "started", "iteration": 0}]
     for phase, start, end in phases:
-        events.append({"t": 0.2 * start, "kind": "phase_started", "phase": phase,
-                       "iterations": end - start, "iteration": start})
-        events.append({"t": 0.2 * end, "kind": "phase_finished", "phase": phase,
-                       "iteration": end, "seconds": 0.2 * (end - start)})
+        events.append(
+            {
+                "t": 0.2 * start,
+                "kind": "phase_started",
+                "phase": phase,
+                "iterations": end - start,
+                "iteration": start,
+            }
+        )
+        events.append(
+            {
+                "t": 0.2 * end,
+                "kind": "phase_finished",
+                "phase": phase,
+                "iteration": end,
+                "seconds": 0.2 * (end - start),
+            }
+        )
     events.append({"t": 50.0, "kind": "warning", "message": "case_021: grid repaired (0.4 voxel)."})
     events.append({"t": 280.0, "kind": "finished", "seconds": 280.0})
     path.write_text("".join(json.dumps(event) + "\n" for event in events))
@@ -164,23 +201,47 @@ def write_stage(
         rows.append([case, rank + 1, confidence[rank], int(rank < count), *shares])
     with (folder / "ranking.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(["case", "rank", "image_confidence", "selected", "kept_share",
-                         "averaged_share", "low_share", "foreground_share"])
+        writer.writerow(
+            [
+                "case",
+                "rank",
+                "image_confidence",
+                "selected",
+                "kept_share",
+                "averaged_share",
+                "low_share",
+                "foreground_share",
+            ]
+        )
         writer.writerows(rows)
     chosen = np.array([row[2] for row in rows if row[3]])
     low = float(np.mean([row[6] for row in rows if row[3]]))
-    write(folder / "summary.json", {
-        "stage": stage, "fraction": fraction, "num_cases": count,
-        "seconds": float(20 + 6 * stage + random.random()),
-        "high_share": 1 - low, "low_share": low,
-        "class_shares": {
-            name: {"high": share * (1 - doubt), "low": share * doubt}
-            for name, share, doubt in (("background", 0.9, 0.01), ("necrosis", 0.02, 0.3),
-                                       ("edema", 0.06, 0.15), ("enhancing", 0.02, 0.25))
+    write(
+        folder / "summary.json",
+        {
+            "stage": stage,
+            "fraction": fraction,
+            "num_cases": count,
+            "seconds": float(20 + 6 * stage + random.random()),
+            "high_share": 1 - low,
+            "low_share": low,
+            "class_shares": {
+                name: {"high": share * (1 - doubt), "low": share * doubt}
+                for name, share, doubt in (
+                    ("background", 0.9, 0.01),
+                    ("necrosis", 0.02, 0.3),
+                    ("edema", 0.06, 0.15),
+                    ("enhancing", 0.02, 0.25),
+                )
+            },
+            "image_confidence": {
+                "mean": float(chosen.mean()),
+                "sd": float(chosen.std()),
+                "min": float(chosen.min()),
+                "max": float(chosen.max()),
+            },
         },
-        "image_confidence": {"mean": float(chosen.mean()), "sd": float(chosen.std()),
-                             "min": float(chosen.min()), "max": float(chosen.max())},
-    })
+    )
 
 
 def write_validation(
@@ -219,41 +280,59 @@ def write_validation(
         order.append((float(np.mean([student[name]["dice"] for name in ("WT", "TC", "ET")])), case))
     order.sort()
     chosen = {
-        "best": order[-1][1], "median": order[len(order) // 2][1], "worst": order[0][1],
-        "high_confidence": order[-1][1], "medium_confidence": order[len(order) // 2][1],
+        "best": order[-1][1],
+        "median": order[len(order) // 2][1],
+        "worst": order[0][1],
+        "high_confidence": order[-1][1],
+        "medium_confidence": order[len(order) // 2][1],
         "low_confidence": order[0][1],
     }
     for number, case in enumerate(sorted(set(chosen.values()))):
         write_slice(folder / "slices" / f"{case}.npz", "teacher" in networks, number)
-    write(folder / "cases.json", {
-        "format": "semisupseg-validation", "version": 1,
-        "cases": found, "details": details,
-        "reliability": {name: reliability() for name in networks if name != "best_validation"},
-        "histograms": histograms("teacher" in networks, random),
-        "pictures": chosen,
-    })
+    write(
+        folder / "cases.json",
+        {
+            "format": "semisupseg-validation",
+            "version": 1,
+            "cases": found,
+            "details": details,
+            "reliability": {name: reliability() for name in networks if name != "best_validation"},
+            "histograms": histograms("teacher" in networks, random),
+            "pictures": chosen,
+        },
+    )
 
 
 def target_figures(dice: float) -> dict[str, float]:
     dice = float(np.clip(dice, 0.05, 0.98))
     return {
-        "dice": dice, "iou": dice / (2 - dice), "hd95_mm": 40 * (1 - dice) ** 1.5,
-        "assd_mm": 8 * (1 - dice) ** 1.4, "ravd": 0.4 * (1 - dice), "volume_ml": 40.0,
-        "reference_volume_ml": 42.0, "empty": None,
+        "dice": dice,
+        "iou": dice / (2 - dice),
+        "hd95_mm": 40 * (1 - dice) ** 1.5,
+        "assd_mm": 8 * (1 - dice) ** 1.4,
+        "ravd": 0.4 * (1 - dice),
+        "volume_ml": 40.0,
+        "reference_volume_ml": 42.0,
+        "empty": None,
     }
 
 
 def reliability() -> dict[str, object]:
     edges = np.linspace(0, 1, 16)
     middle = (edges[1:] + edges[:-1]) / 2
+
     def bins(accuracy: np.ndarray) -> list[dict[str, float | None]]:
         return [
-            {"low": edges[number], "high": edges[number + 1],
-             "count": int(1e5 * mean**6) if mean > 0.25 else 0,
-             "confidence": mean if mean > 0.25 else None,
-             "accuracy": float(accuracy[number]) if mean > 0.25 else None}
+            {
+                "low": edges[number],
+                "high": edges[number + 1],
+                "count": int(1e5 * mean**6) if mean > 0.25 else 0,
+                "confidence": mean if mean > 0.25 else None,
+                "accuracy": float(accuracy[number]) if mean > 0.25 else None,
+            }
             for number, mean in enumerate(middle)
         ]
+
     return {
         "num_cases": 12,
         "before": {"ece": 0.078, "bins": bins(middle - 0.09)},
@@ -269,34 +348,47 @@ def histograms(teacher: bool, random: np.random.Generator) -> dict[str, object]:
     found = {}
     for name, (a, b) in shapes.items():
         counts, _ = np.histogram(random.beta(a, b, 20000), edges)
-        found[name] = {"edges": edges.tolist(), "shares": (counts / counts.sum()).tolist(),
-                       "over_0.9": float(counts[36:].sum() / counts.sum())}
+        found[name] = {
+            "edges": edges.tolist(),
+            "shares": (counts / counts.sum()).tolist(),
+            "over_0.9": float(counts[36:].sum() / counts.sum()),
+        }
     return found
 
 
 def write_slice(path: Path, teacher: bool, seed: int) -> None:
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[0:44, 0:36]
+
     def ball(row: float, column: float, radius: float) -> np.ndarray:
         return (rows - row) ** 2 + 1.3 * (columns - column) ** 2 < radius**2
+
     brain = ball(22, 18, 20)
+
     def label(shift: float) -> np.ndarray:
         values = np.zeros(rows.shape, np.uint8)
         values[ball(18 + shift, 21, 10 - 0.4 * shift)] = 2
         values[ball(17 + shift, 22, 5.5)] = 3
         values[ball(17, 22 + 0.5 * shift, 3)] = 1
         return values
+
     truth = label(0)
-    image = np.stack([
-        brain * (0.6 + 0.2 * np.sin(rows / 5)) + 0.25 * (truth == number) * brain
-        for number in (0, 1, 2, 3)
-    ]) + 0.05 * random.standard_normal((4, *rows.shape))
+    image = np.stack(
+        [
+            brain * (0.6 + 0.2 * np.sin(rows / 5)) + 0.25 * (truth == number) * brain
+            for number in (0, 1, 2, 3)
+        ]
+    ) + 0.05 * random.standard_normal((4, *rows.shape))
     student, other = label(0.7 + seed), label(-1.5)
     doubt = np.clip(0.08 + 0.8 * (student != other) + 0.1 * random.random(rows.shape), 0, 1)
     arrays = {
-        "image": image.astype(np.float16), "truth": truth, "student": student,
-        "uncertainty": to_byte(doubt), "confidence": to_byte(1 - doubt * 0.8),
-        "spacing_mm": np.array([1.2, 1.2], np.float32), "index": np.array(20),
+        "image": image.astype(np.float16),
+        "truth": truth,
+        "student": student,
+        "uncertainty": to_byte(doubt),
+        "confidence": to_byte(1 - doubt * 0.8),
+        "spacing_mm": np.array([1.2, 1.2], np.float32),
+        "index": np.array(20),
     }
     if teacher:
         arrays |= {"teacher": other, "agreement": to_byte(1 - 0.7 * (student != other))}

@@ -162,9 +162,7 @@ def test_a_float16_array_reaches_the_network_as_float32():
         kinds.append(patches.dtype)
         return patches
 
-    sliding_window(
-        np.ones((2, 5, 6, 7), np.float16), forward, patch_size=(4, 4, 4), device=CPU
-    )
+    sliding_window(np.ones((2, 5, 6, 7), np.float16), forward, patch_size=(4, 4, 4), device=CPU)
 
     assert set(kinds) == {torch.float32}
 

@@ -52,9 +52,7 @@ def test_comparing_passes_needs_passes_that_differ():
     with pytest.raises(ValueError, match="compares passes, but passes is 1"):
         PseudoLabelOptions(image_confidence="pass_dice", passes=1)
     with pytest.raises(UsageError, match="network without dropout"):
-        a_method(
-            network=NO_DROPOUT, pseudo_labels=PseudoLabelOptions(image_confidence="pass_dice")
-        )
+        a_method(network=NO_DROPOUT, pseudo_labels=PseudoLabelOptions(image_confidence="pass_dice"))
 
 
 def test_a_quantile_that_trusts_no_voxel_is_refused():

@@ -21,7 +21,9 @@ SHAPE = (12, 16, 20)
 
 def a_case(name: str, *, offset: int = 0) -> PreparedCase:
     grid = Geometry(
-        size=SHAPE[::-1], spacing=(1.0, 2.0, 3.0), origin=(0.0, 0.0, 0.0),
+        size=SHAPE[::-1],
+        spacing=(1.0, 2.0, 3.0),
+        origin=(0.0, 0.0, 0.0),
         direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
     )
     label = np.zeros(SHAPE, np.uint8)
@@ -30,7 +32,11 @@ def a_case(name: str, *, offset: int = 0) -> PreparedCase:
     label[5, 5:7, 6:8] = 1
     image = np.repeat(label[None], 4, 0).astype(np.float16)
     return PreparedCase(
-        id=name, patient=name, original=grid, grid=grid, image_hash="0" * 64,
+        id=name,
+        patient=name,
+        original=grid,
+        grid=grid,
+        image_hash="0" * 64,
         reference=ImageSource(path=Path("t1.nii.gz")),
         arrays={"image": image, "mask": np.ones(SHAPE, np.uint8), "label": label},
     )

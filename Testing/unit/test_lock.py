@@ -92,9 +92,7 @@ def test_the_lock_is_given_back_when_the_work_fails(tmp_path):
 
 
 def test_a_living_process_keeps_its_lock_and_is_named(a_holder, a_lock):
-    with pytest.raises(
-        LockedError, match=f"in use by process {a_holder.pid} on {platform.node()}"
-    ):
+    with pytest.raises(LockedError, match=f"in use by process {a_holder.pid} on {platform.node()}"):
         a_lock.acquire()
 
     assert read_lock(a_lock.path).pid == a_holder.pid

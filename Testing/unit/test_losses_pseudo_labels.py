@@ -15,8 +15,14 @@ from SemiSupSegLib.losses.trust import voxel_trust
 from SemiSupSegLib.losses.uncertainty import pass_statistics
 
 MODES = [
-    "ignore", "subtract", "subtract_clipped", "subtract_prob", "negative", "complementary",
-    "uniform", "soft",
+    "ignore",
+    "subtract",
+    "subtract_clipped",
+    "subtract_prob",
+    "negative",
+    "complementary",
+    "uniform",
+    "soft",
 ]
 
 
@@ -313,9 +319,7 @@ def test_a_threshold_per_class_is_that_of_the_predicted_class(teacher):
 
 
 def test_agreement_alone_does_not_keep_a_voxel_of_two_classes():
-    refined = refine(
-        probabilities([0.4]), probabilities([0.55]), row([0.9], torch.float64), 0.5
-    )
+    refined = refine(probabilities([0.4]), probabilities([0.55]), row([0.9], torch.float64), 0.5)
 
     assert refined.agreement.item() > 0.9
     assert not refined.kept.any()
@@ -334,8 +338,13 @@ def test_predicting_again_replaces_what_was_not_kept(teacher, student):
     second_trust = row([1.0, 1.0, 0.8, 1.0, 0.6], torch.float64)
 
     refined = refine(
-        teacher, student, trust, 0.7, mode="repredict",
-        second_probabilities=second, second_trust=second_trust,
+        teacher,
+        student,
+        trust,
+        0.7,
+        mode="repredict",
+        second_probabilities=second,
+        second_trust=second_trust,
     )
 
     assert refined.label.flatten().tolist() == [0, 0, 0, 1, 0]

@@ -15,8 +15,13 @@ from SemiSupSegLib.losses.schedules import (
 @pytest.mark.parametrize(
     ("position", "expected"),
     [
-        (0, 0.0067379), (0.25, 0.0600547), (0.5, 0.2865048), (0.75, 0.7316156),
-        (1, 1.0), (2, 1.0), (-1, 0.0067379),
+        (0, 0.0067379),
+        (0.25, 0.0600547),
+        (0.5, 0.2865048),
+        (0.75, 0.7316156),
+        (1, 1.0),
+        (2, 1.0),
+        (-1, 0.0067379),
     ],
 )
 def test_the_sigmoid_ramp_has_its_worked_values_and_never_exceeds_one(position, expected):
@@ -31,8 +36,13 @@ def test_a_ramp_of_no_length_is_full_at_once():
 @pytest.mark.parametrize(
     ("iteration", "expected"),
     [
-        (0, 6.737947e-4), (149, 6.737947e-4), (150, 7.082524e-4), (15_000, 0.02865048),
-        (29_999, 0.09998750), (30_000, 0.1), (99_999, 0.1),
+        (0, 6.737947e-4),
+        (149, 6.737947e-4),
+        (150, 7.082524e-4),
+        (15_000, 0.02865048),
+        (29_999, 0.09998750),
+        (30_000, 0.1),
+        (99_999, 0.1),
     ],
 )
 def test_the_consistency_weight_climbs_a_staircase(iteration, expected):

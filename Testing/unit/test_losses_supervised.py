@@ -115,9 +115,7 @@ def test_ignored_voxels_leave_both_terms(example_a):
     close(cross_entropy(logits.log_softmax(1), label), 0.3216623016)
     close(class_dice(logits, label, exponent=2), [0.1028035462, 0.1157892299])
     close(class_dice(logits, label, exponent=1), [0.2380948602, 0.2631574331])
-    close(
-        cross_entropy(logits.log_softmax(1), label, torch.tensor([1.0, 1.0])), 0.3216623016
-    )
+    close(cross_entropy(logits.log_softmax(1), label, torch.tensor([1.0, 1.0])), 0.3216623016)
 
 
 def test_example_b_has_the_worked_batch_dice(example_b):
@@ -149,9 +147,7 @@ def test_a_sample_with_background_only_is_left_out_of_skipping_foreground_dice(e
     label = label.clone()
     label[1] = 0
 
-    loss = soft_dice_loss(
-        logits.softmax(1), label, background=False, batch=False, skip_absent=True
-    )
+    loss = soft_dice_loss(logits.softmax(1), label, background=False, batch=False, skip_absent=True)
 
     close(loss, class_dice(logits[:1], label[:1])[1:].mean())
 
@@ -254,9 +250,7 @@ def test_half_precision_logits_give_a_float32_loss_and_float64_stays():
 
     assert total(logits.bfloat16()).dtype == torch.float32
     assert total(logits).dtype == torch.float64
-    torch.testing.assert_close(
-        total(logits.bfloat16()).double(), total(logits), rtol=2e-2, atol=0
-    )
+    torch.testing.assert_close(total(logits.bfloat16()).double(), total(logits), rtol=2e-2, atol=0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(total(logits.float()), total(logits.float()))
         inside = total(logits.float())

@@ -100,7 +100,9 @@ def test_an_interval_always_holds_its_value():
 def test_confidence_is_the_expected_dice_of_methods_8_10():
     # Foreground (.03, .05, .70, .95, .60): 2 * 2.25 / (2.33 + 3).
     task = Task(
-        name="one", title="One", channels=(Channel(name="mri"),),
+        name="one",
+        title="One",
+        channels=(Channel(name="mri"),),
         classes=(Class(name="object", values=(1,), color=(0, 0, 0)),),
     )
     foreground = (0.03, 0.05, 0.70, 0.95, 0.60)

@@ -111,8 +111,9 @@ def test_the_log_variance_head_starts_at_minus_four_and_sends_no_gradient_into_t
     assert (log_variance == -4).all()
     heads = set(network.head_parameters())
     assert len(heads) == 4
-    assert all((parameter.grad is not None) == (parameter in heads)
-               for parameter in network.parameters())
+    assert all(
+        (parameter.grad is not None) == (parameter in heads) for parameter in network.parameters()
+    )
 
 
 def test_learning_the_head_leaves_the_segmentation_bitwise_unchanged():

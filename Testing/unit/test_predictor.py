@@ -98,9 +98,7 @@ def a_prepared_case(spacing=(1.0, 1.2, 2.0), flipped=True):
 
 @pytest.fixture(scope="module")
 def maps(package):
-    return Predictor(package, device=CPU).predict(
-        a_prepared_case(), maps="all", probabilities=True
-    )
+    return Predictor(package, device=CPU).predict(a_prepared_case(), maps="all", probabilities=True)
 
 
 SCALARS = ("uncertainty", "confidence", "agreement")

@@ -115,8 +115,16 @@ def test_all_tags_are_closed(a_page):
 def test_every_figure_and_table_of_the_paper_has_its_place(a_page):
     text = Page(a_page).text
 
-    for name in ("table I)", "table II", "figure 4", "figure 5", "figure 6", "figures 7 to 9",
-                 "figure 8", "figure 10"):
+    for name in (
+        "table I)",
+        "table II",
+        "figure 4",
+        "figure 5",
+        "figure 6",
+        "figures 7 to 9",
+        "figure 8",
+        "figure 10",
+    ):
         assert name in text, name
 
 
@@ -296,7 +304,10 @@ def test_numbers_are_written_with_a_true_minus_and_without_negative_zero():
 def test_shares_times_and_counts_are_written_for_people():
     assert percent(0.256) == "26 %"
     assert [duration(seconds) for seconds in (3.25, 42, 600, 7200)] == [
-        "3.2 s", "42 s", "10 min", "2.0 h",
+        "3.2 s",
+        "42 s",
+        "10 min",
+        "2.0 h",
     ]
     assert count_of(1, "case") == "1 case"
     assert count_of(1200, "case") == "1\u202f200 cases"
