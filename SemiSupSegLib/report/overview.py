@@ -102,7 +102,7 @@ def write_overview(path: Path, rows: Sequence[OverviewRow], task: Task) -> None:
             axes.imshow(_tile(row, column, task), aspect=row.aspect, interpolation="nearest")
         axes_row[0].set_ylabel(row.title, color="white", fontsize=8)
     for axes, column in zip(grid[0], columns, strict=True):
-        axes.set_title(_heading(column), color="white", fontsize=8, loc="left")
+        axes.set_title(_heading(column), color="white", fontsize=7, loc="left")
     handles = [Patch(color=f"#{bytes(one.color).hex()}", label=one.name) for one in task.classes]
     figure.legend(
         handles=handles,
