@@ -137,7 +137,7 @@ class Predictor:
                     probabilities=probabilities,
                     warnings=tuple(self._warnings),
                 )
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             raise SemiSupSegError(
                 f"{self._device} has too little free memory for windows of "
                 f"{' x '.join(map(str, self.patch_size))} voxels. Close other programs that use "

@@ -137,9 +137,7 @@ class Trainer:
             SemiSupSegError: If training cannot go on.
         """
         self._resume()
-        self._progress.begin(
-            [phase.iterations for phase in self._phases], self._position.iteration
-        )
+        self._progress.begin([phase.iterations for phase in self._phases], self._position.iteration)
         with ThreadPoolExecutor(1, thread_name_prefix="patches") as loader:
             while self._position.phase < len(self._phases):
                 phase = self._phases[self._position.phase]
@@ -187,7 +185,7 @@ class Trainer:
                 pending = self._submit(loader, phase, unlabelled, position.phase_iteration + 1)
             try:
                 result = self._update(phase, patches)
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 self._shrink(phase)
                 pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
                 continue
