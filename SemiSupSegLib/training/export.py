@@ -78,7 +78,7 @@ def export(
             run,
             data.task,
             judged,
-            [data.prepared(case_id) for case_id in data.each(data.validation, "judging")],
+            [data.prepared(case_id) for case_id in data.validation],
             calibration,
         )
     figures = _figures(run)
@@ -152,7 +152,9 @@ def _judge(network: SegmentationNetwork, data: RunData, temperature: float) -> J
         return torch.cat(outputs, 1)
 
     def judge(case: PreparedCase) -> tuple[Tensor, Tensor | None]:
-        outputs = data.predict(case.id, forward, "final")
+        # One case at a time, so that heartbeat and wishes come between the predictions.
+        (case_id,) = data.each([case.id], "judging")
+        outputs = data.predict(case_id, forward, "final")
         return outputs[:count], outputs[count] if network.has_log_variance else None
 
     return judge

@@ -72,12 +72,16 @@ class Progress:
     def each(self, case_ids: Iterable[str], what: str) -> Iterator[str]:
         """Go through cases, keeping the heartbeat and obeying wishes between them."""
         for case_id in case_ids:
-            if time.monotonic() - self._written > _WRITE_SECONDS:
-                self.write(RunStatus.RUNNING, doing=what)
-                wish = self.wish()
-                if wish:
-                    self.obey(wish)
+            self.attend(what)
             yield case_id
+
+    def attend(self, what: str) -> None:
+        """Keep the heartbeat and obey wishes during long work; call it as often as you like."""
+        if time.monotonic() - self._written > _WRITE_SECONDS:
+            self.write(RunStatus.RUNNING, doing=what)
+            wish = self.wish()
+            if wish:
+                self.obey(wish)
 
     def wish(self) -> Wish | None:
         """Return what a control file asks for."""
@@ -119,7 +123,7 @@ class Progress:
         self._lock.heartbeat()
         RunState(
             status=status,
-            phase=f"{self._phase}: {doing}" if doing else self._phase,
+            phase=": ".join(one for one in (self._phase, doing) if one),
             iteration=self._iteration,
             planned=self._planned,
             finished=self._iteration,
@@ -135,6 +139,9 @@ class Progress:
         if time.monotonic() - self._told < _TELL_SECONDS:
             return
         self._told = time.monotonic()
+        if not self._planned:
+            logger.info("%s", doing)
+            return
         left = self._seconds_left()
         logger.info(
             "%s%s: update %d of %d%s",

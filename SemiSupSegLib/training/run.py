@@ -129,7 +129,7 @@ def _train(
     request: TrainRequest, run: RunFolder, progress: Progress, events: EventLog
 ) -> list[str]:
     if not run.is_run():
-        _create(request, run, events)
+        _create(request, run, progress, events)
     content = run.read_config()
     task = task_from_json(content["task"], run.run_json)
     config = config_from_json(content["config"])
@@ -191,7 +191,7 @@ def _train(
     )
 
 
-def _create(request: TrainRequest, run: RunFolder, events: EventLog) -> None:
+def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: EventLog) -> None:
     """Look at the cases, decide everything, and freeze it in run.json."""
     device = choose_device(request.device)
     config = configure(
@@ -232,7 +232,7 @@ def _create(request: TrainRequest, run: RunFolder, events: EventLog) -> None:
     store = request.store or default_store()
     members = [by_id[case_id] for case_id in _members(split)]
     seen = {*split.train_labelled, *split.validation}
-    prepared = _prepare(members, task, preparation, split, str(store), None)
+    prepared = _prepare(members, task, preparation, split, str(store), progress)
     patch_size = _patch_size(
         config.training, [prepared[case_id] for case_id in split.train_labelled]
     )
@@ -344,11 +344,15 @@ def _prepare(
     options: PreparationOptions,
     split: Split,
     store: str,
-    progress: Progress | None,
+    progress: Progress,
 ) -> dict[str, PreparedCase]:
-    del progress
     result = prepare_cases(
-        cases, task, options, Path(store), with_label={*split.train_labelled, *split.validation}
+        cases,
+        task,
+        options,
+        Path(store),
+        with_label={*split.train_labelled, *split.validation},
+        progress=lambda done, total: progress.attend(f"prepared {done} of {total} cases"),
     )
     if result.failed:
         case_id, message = result.failed[0]
