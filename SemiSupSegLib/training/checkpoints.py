@@ -44,8 +44,10 @@ def save_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{number:08d}"
+    for left in folder.glob(".*.part"):
+        # Of a process that was killed while it wrote.
+        shutil.rmtree(left)
     temporary = folder / f".{name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     hashes = {}
     for file, tensors in (

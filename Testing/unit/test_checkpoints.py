@@ -49,11 +49,13 @@ def test_a_flipped_byte_sends_it_back_to_the_one_before(tmp_path, file):
     assert load_checkpoint(tmp_path).state == {"iteration": 1}
 
 
-def test_a_folder_that_was_not_finished_does_not_count(tmp_path):
+def test_a_folder_that_was_not_finished_does_not_count_and_does_not_stay(tmp_path):
     save_checkpoint(tmp_path, 1, a_checkpoint(1))
     (tmp_path / ".00000002.part").mkdir()
 
     assert load_checkpoint(tmp_path).state == {"iteration": 1}
+    save_checkpoint(tmp_path, 3, a_checkpoint(3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["00000001", "00000003"]
 
 
 def test_one_that_was_moved_aside_comes_back(tmp_path):
