@@ -405,9 +405,7 @@ def _keeps_voxels(prepared: PreparedCase) -> bool:
     return find_placement(prepared.grid, prepared.original) is not None
 
 
-def _choose_passes(
-    student: SegmentationNetwork, passes: int | None
-) -> tuple[int, list[str]]:
+def _choose_passes(student: SegmentationNetwork, passes: int | None) -> tuple[int, list[str]]:
     """Return the number of passes, and what has to be said about it."""
     if passes is not None and passes < 1:
         raise ValueError(f"passes is {passes}, must be at least 1")
