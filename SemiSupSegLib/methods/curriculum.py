@@ -70,6 +70,9 @@ class CurriculumOptions:
     """Updates of each stage."""
     head_share: float = 300
     """Updates of each log-variance head (teacher's and student's)."""
+    head_rate: float = 1e-2
+    """Learning rate of the heads at the start: they have few updates to come down from their
+    first guess, and until they have, every voxel is distrusted."""
     fractions: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
     """Share of the unlabelled cases in each stage."""
     curriculum: Literal["stages", "all_at_once", "random", "reversed", "oracle"] = "stages"
@@ -300,7 +303,7 @@ class Curriculum:
                     options.low_mode,
                     batch.maps.get("probabilities"),
                 )
-                total = total + options.lambda_low * ramp * low_loss
+                total = total + options.lambda_low * low_loss
                 terms["low"] = low_loss.detach()
         terms["loss"] = total.detach()
         return StepResult(total=total, terms=terms)
@@ -351,7 +354,7 @@ class Curriculum:
         return Phase(
             name=name,
             iterations=iterations,
-            group=ParameterGroup(parameters=head, rate=1e-3, weight_decay=0.0),
+            group=ParameterGroup(parameters=head, rate=options.head_rate, weight_decay=0.0),
             labelled_per_batch=options.labelled_per_batch,
             unlabelled_per_batch=(
                 options.unlabelled_per_batch if self._uses_unlabelled(data) else 0
