@@ -65,7 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         command=["train", *sys.argv[2:]],
     )
     outcome = train(request)
-    if outcome.was_finished:
+    report = arguments.out / "report.html"
+    if outcome.was_finished and (report.exists() or arguments.no_report):
         print(f"{arguments.out} is finished already; nothing was changed.")
         return 0
     for line in outcome.lines:
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         from SemiSupSegLib.report.build import build_report
 
         build_report(arguments.out)
-        print(f"Report: {arguments.out / 'report.html'}")
+        print(f"Report: {report}")
     print(
         f"Segment new cases: predict --model {shlex.quote(str(arguments.out))} "
         "--cases FOLDER --out RESULTS"
