@@ -13,6 +13,7 @@ from torch import Tensor
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.methods.protocol import (
+    Batch,
     Clock,
     DivergenceError,
     Method,
@@ -179,12 +180,17 @@ class Trainer:
         pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
         while position.phase_iteration < phase.iterations:
             begun = time.monotonic()
-            patches = pending.result()
+            loaded = pending.result()
             self.waiting_seconds += time.monotonic() - begun
             if position.phase_iteration + 1 < phase.iterations:
                 pending = self._submit(loader, phase, unlabelled, position.phase_iteration + 1)
             try:
-                result = self._update(phase, patches)
+                batch = (
+                    loaded
+                    if isinstance(loaded, Batch)
+                    else self._vary(phase, position.phase_iteration, loaded)
+                )
+                result = self._update(phase, batch)
             except torch.cuda.OutOfMemoryError:
                 self._shrink(phase)
                 pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
@@ -221,33 +227,41 @@ class Trainer:
         phase: Phase,
         unlabelled: Sequence[str],
         phase_iteration: int,
-    ) -> Future[list[RawPatch]]:
+    ) -> Future[list[RawPatch] | Batch]:
         scale = self._position.batch_scale
-        return loader.submit(
-            self._sampler.raw_batch,
-            phase,
-            phase_iteration,
-            self._data.labelled,
-            unlabelled,
+        counts = (
             max(1, int(phase.labelled_per_batch * scale)),
             max(1, int(phase.unlabelled_per_batch * scale)) if phase.unlabelled_per_batch else 0,
         )
 
-    def _update(self, phase: Phase, patches: Sequence[RawPatch]) -> StepResult:
-        """Do one optimizer update."""
-        position = self._position
-        optimizer = self._optimizer
-        assert optimizer is not None
+        def load() -> list[RawPatch] | Batch:
+            patches = self._sampler.raw_batch(
+                phase, phase_iteration, self._data.labelled, unlabelled, *counts
+            )
+            if self._device.type == "cpu":
+                # Beside the network, as it does not need the device that the network is on.
+                return self._vary(phase, phase_iteration, patches)
+            return patches
+
+        return loader.submit(load)
+
+    def _vary(self, phase: Phase, phase_iteration: int, patches: Sequence[RawPatch]) -> Batch:
         side = self._sampler.patch_size
-        batch = augment(
+        return augment(
             patches,
             phase,
-            position.phase_iteration,
+            phase_iteration,
             self._seed,
             self._options.augmentation,
             self._device,
             square=self._data.axially_square and side[1] == side[2],
         )
+
+    def _update(self, phase: Phase, batch: Batch) -> StepResult:
+        """Do one optimizer update."""
+        position = self._position
+        optimizer = self._optimizer
+        assert optimizer is not None
         # Dropout and noise inside the step draw from the global generator: seeded by the counter,
         # they are the same after a resume.
         torch.manual_seed(seed_of(self._seed, phase.name, position.phase_iteration, "step"))

@@ -423,11 +423,11 @@ def test_out_of_memory_halves_the_batch_and_says_so(a_folder_of_cases, monkeypat
     update = Trainer._update
     sizes = []
 
-    def update_on_a_small_device(self, phase, patches):
-        if len(patches) > 4:
+    def update_on_a_small_device(self, phase, batch):
+        if len(batch.images) > 4:
             raise torch.cuda.OutOfMemoryError("out of memory")
-        sizes.append(len(patches))
-        return update(self, phase, patches)
+        sizes.append(len(batch.images))
+        return update(self, phase, batch)
 
     monkeypatch.setattr(Trainer, "_update", update_on_a_small_device)
     # PyTorch has this name since 2.5; we run on 2.3.
