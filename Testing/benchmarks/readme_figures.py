@@ -78,9 +78,8 @@ def _training_lines() -> list[str]:
     if lines:
         lines += [
             "",
-            "One seed says little: differences of a point are noise. Rows with unlabelled cases must",
-            "beat `supervised` by more than the spread between seeds to mean anything; so far, on",
-            "real data, none does.",
+            "One seed says little: differences of a point are noise. A row with unlabelled cases",
+            "means something when it beats `supervised` by more than the spread between seeds.",
         ]
     return lines
 
