@@ -249,6 +249,7 @@ def _predict(material: Material, model: Path, results: Path, device: str) -> Non
             original=prepared.original,
             like=prepared.reference,
             model_sha256=package.sha256,
+            inputs=case.channels,
             warnings=prepared.warnings,
         )
         print(f"  {case.id}: {folder}", flush=True)

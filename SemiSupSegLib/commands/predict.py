@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
             predictor = _predictor(arguments, package)
         start = time.perf_counter()
         try:
-            folder = _predict(preparation.result(), predictor, package, arguments)
+            folder = _predict(case, preparation.result(), predictor, package, arguments)
         except (StoppedError, UsageError):
             raise
         except Exception as error:  # The boundary of a case: the others must go on.
@@ -113,6 +113,7 @@ def _predictor(arguments: argparse.Namespace, package: ModelPackage) -> Predicto
 
 
 def _predict(
+    case: Case,
     prepared: PreparedCase,
     predictor: Predictor,
     package: ModelPackage,
@@ -131,6 +132,7 @@ def _predict(
         original=prepared.original,
         like=prepared.reference,
         model_sha256=package.sha256,
+        inputs=case.channels,
         warnings=prepared.warnings,
     )
 

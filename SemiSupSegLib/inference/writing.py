@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.geometry import Geometry
+from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.inference.maps import Maps
@@ -43,6 +45,7 @@ def write_result(
     original: Geometry,
     like: ImageSource | None,
     model_sha256: str,
+    inputs: Mapping[str, ImageSource] = MappingProxyType({}),
     warnings: Iterable[str] = (),
     workers: int = 2,
 ) -> Path:
@@ -60,6 +63,7 @@ def write_result(
         original: The grid.
         like: The input file whose header is taken over.
         model_sha256: Of the model package.
+        inputs: The case's images; a review made on this result is joined to them by content.
         warnings: Said besides those of the maps.
         workers: Files compressed at the same time.
     """
@@ -76,8 +80,10 @@ def write_result(
             return name
 
         with ThreadPoolExecutor(workers) as pool:
+            hashes = pool.map(content_hash, inputs.values())
             names = list(pool.map(write, orders))
-        write_json(stage / FIGURES_FILE, _figures(case_id, maps, model_sha256, warnings))
+            hashed = dict(zip(inputs, hashes, strict=True))
+        write_json(stage / FIGURES_FILE, _figures(case_id, maps, model_sha256, hashed, warnings))
         (target / FIGURES_FILE).unlink(missing_ok=True)
         for name in names:
             (stage / name).replace(target / name)
@@ -121,7 +127,11 @@ def _former_files(target: Path, case_id: str, task: Task) -> list[Path]:
 
 
 def _figures(
-    case_id: str, maps: Maps, model_sha256: str, warnings: Iterable[str]
+    case_id: str,
+    maps: Maps,
+    model_sha256: str,
+    inputs: Mapping[str, str],
+    warnings: Iterable[str],
 ) -> dict[str, Any]:
     figures = maps.figures
     content: dict[str, Any] = {
@@ -129,6 +139,7 @@ def _figures(
         "version": 1,
         "case": case_id,
         "model_sha256": model_sha256,
+        "inputs": dict(inputs),
         "volumes_ml": {
             name: {key: _rounded(value) for key, value in one.items()}
             for name, one in figures.volumes_ml.items()

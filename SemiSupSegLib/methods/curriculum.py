@@ -378,7 +378,8 @@ class Curriculum:
             self._make_maps(stage, data)
         # After the maps: they are refined by the student of the stage before.
         if stage > 1 and not options.warm_start:
-            fresh = self._build(f"student {stage}")
+            from_teacher = options.student_init == "teacher"
+            fresh = self._teacher if from_teacher else self._build(f"student {stage}")
             self._student_raw.load_state_dict(fresh.state_dict())
             self._student_iteration = 0
         self._stage_norm = _weight_norm(self._student_raw)

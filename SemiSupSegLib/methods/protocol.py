@@ -109,7 +109,9 @@ class TrainingData(Protocol):
     seed: int
     """The run's seed."""
     stages: Path
-    """Where rankings and pseudo-labels go."""
+    """Where rankings and other records go."""
+    scratch: Path
+    """Where pseudo-labels and other large work files go; deleted when the run is finished."""
 
     def excluded(self) -> frozenset[str]:
         """Return the cases that a person took out of the stages to come."""

@@ -2,11 +2,15 @@
 
 On disk, below the run's `stages` folder:
 
-* `teacher/<case>.npy`: float16 (K + 1, D, H, W), class probabilities and trust, made once;
-* `teacher/scores.json`: image confidence by case, temperature, trust thresholds;
+* `teacher/scores.json`: image confidence by case, temperature;
 * `NN/cases.json`: the stage's cases, frozen when the stage begins;
-* `NN/maps/<case>.npy`: uint8 (2, D, H, W), pseudo-label and its weight (255 = full);
-* `NN/ranking.csv`, `NN/summary.json`: what happened, for people and the report.
+* `NN/ranking.csv`, `NN/summary.json`: what happened, for people and the report;
+
+and below its `scratch` folder, which goes when the run is finished:
+
+* `teacher/<case>.npy`: float16 (K + 1, D, H, W), class probabilities and trust, made once;
+  beside it `<case>.json`, the image confidence;
+* `NN/<case>.npy`: uint8 (2, D, H, W), pseudo-label and its weight (255 = full).
 
 Source: Liu, Ding, Zhang 2026, arXiv 2602.08797, eqs. 5-11; confidence and refinement as in
 docs/methods.md.
@@ -109,6 +113,7 @@ def score_cases(
     """
     folder = scores_file(data).parent
     folder.mkdir(parents=True, exist_ok=True)
+    (data.scratch / "teacher").mkdir(parents=True, exist_ok=True)
     stochastic = passes > 1 and has_dropout(teacher)
     if passes > 1 and not stochastic:
         data.tell(
@@ -120,8 +125,8 @@ def score_cases(
     usual, always = _usual_classes(data)
     scores = {}
     for case_id in data.each(data.unlabelled, "pseudo-labelling"):
-        file = folder / f"{case_id}.npy"
-        score = folder / f"{case_id}.json"
+        file = _prediction(data, case_id)
+        score = file.with_name(f"{case_id}.json")
         if not (file.is_file() and score.is_file()):
             outputs = data.predict(case_id, forward, "teacher")
             count = data.task.num_classes
@@ -216,7 +221,7 @@ def make_stage_maps(
         options: Thresholds and kind of refinement.
     """
     started = time.monotonic()
-    folder = _folder(data, stage) / "maps"
+    folder = _maps_folder(data, stage)
     folder.mkdir(parents=True, exist_ok=True)
     thresholds = _thresholds(data, cases, options)
     refined = student is not None and options.refinement != "off"
@@ -254,7 +259,7 @@ def make_stage_maps(
         shares.add(case_id, *np.load(file))
     _write_summary(stage, fraction, shares, data, time.monotonic() - started)
     # One stage stays behind: the checkpoint before this stage may still need it.
-    shutil.rmtree(_folder(data, stage - 2) / "maps", ignore_errors=True)
+    shutil.rmtree(_maps_folder(data, stage - 2), ignore_errors=True)
 
 
 def read_stage_maps(
@@ -262,10 +267,10 @@ def read_stage_maps(
 ) -> Mapping[str, NDArray[np.generic]]:
     """Return `pseudo_label` and `weight` (uint8), and the teacher's `probabilities` (float16)."""
     # Copy-on-write: PyTorch wants memory that could be written to.
-    coded = np.load(_folder(data, stage) / "maps" / f"{case_id}.npy", mmap_mode="c")
+    coded = np.load(_maps_folder(data, stage) / f"{case_id}.npy", mmap_mode="c")
     maps: dict[str, NDArray[np.generic]] = {"pseudo_label": coded[0], "weight": coded[1]}
     if with_probabilities:
-        file = scores_file(data).parent / f"{case_id}.npy"
+        file = _prediction(data, case_id)
         maps["probabilities"] = np.load(file, mmap_mode="c")[: data.task.num_classes]
     return maps
 
@@ -359,7 +364,7 @@ def _temperature(
 
 
 def _read_teacher(data: TrainingData, case_id: str) -> tuple[Tensor, Tensor]:
-    stored = np.load(scores_file(data).parent / f"{case_id}.npy").astype(np.float32)
+    stored = np.load(_prediction(data, case_id)).astype(np.float32)
     tensor = torch.from_numpy(stored)
     return tensor[:-1], tensor[-1]
 
@@ -456,6 +461,14 @@ def _write_summary(
     }
     write_json(folder / "summary.json", content)
     data.tell("stage_ranked", **content)
+
+
+def _prediction(data: TrainingData, case_id: str) -> Path:
+    return data.scratch / "teacher" / f"{case_id}.npy"
+
+
+def _maps_folder(data: TrainingData, stage: int) -> Path:
+    return data.scratch / f"{stage:02d}"
 
 
 def _folder(data: TrainingData, stage: int) -> Path:

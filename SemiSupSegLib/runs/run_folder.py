@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "stages"
 
     @property
+    def scratch(self) -> Path:
+        """Folder of large work files of the method, which go when the run is finished."""
+        return self.path / "scratch"
+
+    @property
     def validation(self) -> Path:
         """Folder of the figures and predictions of the validation cases."""
         return self.path / "validation"
@@ -106,7 +111,7 @@ class RunFolder:
         content = json.loads(json.dumps(content, allow_nan=False))
         _check_config(content, self.run_json)
         self.path.mkdir(parents=True, exist_ok=True)
-        for folder in (self.control, self.checkpoints, self.stages, self.models):
+        for folder in (self.control, self.checkpoints, self.stages, self.scratch, self.models):
             folder.mkdir(exist_ok=True)
         write_json(self.run_json, content)
 
@@ -127,7 +132,16 @@ class RunFolder:
 
     def _foreign_entries(self) -> list[str]:
         # What a start that was killed before run.json was written may have left.
-        own = {"lock", "control", "checkpoints", "stages", "models", "events.jsonl", "state.json"}
+        own = {
+            "lock",
+            "control",
+            "checkpoints",
+            "stages",
+            "scratch",
+            "models",
+            "events.jsonl",
+            "state.json",
+        }
         if not self.path.exists():
             return []
         if not self.path.is_dir():

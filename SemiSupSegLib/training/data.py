@@ -17,7 +17,7 @@ from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.inference.sliding_window import sliding_window
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.runs.control import Control
-from SemiSupSegLib.runs.events import EventKind, EventLog
+from SemiSupSegLib.runs.events import EventKind, EventLog, read_events
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.randomness import seed_of
@@ -63,14 +63,22 @@ class RunData:
         self.validation: Sequence[str] = split.validation
         self.seed = seed
         self.stages: Path = run.stages
+        self.scratch: Path = run.scratch
         self.patch_size = patch_size
         self._prepared = prepared
         self._events = EventLog(run.events_file)
+        self._warnings = {
+            str(event.get("message"))
+            for event in read_events(run.events_file)
+            if event["kind"] == EventKind.WARNING
+        }
         self._control = Control(run.control)
         self._progress = progress
         self._device = device
         self._overlap = overlap
         self._oracle = oracle
+        self._windows = 2
+        """Predicted at a time; one after the device ran out of memory."""
 
     @cached_property
     def axially_square(self) -> bool:
@@ -95,17 +103,30 @@ class RunData:
         overlap: float | None = None,
     ) -> Tensor:
         """Return `forward`'s outputs averaged over sliding windows, (R, D, H, W), float32, CPU."""
-        torch.manual_seed(seed_of(self.seed, seed, case_id))
         image = torch.from_numpy(np.asarray(self._prepared[case_id].image(), dtype=np.float32))
-        with torch.inference_mode():
-            return sliding_window(
-                image,
-                _in_pairs(forward) if self._device.type == "cpu" else forward,
-                patch_size=self.patch_size,
-                overlap=self._overlap if overlap is None else overlap,
-                batch_size=2,
-                device=self._device,
-            )
+        while True:
+            torch.manual_seed(seed_of(self.seed, seed, case_id))
+            try:
+                with torch.inference_mode():
+                    return sliding_window(
+                        image,
+                        _in_pairs(forward) if self._device.type == "cpu" else forward,
+                        patch_size=self.patch_size,
+                        overlap=self._overlap if overlap is None else overlap,
+                        batch_size=self._windows,
+                        device=self._device,
+                    )
+            except torch.cuda.OutOfMemoryError as error:
+                if self._windows == 1:
+                    raise SemiSupSegError(
+                        f"The device runs out of memory while predicting {case_id}, even with one "
+                        "window at a time. Close other programs that use it, choose a smaller "
+                        "patch (training.patch_size), or train with --device cpu."
+                    ) from error
+                self._windows = 1
+            # Outside the handler: the exception holds what it wanted to free.
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
 
     def label(self, case_id: str) -> NDArray[np.uint8]:
         """Return the label of a labelled training or validation case, (D, H, W)."""
@@ -138,7 +159,12 @@ class RunData:
         return self._control.excluded()
 
     def tell(self, kind: str, **values: object) -> None:
-        """Write an event of the run."""
+        """Write an event of the run; a warning that it holds already is not repeated."""
+        if kind == EventKind.WARNING:
+            message = str(values.get("message"))
+            if message in self._warnings:
+                return
+            self._warnings.add(message)
         self._events.append(EventKind(kind), **values)
 
     def each(self, case_ids: Iterable[str], what: str) -> Iterable[str]:

@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal
 
 from SemiSupSegLib.errors import StoppedError
@@ -40,6 +40,9 @@ class Progress:
         self._control = Control(run.control)
         self._planned = 0
         self.seconds_before = 0.0
+        self.on_pause: Callable[[], None] = _nothing
+        """Called before a pause, to give up what others may want meanwhile."""
+        self.on_resume: Callable[[], None] = _nothing
         self._session = time.monotonic()
         self._phase = ""
         self._iteration = 0
@@ -98,6 +101,7 @@ class Progress:
             StoppedError: If stopping was asked for, also during a pause.
         """
         if wish == "pause":
+            self.on_pause()
             self.write(RunStatus.PAUSED)
             self._events.append(EventKind.PAUSED, iteration=self._iteration)
             while self._control.is_pause_wanted and not self._control.is_stop_wanted:
@@ -105,6 +109,7 @@ class Progress:
                 if time.monotonic() - self._written > _WRITE_SECONDS:
                     self.write(RunStatus.PAUSED)
             if not self._control.is_stop_wanted:
+                self.on_resume()
                 self._events.append(EventKind.RESUMED, iteration=self._iteration)
                 self.write(RunStatus.RUNNING)
                 return
@@ -149,7 +154,7 @@ class Progress:
             f", {doing}" if doing else "",
             self._iteration,
             self._planned,
-            "" if left is None else f", about {max(1, round(left / 60))} min left",
+            f", about {max(1, round(left / 60))} min left" if left else "",
         )
 
     @property
@@ -162,3 +167,7 @@ class Progress:
             return None
         per_update = (time.monotonic() - self._started) / (self._iteration - self._first_iteration)
         return round(per_update * (self._planned - self._iteration), 1)
+
+
+def _nothing() -> None:
+    pass

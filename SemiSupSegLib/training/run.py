@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import platform
+import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,7 @@ def train(request: TrainRequest) -> TrainOutcome:
             raise
         events.append(EventKind.FINISHED, seconds=round(progress.seconds, 3))
         progress.write(RunStatus.FINISHED)
+        shutil.rmtree(run.scratch, ignore_errors=True)
     return TrainOutcome(was_finished=False, lines=tuple(lines))
 
 

@@ -181,6 +181,10 @@ class Sampler:
             self._candidates[key] = found
         return self._candidates[key]
 
+    def leave_device(self) -> None:
+        """Drop the images that are kept on the device; they are fetched again when needed."""
+        self._images.clear()
+
     def forget_phase(self, phase: str) -> None:
         """Drop what is remembered of a phase's pseudo-labels."""
         for key in [key for key in self._candidates if key.startswith(f"{phase}/")]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -114,7 +115,9 @@ class Trainer:
         self._sampler = self._new_sampler()
         self._last_saved = 0.0
         self._autocast = _autocast_type(options.precision, device)
-        self._recent: list[tuple[tuple[str, ...], StepResult]] = []
+        self._recent: list[tuple[tuple[str, ...], StepResult, Tensor]] = []
+        progress.on_pause = self._leave_device
+        progress.on_resume = self._enter_device
         self.waiting_seconds = 0.0
         """Time the loop has waited for patches."""
         self.stepping_seconds = 0.0
@@ -180,11 +183,11 @@ class Trainer:
         pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
         while position.phase_iteration < phase.iterations:
             begun = time.monotonic()
-            loaded = pending.result()
-            self.waiting_seconds += time.monotonic() - begun
-            if position.phase_iteration + 1 < phase.iterations:
-                pending = self._submit(loader, phase, unlabelled, position.phase_iteration + 1)
             try:
+                loaded = pending.result()
+                self.waiting_seconds += time.monotonic() - begun
+                if position.phase_iteration + 1 < phase.iterations:
+                    pending = self._submit(loader, phase, unlabelled, position.phase_iteration + 1)
                 batch = (
                     loaded
                     if isinstance(loaded, Batch)
@@ -275,11 +278,12 @@ class Trainer:
             group["lr"] = phase.group.rate * factor * position.rate_scale
         optimizer.zero_grad(set_to_none=True)
         result.total.backward()  # type: ignore[no-untyped-call]
-        if self._options.clip_norm:
-            torch.nn.utils.clip_grad_norm_(phase.group.parameters, self._options.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(
+            phase.group.parameters, self._options.clip_norm or math.inf
+        )
         optimizer.step()
         self._method.after_step(phase, clock)
-        self._recent.append((batch.case_ids, result))
+        self._recent.append((batch.case_ids, result, norm.detach()))
         return result
 
     def _set_modes(self, phase: Phase) -> None:
@@ -289,17 +293,21 @@ class Trainer:
             network.train(learns and phase.train_mode)
 
     def _check_finite(self, phase: Phase) -> None:
-        """Look at the losses since the last look; doing so every step would stall a GPU."""
+        """Look at losses and gradients since the last look; each step's look stalls a GPU."""
         recent, self._recent = self._recent, []
-        for case_ids, result in recent:
+        for case_ids, result, norm in recent:
             if not bool(torch.isfinite(result.total)):
                 names = [
                     name for name, value in result.terms.items() if not bool(torch.isfinite(value))
                 ]
-                raise FloatingPointError(
-                    f"the loss of cases {', '.join(case_ids)} is not finite in phase "
-                    f"{phase.name} ({', '.join(names) or 'total'})"
-                )
+                what = f"loss ({', '.join(names) or 'total'})"
+            elif not bool(torch.isfinite(norm)):
+                what = "gradient"
+            else:
+                continue
+            raise FloatingPointError(
+                f"the {what} of cases {', '.join(case_ids)} is not finite in phase {phase.name}"
+            )
 
     def _count(self, phase: Phase, result: StepResult) -> None:
         position = self._position
@@ -336,6 +344,7 @@ class Trainer:
             self._save(phase, started)
         if wish:
             self._progress.obey(wish)
+            self._prepare_optimizer(phase)
 
     def _validate(self, phase: Phase) -> None:
         position = self._position
@@ -372,6 +381,25 @@ class Trainer:
             )
         if "student" in figures:
             self._best.offer(figures["student"], position.iteration, known["student"])
+
+    # Pausing
+
+    def _leave_device(self) -> None:
+        """Give the GPU's memory to others while the run is paused."""
+        if self._device.type == "cpu":
+            return
+        if self._optimizer is not None:
+            # What `_prepare_optimizer` makes anew from this is the same to the bit.
+            self._saved_optimizer = optimizer_tensors(self._optimizer)
+            self._optimizer = None
+        for network in self._networks.values():
+            network.to("cpu")
+        self._sampler.leave_device()
+        torch.cuda.empty_cache()
+
+    def _enter_device(self) -> None:
+        for network in self._networks.values():
+            network.to(self._device)
 
     # Trouble
 

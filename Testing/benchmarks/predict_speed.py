@@ -95,6 +95,7 @@ def measure(name: str, side: int, data: Path, folder: Path, repeats: int) -> lis
         original=prepared.original,
         like=prepared.reference,
         model_sha256=package.sha256,
+        inputs=case.channels,
     )
     writing_s = time.perf_counter() - start
     best = int(np.argmin(total))

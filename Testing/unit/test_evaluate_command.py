@@ -56,6 +56,7 @@ def add_prediction(folder, name, label, pseudo_label=None, confidence=None, **ma
             "version": 1,
             "case": name,
             "model_sha256": "0" * 64,
+            "inputs": {},
             "volumes_ml": {},
             "confidence": {"image": confidence, "edema": confidence},
             "warnings": [],

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.cases.discovery import discover
 from SemiSupSegLib.cases.task import Channel, Class, Region, Task
 from SemiSupSegLib.inference import predictor as predictor_module
-from SemiSupSegLib.models.package import write_package
+from SemiSupSegLib.models.package import read_package, write_package
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.resources import check_format
 
@@ -173,6 +174,23 @@ def test_a_second_run_replaces_the_maps_and_leaves_reviews_alone(model, tmp_path
 
     assert suffixes(tmp_path / "out" / "one") == STANDARD
     assert review.read_text() == "{}\n"
+
+
+def test_a_review_of_a_result_finds_its_images_under_another_name(model, tmp_path):
+    a_case(tmp_path / "cases", "one")
+    a_case(tmp_path / "cases", "two", seed=1)
+    out = tmp_path / "out"
+    predict("--model", model, "--cases", tmp_path / "cases", "--out", out)
+    label = out / "one" / "one_label.nii.gz"
+    label.rename(out / "one" / "one_reviewed.nii.gz")
+    (tmp_path / "cases" / "one").rename(tmp_path / "cases" / "renamed")
+
+    cases = discover(tmp_path / "cases", read_package(model).task, reviews=out).cases
+
+    assert {case.id: case.state.value for case in cases} == {
+        "renamed": "reviewed",
+        "two": "unlabelled",
+    }
 
 
 def test_a_result_that_fails_half_way_leaves_the_former_one(model, tmp_path, monkeypatch):

@@ -244,6 +244,7 @@ def test_a_case_result_needs_a_model_hash_and_volumes_that_are_numbers():
         "version": 1,
         "case": "a",
         "model_sha256": "0" * 64,
+        "inputs": {"t1": "0" * 64},
         "volumes_ml": {"WT": {"value": 12.5, "low": 11.0, "high": 14.0}},
         "confidence": {"image": 0.9, "edema": None},
         "warnings": [],

@@ -17,6 +17,7 @@ from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.methods import pseudo_labels
 from SemiSupSegLib.methods.curriculum import Curriculum
 from SemiSupSegLib.models.package import read_package
+from SemiSupSegLib.networks.transaspp import TransASPPUNet
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import read_events
 from SemiSupSegLib.runs.run_folder import RunFolder
@@ -437,6 +438,55 @@ def test_out_of_memory_halves_the_batch_and_says_so(a_folder_of_cases, monkeypat
     events = read_events(a_folder_of_cases / "run" / "events.jsonl")
     assert [one["what"] for one in events if one["kind"] == "batch_reduced"] == ["batch"]
     assert set(sizes) == {4}
+
+
+def test_a_gradient_that_is_not_finite_halves_the_rate_once(a_folder_of_cases, monkeypatch):
+    step = Curriculum.step
+    broken = []
+
+    def step_that_breaks(self, phase, batch, clock):
+        result = step(self, phase, batch, clock)
+        if clock.iteration == 7 and not broken:
+            broken.append(True)
+            # The value stays finite; the derivative of the root at 0 does not.
+            root = (result.total - result.total.detach()).abs().sqrt()
+            return type(result)(total=result.total + root, terms=result.terms)
+        return result
+
+    monkeypatch.setattr(Curriculum, "step", step_that_breaks)
+    train(request_for(a_folder_of_cases))
+
+    events = read_events(a_folder_of_cases / "run" / "events.jsonl")
+    (halved,) = [event for event in events if event["kind"] == "rate_halved"]
+    assert "the gradient of cases" in halved["message"]
+    weights = weights_of(a_folder_of_cases / "run")
+    assert all(np.isfinite(values).all() for values in weights.values())
+
+
+def test_predictions_that_do_not_fit_are_made_a_window_at_a_time(a_folder_of_cases, monkeypatch):
+    forward = TransASPPUNet.forward
+    sizes = set()
+
+    def forward_on_a_small_device(self, image):
+        if torch.is_inference_mode_enabled():
+            # A lonely window is doubled on one thread.
+            if len(image) > 2 or (len(image) == 2 and not torch.equal(image[0], image[1])):
+                raise torch.cuda.OutOfMemoryError("out of memory")
+            sizes.add(len(image))
+        return forward(self, image)
+
+    monkeypatch.setattr(TransASPPUNet, "forward", forward_on_a_small_device)
+    train(request_for(a_folder_of_cases))
+
+    assert sizes
+
+
+def test_a_finished_run_leaves_no_work_files(a_folder_of_cases):
+    run = a_folder_of_cases / "run"
+    train(request_for(a_folder_of_cases))
+
+    assert not (run / "scratch").exists()
+    assert (run / "stages" / "teacher" / "scores.json").is_file()
 
 
 def test_a_changed_input_is_noticed(a_folder_of_cases, monkeypatch):
