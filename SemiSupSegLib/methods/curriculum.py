@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active
@@ -32,6 +32,7 @@ from SemiSupSegLib.losses.schedules import sigmoid_ramp
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
 from SemiSupSegLib.losses.uncertainty import log_variance_loss, pass_statistics
 from SemiSupSegLib.methods import pseudo_labels
+from SemiSupSegLib.methods.copy_paste import exchange_with_unlabelled, is_drawn
 from SemiSupSegLib.methods.protocol import (
     Batch,
     Clock,
@@ -45,7 +46,7 @@ from SemiSupSegLib.methods.protocol import (
     share_iterations,
 )
 from SemiSupSegLib.methods.pseudo_labels import PseudoLabelOptions
-from SemiSupSegLib.methods.supervised import segmentation_parameters
+from SemiSupSegLib.methods.supervised import segmentation_parameters, supervised_step
 from SemiSupSegLib.networks.base import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,9 @@ class CurriculumOptions:
     low_mode: LowMode = "subtract_clipped"
     smoothing: float = 0.0
     """Label smoothing of pseudo-labels."""
+    copy_paste: float = 0.0
+    """Share of the batches whose patches exchange a box: the teacher's among labelled patches, the
+    student's between labelled and unlabelled ones."""
     strong_view: bool = True
     """Whether unlabelled patches are strongly varied in intensity."""
     ema: float = 0.99
@@ -109,6 +113,8 @@ class CurriculumOptions:
                 "curriculum is 'oracle', which reads the labels of unlabelled cases; "
                 "set allow_oracle=true if this is research data"
             )
+        if not 0 <= self.copy_paste <= 1:
+            raise ValueError(f"copy_paste is {self.copy_paste}, must be in [0, 1]")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}, must be in [0, 1)")
 
@@ -245,12 +251,8 @@ class Curriculum:
     def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return the loss terms of a batch."""
         if phase.name == "teacher":
-            loss = supervised_loss(
-                self._teacher_raw(batch.images), batch.labels, self._options.loss
-            )
-            return StepResult(
-                total=loss["total"], terms={name: value.detach() for name, value in loss.items()}
-            )
+            options = self._options
+            return supervised_step(self._teacher_raw, batch, options.loss, options.copy_paste)
         if phase.stage is None:
             network = self._teacher if phase.name == "distil" else self._student
             return self._distil_step(network, batch)
@@ -273,40 +275,47 @@ class Curriculum:
     # Steps
 
     def _stage_step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
+        """Return L_sup + λ1·L_high + R_low (8.7)."""
         options = self._options
-        logits = self._student_raw(batch.images)
-        labelled = batch.num_labelled
-        loss = supervised_loss(logits[:labelled], batch.labels, options.loss)
-        terms = {name: value.detach() for name, value in loss.items() if name != "total"}
-        terms["supervised"] = loss["total"].detach()
-        total = loss["total"]
-        if batch.maps:
-            unlabelled = logits[labelled:].float()
-            valid = batch.valid[labelled:]
-            pseudo_label = batch.maps["pseudo_label"].long()
-            weight = batch.maps["weight"].float() / 255
-            high = valid & (weight >= LEAST_WEIGHT)
-            high_loss = high_confidence_loss(
-                unlabelled, pseudo_label, weight, high, options.smoothing
+        if not batch.maps:
+            result = supervised_step(self._student_raw, batch, options.loss, options.copy_paste)
+            return _named(result.total, result.terms, {})
+        if is_drawn(options.copy_paste):
+            mixed = exchange_with_unlabelled(batch)
+            logits = self._student_raw(mixed.images)
+            supervised = supervised_loss(logits, mixed.labels, options.loss)
+            unlabelled, valid, maps = logits, mixed.pseudo_valid, mixed.maps
+        else:
+            labelled = batch.num_labelled
+            logits = self._student_raw(batch.images)
+            supervised = supervised_loss(logits[:labelled], batch.labels, options.loss)
+            unlabelled, valid, maps = logits[labelled:], batch.valid[labelled:], batch.maps
+        pseudo = self._pseudo_label_terms(unlabelled.float(), valid, maps)
+        ramp = 1.0
+        if phase.stage == 1:
+            ramp = sigmoid_ramp(clock.phase_iteration, options.ramp * phase.iterations)
+        total = supervised["total"] + options.lambda_high * ramp * pseudo["high"]
+        if "low" in pseudo:
+            total = total + options.lambda_low * pseudo["low"]
+        return _named(total, supervised, pseudo)
+
+    def _pseudo_label_terms(
+        self, logits: Tensor, valid: Tensor, maps: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Return L_high, R_low / λ2 (if there is such a term), and the share of trusted voxels."""
+        options = self._options
+        pseudo_label = maps["pseudo_label"].long()
+        weight = maps["weight"].float() / 255
+        high = valid & (weight >= LEAST_WEIGHT)
+        terms = {
+            "high": high_confidence_loss(logits, pseudo_label, weight, high, options.smoothing),
+            "high_share": high.sum() / valid.sum().clamp(min=1),
+        }
+        if options.lambda_low and options.low_mode != "ignore":
+            terms["low"] = low_confidence_loss(
+                logits, pseudo_label, valid & ~high, options.low_mode, maps.get("probabilities")
             )
-            ramp = 1.0
-            if phase.stage == 1:
-                ramp = sigmoid_ramp(clock.phase_iteration, options.ramp * phase.iterations)
-            total = total + options.lambda_high * ramp * high_loss
-            terms["high"] = high_loss.detach()
-            terms["high_share"] = high.float().mean().detach()
-            if options.lambda_low and options.low_mode != "ignore":
-                low_loss = low_confidence_loss(
-                    unlabelled,
-                    pseudo_label,
-                    valid & ~high,
-                    options.low_mode,
-                    batch.maps.get("probabilities"),
-                )
-                total = total + options.lambda_low * low_loss
-                terms["low"] = low_loss.detach()
-        terms["loss"] = total.detach()
-        return StepResult(total=total, terms=terms)
+        return terms
 
     def _distil_step(self, network: SegmentationNetwork, batch: Batch) -> StepResult:
         """Regress the head on the log variance of stochastic passes (8.4); labels are not used."""
@@ -433,6 +442,17 @@ class Curriculum:
                 f"times that at the stage's start: low_mode=subtract has no lower bound; choose "
                 "subtract_clipped"
             )
+
+
+def _named(
+    total: Tensor, supervised: Mapping[str, Tensor], pseudo: Mapping[str, Tensor]
+) -> StepResult:
+    """Return a stage's loss with its terms as they are logged."""
+    terms = {name: value.detach() for name, value in supervised.items() if name != "total"}
+    terms["supervised"] = supervised["total"].detach()
+    terms.update({name: value.detach() for name, value in pseudo.items()})
+    terms["loss"] = total.detach()
+    return StepResult(total=total, terms=terms)
 
 
 def _set_trainable(parameters: Sequence[nn.Parameter], trainable: bool) -> None:

@@ -6,7 +6,7 @@ On disk, below the run's `stages` folder:
 * `NN/cases.json`: the stage's cases, frozen when the stage begins;
 * `NN/ranking.csv`, `NN/summary.json`: what happened, for people and the report;
 
-and below its `scratch` folder, which goes when the run is finished:
+and below `checkpoints/scratch`, which goes when the run is finished:
 
 * `teacher/<case>.npy`: float16 (K + 1, D, H, W), class probabilities and trust, made once;
   beside it `<case>.json`, the image confidence;

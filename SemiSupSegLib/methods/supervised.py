@@ -9,6 +9,7 @@ from torch import nn
 
 from SemiSupSegLib.losses.ema import teacher_of, update_teacher
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
+from SemiSupSegLib.methods.copy_paste import exchange_labelled, is_drawn
 from SemiSupSegLib.methods.protocol import (
     Batch,
     Clock,
@@ -32,12 +33,16 @@ class SupervisedOptions:
         default_factory=lambda: SupervisedLossOptions(profile="liu")
     )
     labelled_per_batch: int = 2
+    copy_paste: float = 0.0
+    """Share of the batches whose patches exchange a box, label included."""
     ema: float = 0.99
     """Decay of the moving average that is judged and exported."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}, must be in [0, 1)")
+        if not 0 <= self.copy_paste <= 1:
+            raise ValueError(f"copy_paste is {self.copy_paste}, must be in [0, 1]")
         if self.labelled_per_batch < 1:
             raise ValueError(f"labelled_per_batch is {self.labelled_per_batch}, must be at least 1")
 
@@ -83,10 +88,7 @@ class Supervised:
 
     def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return the supervised loss of a batch."""
-        loss = supervised_loss(self._raw(batch.images), batch.labels, self._options.loss)
-        return StepResult(
-            total=loss["total"], terms={name: value.detach() for name, value in loss.items()}
-        )
+        return supervised_step(self._raw, batch, self._options.loss, self._options.copy_paste)
 
     def after_step(self, phase: Phase, clock: Clock) -> None:
         """Move the average."""
@@ -102,6 +104,19 @@ class Supervised:
 
     def load_state(self, state: Mapping[str, object]) -> None:
         """Take nothing back."""
+
+
+def supervised_step(
+    network: nn.Module, batch: Batch, options: SupervisedLossOptions, copy_paste: float
+) -> StepResult:
+    """Return the loss of a batch of labelled patches, a share of them after copy-paste."""
+    images, labels = batch.images, batch.labels
+    if is_drawn(copy_paste):
+        images, labels = exchange_labelled(images, labels)
+    loss = supervised_loss(network(images), labels, options)
+    return StepResult(
+        total=loss["total"], terms={name: value.detach() for name, value in loss.items()}
+    )
 
 
 def segmentation_parameters(network: SegmentationNetwork) -> list[nn.Parameter]:

@@ -34,6 +34,7 @@ def setup_section(record: RunRecord) -> Section:
         ("Method", str(config["method"])),
         ("Preset", str(config["preset"])),
         ("Network", str(config["network"]["name"])),
+        ("Patch", f"{' x '.join(map(str, config['patch_size']))} voxels"),
         ("Updates", str(config["iterations"])),
         ("Seed", str(config["seed"])),
         ("Device", str(config["device"])),

@@ -63,7 +63,7 @@ class RunFolder:
     @property
     def scratch(self) -> Path:
         """Folder of large work files of the method, which go when the run is finished."""
-        return self.path / "scratch"
+        return self.checkpoints / "scratch"
 
     @property
     def validation(self) -> Path:
@@ -111,7 +111,7 @@ class RunFolder:
         content = json.loads(json.dumps(content, allow_nan=False))
         _check_config(content, self.run_json)
         self.path.mkdir(parents=True, exist_ok=True)
-        for folder in (self.control, self.checkpoints, self.stages, self.scratch, self.models):
+        for folder in (self.control, self.checkpoints, self.stages, self.models):
             folder.mkdir(exist_ok=True)
         write_json(self.run_json, content)
 
@@ -132,16 +132,7 @@ class RunFolder:
 
     def _foreign_entries(self) -> list[str]:
         # What a start that was killed before run.json was written may have left.
-        own = {
-            "lock",
-            "control",
-            "checkpoints",
-            "stages",
-            "scratch",
-            "models",
-            "events.jsonl",
-            "state.json",
-        }
+        own = {"lock", "control", "checkpoints", "stages", "models", "events.jsonl", "state.json"}
         if not self.path.exists():
             return []
         if not self.path.is_dir():

@@ -87,7 +87,8 @@ def config(validation: list[str], unlabelled: list[str], teacher: bool) -> dict[
         "iterations": 1320,
         "preparation": {"spacing": [1.0, 1.0, 1.0], "mask": "nonzero", "upper_quantile": 0.999},
         "network": network,
-        "training": {"patch_size": [32, 32, 32], "validate_every": 100},
+        "training": {"patch_size": None, "validate_every": 100},
+        "patch_size": [32, 32, 32],
         "split": {
             "train_labelled": [f"case_{number:03d}" for number in range(8)],
             "train_unlabelled": unlabelled,

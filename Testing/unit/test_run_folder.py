@@ -25,6 +25,7 @@ def a_config():
         "preparation": {"spacing": (1.0, 1.5, 2.0)},
         "network": {"name": "transaspp", "options": {}},
         "training": {},
+        "patch_size": (32, 32, 32),
         "versions": {"SemiSupSeg": "0.1.0", "python": "3.11.0", "torch": "2.13", "numpy": "2.2"},
         "inputs": {"a": {"t1": "0" * 64, "label": "f" * 64}},
         "store": None,

@@ -36,6 +36,7 @@ TINY = {
     "stage_share": "2",
     "head_share": "2",
     "pseudo_labels.passes": "2",
+    "copy_paste": "0.5",
     "training.patch_size": "[16, 16, 16]",
     "training.validate_every": "10",
     "training.log_every": "2",
@@ -485,7 +486,7 @@ def test_a_finished_run_leaves_no_work_files(a_folder_of_cases):
     run = a_folder_of_cases / "run"
     train(request_for(a_folder_of_cases))
 
-    assert not (run / "scratch").exists()
+    assert not (run / "checkpoints" / "scratch").exists()
     assert (run / "stages" / "teacher" / "scores.json").is_file()
 
 

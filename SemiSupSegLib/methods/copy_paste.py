@@ -1,0 +1,93 @@
+"""Copy-paste: patches exchange a box, so that labelled and unlabelled tissue meet in one image.
+
+Source: Bai et al. 2023, CVPR (BCP), whose box of 2/3 of each side is kept. Which voxels carry
+which kind of label moves along with the intensities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from SemiSupSegLib.losses.reduction import IGNORED
+from SemiSupSegLib.methods.protocol import Batch
+
+BOX_SIDE = 2 / 3
+"""Side of the box, as a share of the patch's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixed:
+    """Patches that hold labelled and pseudo-labelled voxels side by side, (B, ...)."""
+
+    images: Tensor
+    """Float32, (B, C, D, H, W)."""
+    labels: Tensor
+    """Class indices, 255 in pseudo-labelled voxels, int64 (B, D, H, W)."""
+    pseudo_valid: Tensor
+    """Boolean: the voxel is pseudo-labelled and not padding, (B, D, H, W)."""
+    maps: Mapping[str, Tensor]
+    """The unlabelled patches' maps; without meaning where `pseudo_valid` is false."""
+
+
+def is_drawn(probability: float) -> bool:
+    """Draw from PyTorch's global generator, which the trainer seeds before each step."""
+    return probability > 0 and float(torch.rand(())) < probability
+
+
+def draw_box(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return a boolean mask (D, H, W), true in a box somewhere in the patch."""
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    place = []
+    for side in shape:
+        length = max(1, int(side * BOX_SIDE))
+        start = int(torch.randint(0, side - length + 1, ()))
+        place.append(slice(start, start + length))
+    mask[tuple(place)] = True
+    return mask
+
+
+def exchange_labelled(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Paste into each patch a box of the patch before it, label included.
+
+    Args:
+        images: (L, C, D, H, W).
+        labels: (L, D, H, W).
+    """
+    box = draw_box(tuple(labels.shape[1:]), images.device)
+    return (
+        torch.where(box, images.roll(1, 0), images),
+        torch.where(box, labels.roll(1, 0), labels),
+    )
+
+
+def exchange_with_unlabelled(batch: Batch) -> Mixed:
+    """Exchange a box between labelled and unlabelled patches.
+
+    The first rows show a labelled box in unlabelled surroundings, as many as there were labelled
+    patches; the others an unlabelled box in labelled surroundings. Where there are more patches
+    of one kind, the other kind is used again.
+    """
+    labelled = batch.num_labelled
+    unlabelled = len(batch.images) - labelled
+    device = batch.images.device
+    box = draw_box(tuple(batch.labels.shape[1:]), device)
+    own = torch.arange(labelled, device=device)
+    others = torch.arange(unlabelled, device=device)
+    from_labelled = torch.cat([own, others % labelled])
+    from_unlabelled = torch.cat([own % unlabelled, others])
+    known = torch.stack([box] * labelled + [~box] * unlabelled)
+    images = torch.where(
+        known[:, None],
+        batch.images[:labelled][from_labelled],
+        batch.images[labelled:][from_unlabelled],
+    )
+    return Mixed(
+        images=images,
+        labels=torch.where(known, batch.labels[from_labelled], IGNORED),
+        pseudo_valid=batch.valid[labelled:][from_unlabelled] & ~known,
+        maps={name: values[from_unlabelled] for name, values in batch.maps.items()},
+    )
