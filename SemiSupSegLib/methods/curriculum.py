@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -31,7 +31,6 @@ from SemiSupSegLib.losses.low_confidence import (
 from SemiSupSegLib.losses.schedules import sigmoid_ramp
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
 from SemiSupSegLib.losses.uncertainty import log_variance_loss, pass_statistics
-from SemiSupSegLib.methods import pseudo_labels
 from SemiSupSegLib.methods.copy_paste import exchange_with_unlabelled, is_drawn
 from SemiSupSegLib.methods.protocol import (
     Batch,
@@ -45,7 +44,7 @@ from SemiSupSegLib.methods.protocol import (
     TrainingData,
     share_iterations,
 )
-from SemiSupSegLib.methods.pseudo_labels import PseudoLabelOptions
+from SemiSupSegLib.methods.pseudo_labels import Labeller, PseudoLabelOptions, headline_dice
 from SemiSupSegLib.methods.supervised import segmentation_parameters, supervised_step
 from SemiSupSegLib.networks.base import SegmentationNetwork
 
@@ -82,6 +81,12 @@ class CurriculumOptions:
     """Permit reading labels of unlabelled cases for `curriculum=oracle`. Research only."""
     unlabelled: Literal["use", "none"] = "use"
     """`none` is the control: the same updates and labelled batches without unlabelled cases."""
+    teacher_refresh: bool = False
+    """Whether the student takes over the labelling from a stage on before which it is better on
+    validation, by `refresh_gain` at least. It may confirm its own mistakes; the teacher that is
+    judged and exported stays the first."""
+    refresh_gain: float = 0.005
+    """Mean Dice by which the student must be better."""
     student_init: Literal["scratch", "teacher"] = "scratch"
     warm_start: bool = True
     """Whether a stage goes on from the student of the stage before."""
@@ -144,6 +149,10 @@ class Curriculum:
         self._teacher = teacher_of(self._teacher_raw)
         self._student_raw = build("student")
         self._student = teacher_of(self._student_raw)
+        self._labelling = (
+            teacher_of(self._teacher_raw) if options.teacher_refresh else self._teacher
+        )
+        self._labelling_since = 0
         if options.pseudo_labels.image_confidence == "pass_dice" and not has_dropout(self._teacher):
             raise UsageError(
                 "image_confidence is 'pass_dice', but the passes of a network without dropout are "
@@ -163,13 +172,16 @@ class Curriculum:
         self._stage_norm = 0.0
 
     def networks(self) -> Mapping[str, nn.Module]:
-        """Return both networks and their moving averages."""
-        return {
+        """Return both networks, their moving averages, and what labels if that may change."""
+        networks = {
             "teacher_raw": self._teacher_raw,
             "teacher": self._teacher,
             "student_raw": self._student_raw,
             "student": self._student,
         }
+        if self._labelling is not self._teacher:
+            networks["labelling"] = self._labelling
+        return networks
 
     def predictors(self) -> Mapping[str, nn.Module]:
         """Return the moving averages, which are exported, and the raw student."""
@@ -184,12 +196,14 @@ class Curriculum:
         return {
             "student_iteration": self._student_iteration,
             "stage_norm": self._stage_norm,
+            "labelling_since": self._labelling_since,
         }
 
     def load_state(self, state: Mapping[str, object]) -> None:
         """Take back what `state` gave."""
         self._student_iteration = int(str(state["student_iteration"]))
         self._stage_norm = float(str(state["stage_norm"]))
+        self._labelling_since = int(str(state["labelling_since"]))
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Return teacher, distil, the stages, student_distil."""
@@ -384,6 +398,8 @@ class Curriculum:
     def _begin_stage(self, stage: int, data: TrainingData) -> None:
         options = self._options
         if self._uses_unlabelled(data):
+            if self._labelling is not self._teacher:
+                self._refresh(stage, data)
             self._make_maps(stage, data)
         # After the maps: they are refined by the student of the stage before.
         if stage > 1 and not options.warm_start:
@@ -394,9 +410,8 @@ class Curriculum:
         self._stage_norm = _weight_norm(self._student_raw)
 
     def _make_maps(self, stage: int, data: TrainingData) -> None:
-        options = self._options
-        if not pseudo_labels.scores_file(data).is_file():
-            pseudo_labels.score_cases(self._teacher, data, options.pseudo_labels, self._passes)
+        labeller = self._labeller(data)
+        labeller.score_cases()
         cases = self._cases_of(stage, data)
         if not cases:
             data.tell(
@@ -405,16 +420,40 @@ class Curriculum:
                 "labelled ones alone.",
             )
             return
-        pseudo_labels.make_stage_maps(
-            stage=stage,
-            fraction=self._fraction(stage),
-            cases=cases,
-            student=self._student if stage > 1 and self._student_iteration > 0 else None,
-            teacher=self._teacher,
-            passes=self._passes,
-            data=data,
-            options=options.pseudo_labels,
-        )
+        student = self._student if stage > 1 and self._student_iteration > 0 else None
+        labeller.make_stage_maps(stage, self._fraction(stage), cases, student)
+
+    def _labeller(self, data: TrainingData) -> Labeller:
+        options, name = self._options.pseudo_labels, "teacher"
+        if self._labelling_since:
+            # The student's head is distilled after the last stage only: its passes must do.
+            options = replace(options, uncertainty="mc")
+            name = f"student_before_{self._labelling_since:02d}"
+        return Labeller(self._labelling, data, options, self._passes, name)
+
+    def _refresh(self, stage: int, data: TrainingData) -> None:
+        """Let the student label from this stage on, if it is better (8.8)."""
+        if stage == 1:
+            self._labelling.load_state_dict(self._teacher.state_dict())
+        elif data.validation:
+            dice = {
+                name: self._validation_dice(network, data)
+                for name, network in (("student", self._student), ("labelling", self._labelling))
+            }
+            if dice["student"] >= dice["labelling"] + self._options.refresh_gain:
+                self._labelling.load_state_dict(self._student.state_dict())
+                self._labelling_since = stage
+                data.tell("teacher_refreshed", stage=stage, dice=dice)
+
+    def _validation_dice(self, network: SegmentationNetwork, data: TrainingData) -> float:
+        scores = []
+        for case_id in data.each(data.validation, "comparing teacher and student"):
+            probabilities = data.predict(
+                case_id, lambda x: network(x).float().softmax(1), "refresh"
+            )
+            label = probabilities.argmax(0).numpy()
+            scores.append(headline_dice(label, data.label(case_id), data.task))
+        return float(np.mean(scores))
 
     def _fraction(self, stage: int) -> float:
         if self._options.curriculum == "all_at_once":
@@ -424,15 +463,15 @@ class Curriculum:
     def _cases_of(self, stage: int, data: TrainingData) -> tuple[str, ...]:
         if not self._uses_unlabelled(data):
             return ()
-        return pseudo_labels.stage_cases(
-            data, stage, self._options.curriculum, self._fraction(stage)
+        return self._labeller(data).stage_cases(
+            stage, self._options.curriculum, self._fraction(stage)
         )
 
     def _maps(
         self, stage: int, case_id: str, data: TrainingData
     ) -> Mapping[str, NDArray[np.generic]]:
         soft = self._options.low_mode in NEEDS_TEACHER
-        return pseudo_labels.read_stage_maps(data, stage, case_id, with_probabilities=soft)
+        return self._labeller(data).read_stage_maps(stage, case_id, with_probabilities=soft)
 
     def _check_norm(self) -> None:
         norm = _weight_norm(self._student_raw)

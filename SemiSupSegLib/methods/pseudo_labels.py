@@ -2,13 +2,14 @@
 
 On disk, below the run's `stages` folder:
 
-* `teacher/scores.json`: image confidence by case, temperature;
+* `<labeller>/scores.json`: image confidence by case, temperature; the labeller is `teacher` or,
+  after a refresh, `student_before_NN`;
 * `NN/cases.json`: the stage's cases, frozen when the stage begins;
 * `NN/ranking.csv`, `NN/summary.json`: what happened, for people and the report;
 
 and below `checkpoints/scratch`, which goes when the run is finished:
 
-* `teacher/<case>.npy`: float16 (K + 1, D, H, W), class probabilities and trust, made once;
+* `<labeller>/<case>.npy`: float16 (K + 1, D, H, W), class probabilities and trust, made once;
   beside it `<case>.json`, the image confidence;
 * `NN/<case>.npy`: uint8 (2, D, H, W), pseudo-label and its weight (255 = full).
 
@@ -31,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
 from SemiSupSegLib.inference.calibration import TemperatureSampler
 from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active
@@ -91,188 +93,251 @@ class PseudoLabelOptions:
             )
 
 
-def scores_file(data: TrainingData) -> Path:
-    """Return where the teacher's scores are, once all cases have been predicted."""
-    return data.stages / "teacher" / "scores.json"
-
-
-def score_cases(
-    teacher: SegmentationNetwork, data: TrainingData, options: PseudoLabelOptions, passes: int
-) -> None:
-    """Predict every unlabelled case with the teacher and note how far each is trusted.
-
-    A case whose file is there is not predicted again; everything that follows is computed from
-    the rounded values in the files, so that an interrupted run gives what an uninterrupted one
-    does.
+class Labeller:
+    """A network that pseudo-labels a run's unlabelled cases, and the files of its work.
 
     Args:
-        teacher: In eval mode.
+        network: In eval mode.
         data: The run's cases.
-        options: How trust is measured.
+        options: Trust, thresholds and kind of refinement.
         passes: Stochastic predictions, at most `options.passes`.
+        name: Of its folders.
     """
-    folder = scores_file(data).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    (data.scratch / "teacher").mkdir(parents=True, exist_ok=True)
-    stochastic = passes > 1 and has_dropout(teacher)
-    if passes > 1 and not stochastic:
-        data.tell(
-            "warning",
-            message="The network has no dropout, so its passes would be equal: one is made.",
-        )
-    temperature = _temperature(teacher, data, options, folder)
-    forward = _teacher_forward(teacher, options, temperature, passes if stochastic else 1)
-    usual, always = _usual_classes(data)
-    scores = {}
-    for case_id in data.each(data.unlabelled, "pseudo-labelling"):
-        file = _prediction(data, case_id)
-        score = file.with_name(f"{case_id}.json")
-        if not (file.is_file() and score.is_file()):
-            outputs = data.predict(case_id, forward, "teacher")
-            count = data.task.num_classes
-            trust = voxel_trust(
-                options.trust,
-                outputs[:count],
-                variance=outputs[count],
-                mean_entropy=outputs[count + 1],
-                kappa=options.kappa,
-                epsilon=options.epsilon,
+
+    def __init__(
+        self,
+        network: SegmentationNetwork,
+        data: TrainingData,
+        options: PseudoLabelOptions,
+        passes: int,
+        name: str = "teacher",
+    ) -> None:
+        self._network = network
+        self._data = data
+        self._options = options
+        self._passes = passes
+        self._records = data.stages / name
+        self._work = data.scratch / name
+
+    def score_cases(self) -> None:
+        """Predict every unlabelled case and note how far each is trusted.
+
+        A case whose file is there is not predicted again; everything that follows is computed
+        from the rounded values in the files, so that an interrupted run gives what an
+        uninterrupted one does.
+        """
+        if self._scores_file.is_file():
+            return
+        network, data, options = self._network, self._data, self._options
+        self._records.mkdir(parents=True, exist_ok=True)
+        self._work.mkdir(parents=True, exist_ok=True)
+        stochastic = self._passes > 1 and has_dropout(network)
+        if self._passes > 1 and not stochastic:
+            data.tell(
+                "warning",
+                message="The network has no dropout, so its passes would be equal: one is made.",
             )
-            kept = torch.cat([outputs[:count], trust[None]]).half()
-            with replacing_path(file) as path:
-                np.save(path, kept.numpy())
-            each = outputs[count + 2 :].reshape(-1, count, *outputs.shape[1:])
-            confidence = image_confidence(
-                options.image_confidence,
-                kept[:count],
-                trust=kept[count].float(),
-                pass_labels=each.argmax(1) if len(each) else None,
-                usual_classes=usual,
-                always_foreground=always,
-            )
-            write_json(score, {"image_confidence": confidence})
-            data.tell("case_scored", case=case_id, image_confidence=round(confidence, 6))
-        scores[case_id] = float(read_json(score)["image_confidence"])
-    write_json(scores_file(data), {"temperature": temperature, "image_confidence": scores})
+        temperature = self._temperature()
+        forward = _forward(network, options, temperature, self._passes if stochastic else 1)
+        usual, always = _usual_classes(data)
+        scores = {}
+        for case_id in data.each(data.unlabelled, "pseudo-labelling"):
+            file = self._prediction(case_id)
+            score = file.with_name(f"{case_id}.json")
+            if not (file.is_file() and score.is_file()):
+                outputs = data.predict(case_id, forward, "teacher")
+                count = data.task.num_classes
+                trust = voxel_trust(
+                    options.trust,
+                    outputs[:count],
+                    variance=outputs[count],
+                    mean_entropy=outputs[count + 1],
+                    kappa=options.kappa,
+                    epsilon=options.epsilon,
+                )
+                kept = torch.cat([outputs[:count], trust[None]]).half()
+                with replacing_path(file) as path:
+                    np.save(path, kept.numpy())
+                each = outputs[count + 2 :].reshape(-1, count, *outputs.shape[1:])
+                confidence = image_confidence(
+                    options.image_confidence,
+                    kept[:count],
+                    trust=kept[count].float(),
+                    pass_labels=each.argmax(1) if len(each) else None,
+                    usual_classes=usual,
+                    always_foreground=always,
+                )
+                write_json(score, {"image_confidence": confidence})
+                data.tell("case_scored", case=case_id, image_confidence=round(confidence, 6))
+            scores[case_id] = float(read_json(score)["image_confidence"])
+        write_json(self._scores_file, {"temperature": temperature, "image_confidence": scores})
+
+    def stage_cases(self, stage: int, order: str, fraction: float) -> tuple[str, ...]:
+        """Return a stage's cases in the order of trust, and freeze them.
+
+        Cases that a person excluded are left out from the next stage on.
+
+        Args:
+            stage: 1, 2, ...
+            order: `stages` and `all_at_once`: most trusted first; `reversed`; `random`; `oracle`.
+            fraction: Share of the unlabelled cases.
+        """
+        data = self._data
+        file = _folder(data, stage) / "cases.json"
+        if file.is_file():
+            return tuple(read_json(file)["cases"])
+        scores = self._scores
+        keys: dict[str, float]
+        if order == "random":
+            drawn = np.random.Generator(np.random.PCG64([data.seed, 6])).permutation(len(scores))
+            keys = {case: float(drawn[place]) for place, case in enumerate(sorted(scores))}
+        elif order == "oracle":
+            keys = {case: -self._true_dice(case) for case in scores}
+        elif order == "reversed":
+            keys = dict(scores)
+        else:
+            keys = {case: -score for case, score in scores.items()}
+        ranked = sorted(keys, key=lambda case: (keys[case], case))
+        excluded = data.excluded()
+        size = stage_size(fraction, len(ranked))
+        chosen = [case for case in ranked[:size] if case not in excluded]
+        if not chosen:
+            chosen = [case for case in ranked if case not in excluded][:1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"cases": chosen, "ranked": ranked})
+        return tuple(chosen)
+
+    def make_stage_maps(
+        self,
+        stage: int,
+        fraction: float,
+        cases: Sequence[str],
+        student: SegmentationNetwork | None,
+    ) -> None:
+        """Write pseudo-label and weight of each case of a stage.
+
+        Without a student, or with refinement off, a voxel's weight is 1 where the trust reaches
+        τ, else 0. Later, labeller and student settle it between them.
+
+        Args:
+            stage: 1, 2, ...
+            fraction: For the summary.
+            cases: Of this stage.
+            student: Its moving average, in eval mode; None in the first stage.
+        """
+        data, options = self._data, self._options
+        started = time.monotonic()
+        folder = _maps_folder(data, stage)
+        folder.mkdir(parents=True, exist_ok=True)
+        thresholds = self._thresholds(cases)
+        refined = student is not None and options.refinement != "off"
+        again = None
+        if refined and options.refinement == "repredict":
+            temperature = read_json(self._scores_file)["temperature"]
+            again = _repredict_forward(self._network, temperature, 2 * max(2, self._passes))
+        shares = _Shares(data.task.num_classes)
+        for case_id in data.each(cases, f"preparing stage {stage}"):
+            file = folder / f"{case_id}.npy"
+            if not file.is_file():
+                probabilities, trust = self._read(case_id)
+                second = second_trust = own = None
+                if refined and student is not None:
+                    own = data.predict(
+                        case_id, lambda x: student(x).float().softmax(1), f"student {stage}"
+                    )
+                if again is not None:
+                    second = data.predict(case_id, again, "again")
+                    second_trust = second.amax(0)
+                result = refine(
+                    probabilities,
+                    own,
+                    trust,
+                    thresholds,
+                    options.agreement_threshold,
+                    options.refinement if refined else "off",
+                    second_probabilities=second,
+                    second_trust=second_trust,
+                )
+                label, weight = result.label, result.weight
+                coded = torch.stack([label.to(torch.uint8), (weight * 255).round().to(torch.uint8)])
+                with replacing_path(file) as path:
+                    np.save(path, coded.numpy())
+            shares.add(case_id, *np.load(file))
+        _write_summary(stage, fraction, self._scores, shares, data, time.monotonic() - started)
+        # One stage stays behind: the checkpoint before this stage may still need it.
+        shutil.rmtree(_maps_folder(data, stage - 2), ignore_errors=True)
+
+    def read_stage_maps(
+        self, stage: int, case_id: str, *, with_probabilities: bool
+    ) -> Mapping[str, NDArray[np.generic]]:
+        """Return `pseudo_label` and `weight` (uint8), and `probabilities` (float16)."""
+        # Copy-on-write: PyTorch wants memory that could be written to.
+        coded = np.load(_maps_folder(self._data, stage) / f"{case_id}.npy", mmap_mode="c")
+        maps: dict[str, NDArray[np.generic]] = {"pseudo_label": coded[0], "weight": coded[1]}
+        if with_probabilities:
+            stored = np.load(self._prediction(case_id), mmap_mode="c")
+            maps["probabilities"] = stored[: self._data.task.num_classes]
+        return maps
+
+    @property
+    def _scores_file(self) -> Path:
+        return self._records / "scores.json"
+
+    @property
+    def _scores(self) -> dict[str, float]:
+        scores: dict[str, float] = read_json(self._scores_file)["image_confidence"]
+        return scores
+
+    def _prediction(self, case_id: str) -> Path:
+        return self._work / f"{case_id}.npy"
+
+    def _temperature(self) -> float:
+        data = self._data
+        if self._options.temperature == "none" or not data.validation:
+            return 1.0
+        file = self._records / "temperature.json"
+        if not file.is_file():
+            sampler = TemperatureSampler(len(data.validation))
+            for case_id in data.each(data.validation, "calibrating the teacher"):
+                logits = data.predict(case_id, lambda x: self._network(x).float(), "temperature")
+                sampler.add(logits, data.label(case_id))
+            write_json(file, {"temperature": sampler.fit()})
+        return float(read_json(file)["temperature"])
+
+    def _read(self, case_id: str) -> tuple[Tensor, Tensor]:
+        """Return probabilities and trust, float32."""
+        tensor = torch.from_numpy(np.load(self._prediction(case_id)).astype(np.float32))
+        return tensor[:-1], tensor[-1]
+
+    def _thresholds(self, cases: Sequence[str]) -> float | Tensor:
+        """Return τ, one for all or one by class."""
+        if self._options.threshold_mode == "fixed":
+            return self._options.threshold
+        num_classes = self._data.task.num_classes
+        histogram = torch.zeros((), dtype=torch.int64)
+        for case_id in self._data.each(cases, "finding thresholds"):
+            probabilities, trust = self._read(case_id)
+            histogram = histogram + trust_histogram(trust, probabilities.argmax(0), num_classes)
+        return quantile_thresholds(histogram, self._options.quantile)
+
+    def _true_dice(self, case_id: str) -> float:
+        prediction = self._read(case_id)[0].argmax(0).numpy()
+        return headline_dice(prediction, self._data.true_label(case_id), self._data.task)
+
+
+def headline_dice(prediction: NDArray[np.generic], truth: NDArray[np.generic], task: Task) -> float:
+    """Return the mean Dice of the headline targets; one that is empty in both counts 1."""
+    scores = []
+    for classes in (task.targets[name] for name in task.headline_targets):
+        ours, theirs = np.isin(prediction, classes), np.isin(truth, classes)
+        total = ours.sum() + theirs.sum()
+        scores.append(1.0 if total == 0 else 2 * (ours & theirs).sum() / total)
+    return float(np.mean(scores))
 
 
 def stage_size(fraction: float, num_cases: int) -> int:
     """Return how many of `num_cases` a stage of the given fraction has: at least one."""
     return min(num_cases, max(1, int(fraction * num_cases + 1e-9)))
-
-
-def stage_cases(data: TrainingData, stage: int, order: str, fraction: float) -> tuple[str, ...]:
-    """Return a stage's cases in the order of trust, and freeze them.
-
-    Args:
-        data: The run's cases; those a person excluded are left out from the next stage on.
-        stage: 1, 2, ...
-        order: `stages` and `all_at_once`: most trusted first; `reversed`; `random`; `oracle`.
-        fraction: Share of the unlabelled cases.
-    """
-    file = _folder(data, stage) / "cases.json"
-    if file.is_file():
-        return tuple(read_json(file)["cases"])
-    scores: dict[str, float] = read_json(scores_file(data))["image_confidence"]
-    keys: dict[str, float]
-    if order == "random":
-        drawn = np.random.Generator(np.random.PCG64([data.seed, 6])).permutation(len(scores))
-        keys = {case: float(drawn[place]) for place, case in enumerate(sorted(scores))}
-    elif order == "oracle":
-        keys = {case: -_true_dice(data, case) for case in scores}
-    elif order == "reversed":
-        keys = dict(scores)
-    else:
-        keys = {case: -score for case, score in scores.items()}
-    ranked = sorted(keys, key=lambda case: (keys[case], case))
-    excluded = data.excluded()
-    chosen = [case for case in ranked[: stage_size(fraction, len(ranked))] if case not in excluded]
-    if not chosen:
-        chosen = [case for case in ranked if case not in excluded][:1]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, {"cases": chosen, "ranked": ranked})
-    return tuple(chosen)
-
-
-def make_stage_maps(
-    *,
-    stage: int,
-    fraction: float,
-    cases: Sequence[str],
-    student: SegmentationNetwork | None,
-    teacher: SegmentationNetwork,
-    passes: int,
-    data: TrainingData,
-    options: PseudoLabelOptions,
-) -> None:
-    """Write pseudo-label and weight of each case of a stage.
-
-    Without a student, or with refinement off, a voxel's weight is 1 where the teacher's trust
-    reaches τ, else 0. Later, teacher and student settle it between them.
-
-    Args:
-        stage: 1, 2, ...
-        fraction: For the summary.
-        cases: Of this stage.
-        student: Its moving average, in eval mode; None in the first stage.
-        teacher: For `repredict`.
-        passes: The teacher's stochastic predictions.
-        data: The run's cases.
-        options: Thresholds and kind of refinement.
-    """
-    started = time.monotonic()
-    folder = _maps_folder(data, stage)
-    folder.mkdir(parents=True, exist_ok=True)
-    thresholds = _thresholds(data, cases, options)
-    refined = student is not None and options.refinement != "off"
-    again = None
-    if refined and options.refinement == "repredict":
-        scores = read_json(scores_file(data))
-        again = _repredict_forward(teacher, scores["temperature"], 2 * max(2, passes))
-    shares = _Shares(data.task.num_classes)
-    for case_id in data.each(cases, f"preparing stage {stage}"):
-        file = folder / f"{case_id}.npy"
-        if not file.is_file():
-            probabilities, trust = _read_teacher(data, case_id)
-            second = second_trust = own = None
-            if refined and student is not None:
-                own = data.predict(
-                    case_id, lambda x: student(x).float().softmax(1), f"student {stage}"
-                )
-            if again is not None:
-                second = data.predict(case_id, again, "again")
-                second_trust = second.amax(0)
-            result = refine(
-                probabilities,
-                own,
-                trust,
-                thresholds,
-                options.agreement_threshold,
-                options.refinement if refined else "off",
-                second_probabilities=second,
-                second_trust=second_trust,
-            )
-            label, weight = result.label, result.weight
-            coded = torch.stack([label.to(torch.uint8), (weight * 255).round().to(torch.uint8)])
-            with replacing_path(file) as path:
-                np.save(path, coded.numpy())
-        shares.add(case_id, *np.load(file))
-    _write_summary(stage, fraction, shares, data, time.monotonic() - started)
-    # One stage stays behind: the checkpoint before this stage may still need it.
-    shutil.rmtree(_maps_folder(data, stage - 2), ignore_errors=True)
-
-
-def read_stage_maps(
-    data: TrainingData, stage: int, case_id: str, *, with_probabilities: bool
-) -> Mapping[str, NDArray[np.generic]]:
-    """Return `pseudo_label` and `weight` (uint8), and the teacher's `probabilities` (float16)."""
-    # Copy-on-write: PyTorch wants memory that could be written to.
-    coded = np.load(_maps_folder(data, stage) / f"{case_id}.npy", mmap_mode="c")
-    maps: dict[str, NDArray[np.generic]] = {"pseudo_label": coded[0], "weight": coded[1]}
-    if with_probabilities:
-        file = _prediction(data, case_id)
-        maps["probabilities"] = np.load(file, mmap_mode="c")[: data.task.num_classes]
-    return maps
 
 
 class _Shares:
@@ -296,7 +361,7 @@ class _Shares:
         self.voxels[:, 1] += np.bincount(label[~high], minlength=count)
 
 
-def _teacher_forward(
+def _forward(
     teacher: SegmentationNetwork, options: PseudoLabelOptions, temperature: float, passes: int
 ) -> Callable[[Tensor], Tensor]:
     """Return mean probabilities (K), variance, mean pass entropy, and the passes if needed."""
@@ -348,27 +413,6 @@ def _repredict_forward(
     return forward
 
 
-def _temperature(
-    teacher: SegmentationNetwork, data: TrainingData, options: PseudoLabelOptions, folder: Path
-) -> float:
-    if options.temperature == "none" or not data.validation:
-        return 1.0
-    file = folder / "temperature.json"
-    if not file.is_file():
-        sampler = TemperatureSampler(len(data.validation))
-        for case_id in data.each(data.validation, "calibrating the teacher"):
-            logits = data.predict(case_id, lambda x: teacher(x).float(), "temperature")
-            sampler.add(logits, data.label(case_id))
-        write_json(file, {"temperature": sampler.fit()})
-    return float(read_json(file)["temperature"])
-
-
-def _read_teacher(data: TrainingData, case_id: str) -> tuple[Tensor, Tensor]:
-    stored = np.load(_prediction(data, case_id)).astype(np.float32)
-    tensor = torch.from_numpy(stored)
-    return tensor[:-1], tensor[-1]
-
-
 def _usual_classes(data: TrainingData) -> tuple[tuple[int, ...], bool]:
     """Return classes that nine in ten labelled cases have, and whether every case has any."""
     counts = np.zeros(data.task.num_classes)
@@ -382,43 +426,16 @@ def _usual_classes(data: TrainingData) -> tuple[tuple[int, ...], bool]:
     return tuple(int(index) for index in np.flatnonzero(counts >= needed) if index > 0), always
 
 
-def _thresholds(
-    data: TrainingData, cases: Sequence[str], options: PseudoLabelOptions
-) -> float | Tensor:
-    """Return τ, one for all or one by class."""
-    if options.threshold_mode == "fixed":
-        return options.threshold
-    histogram: Tensor | None = None
-    for case_id in data.each(cases, "finding thresholds"):
-        probabilities, trust = _read_teacher(data, case_id)
-        own = trust_histogram(trust, probabilities.argmax(0), data.task.num_classes)
-        histogram = own if histogram is None else histogram + own
-    assert histogram is not None
-    return quantile_thresholds(histogram, options.quantile)
-
-
-def _true_dice(data: TrainingData, case_id: str) -> float:
-    probabilities, _ = _read_teacher(data, case_id)
-    prediction = probabilities.argmax(0).numpy()
-    truth = data.true_label(case_id)
-    scores = []
-    for classes in (data.task.targets[name] for name in data.task.headline_targets):
-        ours, theirs = np.isin(prediction, classes), np.isin(truth, classes)
-        total = ours.sum() + theirs.sum()
-        scores.append(1.0 if total == 0 else 2 * (ours & theirs).sum() / total)
-    return float(np.mean(scores))
-
-
 def _write_summary(
     stage: int,
     fraction: float,
+    scores: Mapping[str, float],
     shares: _Shares,
     data: TrainingData,
     seconds: float,
 ) -> None:
     """Write ranking.csv and summary.json of a stage."""
     folder = _folder(data, stage)
-    scores: dict[str, float] = read_json(scores_file(data))["image_confidence"]
     ranked: list[str] = read_json(folder / "cases.json")["ranked"]
     names = ["background", *(one.name for one in data.task.classes)]
     with replacing(folder / "ranking.csv", "w") as stream:
@@ -461,10 +478,6 @@ def _write_summary(
     }
     write_json(folder / "summary.json", content)
     data.tell("stage_ranked", **content)
-
-
-def _prediction(data: TrainingData, case_id: str) -> Path:
-    return data.scratch / "teacher" / f"{case_id}.npy"
 
 
 def _maps_folder(data: TrainingData, stage: int) -> Path:

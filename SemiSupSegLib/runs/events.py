@@ -27,6 +27,7 @@ class EventKind(str, Enum):
     CASE_SCORED = "case_scored"
     STAGE_RANKED = "stage_ranked"
     STAGE_FINISHED = "stage_finished"
+    TEACHER_REFRESHED = "teacher_refreshed"
     CHECKPOINT = "checkpoint"
     PAUSED = "paused"
     STOPPED = "stopped"

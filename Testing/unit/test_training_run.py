@@ -16,6 +16,7 @@ import torch
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.methods import pseudo_labels
 from SemiSupSegLib.methods.curriculum import Curriculum
+from SemiSupSegLib.methods.pseudo_labels import Labeller
 from SemiSupSegLib.models.package import read_package
 from SemiSupSegLib.networks.transaspp import TransASPPUNet
 from SemiSupSegLib.runs.control import Control
@@ -49,6 +50,9 @@ TWO_STAGES = {
     "stage_share": "1",
     "fractions": "[0.5, 1.0]",
 }
+
+
+REFRESHED = {"teacher_refresh": "true", "refresh_gain": "-1"}
 
 
 def write_case(folder: Path, name: str, seed: int, labelled: bool) -> None:
@@ -143,9 +147,10 @@ def test_four_updates_are_enough_for_a_student(a_folder_of_cases):
     assert weights_of(a_folder_of_cases / "run")
 
 
-def test_a_killed_run_ends_with_the_same_weights_to_the_bit(a_folder_of_cases):
-    train(request_for(a_folder_of_cases, "undisturbed"))
-    always = {"training.checkpoint_seconds": "0"}
+@pytest.mark.parametrize("settings", [{}, REFRESHED], ids=["default", "refreshed"])
+def test_a_killed_run_ends_with_the_same_weights_to_the_bit(a_folder_of_cases, settings):
+    train(request_for(a_folder_of_cases, "undisturbed", settings=settings))
+    always = {**settings, "training.checkpoint_seconds": "0"}
     request = request_for(a_folder_of_cases, "killed", settings=always)
     events = request.out / "events.jsonl"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -328,17 +333,42 @@ def test_optimizer_state_does_not_cross_phases_without_updates(a_folder_of_cases
 
 def test_a_student_that_starts_anew_still_leaves_its_judgement(a_folder_of_cases, monkeypatch):
     settings = {**TWO_STAGES, "warm_start": "false"}
-    make = pseudo_labels.make_stage_maps
+    make = Labeller.make_stage_maps
     asked = []
 
-    def make_and_note(**arguments):
-        asked.append(arguments["student"] is not None)
-        make(**arguments)
+    def make_and_note(self, stage, fraction, cases, student):
+        asked.append(student is not None)
+        make(self, stage, fraction, cases, student)
 
-    monkeypatch.setattr(pseudo_labels, "make_stage_maps", make_and_note)
+    monkeypatch.setattr(Labeller, "make_stage_maps", make_and_note)
     train(request_for(a_folder_of_cases, iterations=3, settings=settings))
 
     assert asked == [False, True]
+
+
+def test_a_better_student_takes_over_the_labelling(a_folder_of_cases):
+    train(request_for(a_folder_of_cases, iterations=3, settings={**TWO_STAGES, **REFRESHED}))
+
+    run = RunFolder(a_folder_of_cases / "run")
+    (told,) = [
+        one for one in read_events(run.events_file) if one["kind"] == "teacher_refreshed"
+    ]  # fmt: skip
+    assert told["stage"] == 2
+    assert set(told["dice"]) == {"student", "labelling"}
+    before, after = (
+        json.loads((run.stages / name / "scores.json").read_text())["image_confidence"]
+        for name in ("teacher", "student_before_02")
+    )
+    assert before.keys() == after.keys()
+    assert before != after
+
+
+def test_a_student_that_is_not_better_leaves_the_labelling_alone(a_folder_of_cases):
+    settings = {**TWO_STAGES, "teacher_refresh": "true", "refresh_gain": "1"}
+    train(request_for(a_folder_of_cases, iterations=3, settings=settings))
+    train(request_for(a_folder_of_cases, "without", iterations=3, settings=TWO_STAGES))
+
+    assert_same_weights(a_folder_of_cases / "without", a_folder_of_cases / "run")
 
 
 def test_a_run_whose_unlabelled_cases_are_all_excluded_goes_on_without(a_folder_of_cases):
