@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,9 @@ from SemiSupSegLib.training.options import TrainingOptions
 
 DEFAULT_METHOD = "curriculum"
 DEFAULT_PRESET = "standard"
+
+SHARED_OPTIONS = frozenset({"network", "optimizer", "loss", "labelled_per_batch", "ema"})
+"""Options that a preset gives to any method; the others belong to the preset's own method."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,8 @@ def configure(
 
     Args:
         preset: A file in Resources/Presets.
-        method: Overrides the preset's method; options of the preset that the other method has
-            too (network, optimizer, loss) go over to it.
+        method: Overrides the preset's method; what every method has (`SHARED_OPTIONS`) goes over
+            from the preset, the rest has the method's own defaults.
         variant: The preset's part for this kind of device.
         iterations: Overrides the preset's number of optimizer updates.
         seed: Of everything drawn.
@@ -100,12 +102,10 @@ def configure(
     part = content[variant]
     chosen = method or content["method"]
     entry = find_method(chosen)
-    known = {one.name for one in dataclasses.fields(entry.options)}
-    # What another method calls otherwise has its own default there.
     kept = {
         name: value
         for name, value in part["options"].items()
-        if chosen == content["method"] or name in known
+        if chosen == content["method"] or name in SHARED_OPTIONS
     }
     groups: dict[str, dict[str, str]] = {"training": {}, "preparation": {}, "": {}}
     for key, text in (settings or {}).items():

@@ -88,7 +88,16 @@ class Row:
 
 ROWS = {
     "supervised": Row(method="supervised"),
+    "supervised_copy_paste": Row(
+        method="supervised", variant="copy_paste", settings=("copy_paste=1",)
+    ),
     "supervised_all": Row(method="supervised", variant="all_labels", all_labels=True),
+    "supervised_all_copy_paste": Row(
+        method="supervised",
+        variant="all_labels_copy_paste",
+        settings=("copy_paste=1",),
+        all_labels=True,
+    ),
     "curriculum": Row(method="curriculum"),
     # Controls of docs/methods.md: what does each part of the method bring?
     "unlabelled_none": Row(
@@ -120,6 +129,12 @@ ROWS = {
             "soft",
         )
     },
+    "copy_paste_off": Row(
+        method="curriculum", variant="copy_paste_off", settings=("copy_paste=0",)
+    ),
+    "teacher_refresh": Row(
+        method="curriculum", variant="teacher_refresh", settings=("teacher_refresh=true",)
+    ),
     "refinement_off": Row(
         method="curriculum",
         variant="refinement_off",
