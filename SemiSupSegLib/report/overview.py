@@ -89,7 +89,7 @@ def write_overview(path: Path, rows: Sequence[OverviewRow], task: Task) -> None:
     figure = Figure(
         figsize=(
             INCHES * len(columns),
-            INCHES * len(rows) * height * rows[0].aspect / width + 0.6,
+            INCHES * len(rows) * height * rows[0].aspect / width + 0.8,
         ),
         layout="constrained",
         facecolor="black",
