@@ -121,9 +121,10 @@ def train(request: TrainRequest) -> TrainOutcome:
                 events.append(EventKind.ERROR, message=str(error), type=type(error).__name__)
                 progress.write(RunStatus.FAILED, error=str(error))
             raise
+        # Before the run is called finished: afterwards nobody would look for it again.
+        shutil.rmtree(run.scratch, ignore_errors=True)
         events.append(EventKind.FINISHED, seconds=round(progress.seconds, 3))
         progress.write(RunStatus.FINISHED)
-        shutil.rmtree(run.scratch, ignore_errors=True)
     return TrainOutcome(was_finished=False, lines=tuple(lines))
 
 
