@@ -57,13 +57,13 @@ DATASETS = {
         folder="brats_cubes/cases",
         split="brats_cubes/split.json",
         task="brats",
-        iterations=1320,
+        iterations=1980,
     ),
     "la": Dataset(
         folder="la/cases",
         split="la/split_8.json",
         task="binary",
-        iterations=450,
+        iterations=900,
         settings=("training.patch_size=[48,64,64]",),
     ),
     "brats_whole": Dataset(
@@ -129,9 +129,7 @@ ROWS = {
             "soft",
         )
     },
-    "copy_paste_off": Row(
-        method="curriculum", variant="copy_paste_off", settings=("copy_paste=0",)
-    ),
+    "copy_paste": Row(method="curriculum", variant="copy_paste", settings=("copy_paste=1",)),
     "teacher_refresh": Row(
         method="curriculum", variant="teacher_refresh", settings=("teacher_refresh=true",)
     ),
