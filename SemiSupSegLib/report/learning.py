@@ -85,14 +85,15 @@ def _teacher_curve(record: RunRecord) -> Figure | None:
     if not series["dice.mean"]:
         return None
     with drawing() as (figure, (axes,)):
-        _draw_dice(axes, series, TEACHER)
+        _draw_dice(axes, series, TEACHER, _lowest_dice(record))
         axes.set_xlim(left=0)
         legend_below(figure, axes)
         svg = to_svg(figure, "Teacher: Dice on validation while it learns")
     return Figure(
         svg=svg,
         title="Teacher (Liu, figure 4)",
-        caption="Dice on validation of the teacher's moving average, labelled cases only.",
+        caption="Dice on validation of the teacher's moving average, labelled cases only. The axis "
+        "begins where that of the student does.",
     )
 
 
@@ -108,7 +109,7 @@ def _student_curve(record: RunRecord) -> Figure | None:
         raw = record.series("dice.mean", network="student_raw", phases=phases)
         if raw:
             axes.plot(*zip(*raw, strict=True), color=MUTED, linewidth=1, label="before averaging")
-        _draw_dice(axes, series, STUDENT)
+        _draw_dice(axes, series, STUDENT, _lowest_dice(record))
         teacher = record.series("dice.mean", network="teacher")
         if teacher:
             axes.axhline(
@@ -135,7 +136,20 @@ def _student_curve(record: RunRecord) -> Figure | None:
     )
 
 
-def _draw_dice(axes: Axes, series: dict[str, list[tuple[int, float]]], color: str) -> None:
+def _lowest_dice(record: RunRecord) -> float:
+    """Return where the axes of both networks' curves begin: at the tenth below the lowest value."""
+    values = [
+        value
+        for name in (*record.task.headline_targets, "mean")
+        for network in ("teacher", "student")
+        for _, value in record.series(f"dice.{name}", network=network)
+    ]
+    return max(0.0, math.floor(10 * min(values, default=0.0)) / 10)
+
+
+def _draw_dice(
+    axes: Axes, series: dict[str, list[tuple[int, float]]], color: str, lowest: float
+) -> None:
     styles = ((0, (1, 1.2)), (0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), "solid")
     others = [name for name in series if name != "dice.mean"]
     if len(others) > 1:
@@ -158,7 +172,7 @@ def _draw_dice(axes: Axes, series: dict[str, list[tuple[int, float]]], color: st
         markersize=3,
         label=label,
     )
-    axes.set_ylim(0, 1)
+    axes.set_ylim(lowest, 1)
     axes.set_xlabel("updates")
     axes.set_ylabel("Dice on validation")
 
