@@ -1,7 +1,7 @@
 """Curriculum teacher-student learning: trusted cases first, doubtful voxels unlearned.
 
 Source: Liu, Ding, Zhang 2026, arXiv 2602.08797. What the paper leaves open is an option here, with
-its default in `CurriculumOptions`; the names in comments (A1, 8.4) are those of docs/methods.md.
+its default in `CurriculumOptions`; numbers in comments (2., 4.) are sections of docs/methods.md.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class CurriculumOptions:
     """`none` is the control: the same updates and labelled batches without unlabelled cases."""
     teacher_refresh: bool = False
     """Whether the student takes over the labelling from a stage on before which it is better on
-    validation, by `refresh_gain` at least. It may confirm its own mistakes; the teacher that is
-    judged and exported stays the first."""
+    validation, by `refresh_gain` at least. It may confirm its own mistakes, and its figures on
+    validation are then no longer untouched; the teacher that is judged stays the first."""
     refresh_gain: float = 0.005
     """Mean Dice by which the student must be better."""
     student_init: Literal["scratch", "teacher"] = "scratch"
@@ -120,6 +120,8 @@ class CurriculumOptions:
             )
         if not 0 <= self.copy_paste <= 1:
             raise ValueError(f"copy_paste is {self.copy_paste}, must be in [0, 1]")
+        if self.copy_paste and self.teacher_labelled_per_batch < 2:
+            raise ValueError("copy_paste needs teacher_labelled_per_batch of 2 or more")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}, must be in [0, 1)")
 
@@ -160,6 +162,11 @@ class Curriculum:
             )
         num_stages = len(options.fractions)
         head = options.head_share if self._teacher.has_log_variance else 0.0
+        if options.teacher_refresh and not has_dropout(self._teacher):
+            raise UsageError(
+                "teacher_refresh measures doubt by passes that differ, but this network has no "
+                "dropout. Choose a network with dropout, or teacher_refresh=false."
+            )
         shares = [options.teacher_share, head, *[options.stage_share] * num_stages, head]
         parts = share_iterations(iterations, shares)
         self._teacher_iterations, self._distil_iterations = parts[0], parts[1]
@@ -289,7 +296,7 @@ class Curriculum:
     # Steps
 
     def _stage_step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
-        """Return L_sup + λ1·L_high + R_low (8.7)."""
+        """Return L_sup + λ1·L_high + R_low (4.)."""
         options = self._options
         if not batch.maps:
             result = supervised_step(self._student_raw, batch, options.loss, options.copy_paste)
@@ -332,7 +339,7 @@ class Curriculum:
         return terms
 
     def _distil_step(self, network: SegmentationNetwork, batch: Batch) -> StepResult:
-        """Regress the head on the log variance of stochastic passes (8.4); labels are not used."""
+        """Regress the head on the log variance of stochastic passes (2.); labels are not used."""
         with torch.no_grad():
             with only_dropout_active(network):
                 variance = pass_statistics(
@@ -398,8 +405,6 @@ class Curriculum:
     def _begin_stage(self, stage: int, data: TrainingData) -> None:
         options = self._options
         if self._uses_unlabelled(data):
-            if self._labelling is not self._teacher:
-                self._refresh(stage, data)
             self._make_maps(stage, data)
         # After the maps: they are refined by the student of the stage before.
         if stage > 1 and not options.warm_start:
@@ -410,6 +415,9 @@ class Curriculum:
         self._stage_norm = _weight_norm(self._student_raw)
 
     def _make_maps(self, stage: int, data: TrainingData) -> None:
+        former = None
+        if self._labelling is not self._teacher:
+            former = self._refresh(stage, data)
         labeller = self._labeller(data)
         labeller.score_cases()
         cases = self._cases_of(stage, data)
@@ -420,8 +428,9 @@ class Curriculum:
                 "labelled ones alone.",
             )
             return
-        student = self._student if stage > 1 and self._student_iteration > 0 else None
-        labeller.make_stage_maps(stage, self._fraction(stage), cases, student)
+        second = self._student if stage > 1 and self._student_iteration > 0 else None
+        # A student that has just become the labeller would agree with itself everywhere.
+        labeller.make_stage_maps(stage, self._fraction(stage), cases, former or second)
 
     def _labeller(self, data: TrainingData) -> Labeller:
         options, name = self._options.pseudo_labels, "teacher"
@@ -429,10 +438,11 @@ class Curriculum:
             # The student's head is distilled after the last stage only: its passes must do.
             options = replace(options, uncertainty="mc")
             name = f"student_before_{self._labelling_since:02d}"
-        return Labeller(self._labelling, data, options, self._passes, name)
+        passes = max(2, self._passes) if self._labelling_since else self._passes
+        return Labeller(self._labelling, data, options, passes, name)
 
-    def _refresh(self, stage: int, data: TrainingData) -> None:
-        """Let the student label from this stage on, if it is better (8.8)."""
+    def _refresh(self, stage: int, data: TrainingData) -> SegmentationNetwork | None:
+        """Let the student label from this stage on, if it is better (5.); return the former."""
         if stage == 1:
             self._labelling.load_state_dict(self._teacher.state_dict())
         elif data.validation:
@@ -441,9 +451,12 @@ class Curriculum:
                 for name, network in (("student", self._student), ("labelling", self._labelling))
             }
             if dice["student"] >= dice["labelling"] + self._options.refresh_gain:
+                former = teacher_of(self._labelling)
                 self._labelling.load_state_dict(self._student.state_dict())
                 self._labelling_since = stage
                 data.tell("teacher_refreshed", stage=stage, dice=dice)
+                return former
+        return None
 
     def _validation_dice(self, network: SegmentationNetwork, data: TrainingData) -> float:
         scores = []

@@ -298,7 +298,7 @@ class Labeller:
         file = self._records / "temperature.json"
         if not file.is_file():
             sampler = TemperatureSampler(len(data.validation))
-            for case_id in data.each(data.validation, "calibrating the teacher"):
+            for case_id in data.each(data.validation, "calibrating"):
                 logits = data.predict(case_id, lambda x: self._network(x).float(), "temperature")
                 sampler.add(logits, data.label(case_id))
             write_json(file, {"temperature": sampler.fit()})
@@ -362,10 +362,10 @@ class _Shares:
 
 
 def _forward(
-    teacher: SegmentationNetwork, options: PseudoLabelOptions, temperature: float, passes: int
+    network: SegmentationNetwork, options: PseudoLabelOptions, temperature: float, passes: int
 ) -> Callable[[Tensor], Tensor]:
     """Return mean probabilities (K), variance, mean pass entropy, and the passes if needed."""
-    from_head = options.uncertainty == "head" and teacher.has_log_variance
+    from_head = options.uncertainty == "head" and network.has_log_variance
     keep_passes = options.image_confidence == "pass_dice"
 
     def forward(patches: Tensor) -> Tensor:
@@ -373,20 +373,20 @@ def _forward(
 
         def predictions() -> Iterator[Tensor]:
             for _ in range(passes):
-                probabilities = (teacher(patches).float() / temperature).softmax(1)
+                probabilities = (network(patches).float() / temperature).softmax(1)
                 if keep_passes:
                     each.append(probabilities)
                 yield probabilities
 
         if passes > 1:
-            with only_dropout_active(teacher):
+            with only_dropout_active(network):
                 statistics = pass_statistics(predictions())
         else:
             statistics = pass_statistics(predictions())
         variance = statistics.variance[:, None]
         if from_head:
-            log_variance = teacher.log_variance(teacher.features(patches)).float()
-            variance = variance_from_log(log_variance, teacher.num_classes, options.epsilon)
+            log_variance = network.log_variance(network.features(patches)).float()
+            variance = variance_from_log(log_variance, network.num_classes, options.epsilon)
         entropy = statistics.mean_entropy[:, None]
         return torch.cat([statistics.mean, variance, entropy, *each], 1)
 
@@ -394,19 +394,19 @@ def _forward(
 
 
 def _repredict_forward(
-    teacher: SegmentationNetwork, temperature: float, passes: int
+    network: SegmentationNetwork, temperature: float, passes: int
 ) -> Callable[[Tensor], Tensor]:
     """Return the mean of more passes and of the predictions of all eight flips."""
     flips = [tuple(2 + axis for axis in range(3) if code >> axis & 1) for code in range(8)]
 
     def forward(patches: Tensor) -> Tensor:
         total = torch.zeros(())
-        with only_dropout_active(teacher):
+        with only_dropout_active(network):
             for _ in range(passes):
-                total = total + (teacher(patches).float() / temperature).softmax(1)
+                total = total + (network(patches).float() / temperature).softmax(1)
         for axes in flips:
             turned = torch.flip(patches, axes) if axes else patches
-            own = (teacher(turned).float() / temperature).softmax(1)
+            own = (network(turned).float() / temperature).softmax(1)
             total = total + (torch.flip(own, axes) if axes else own)
         return total / (passes + len(flips))
 

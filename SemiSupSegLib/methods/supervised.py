@@ -43,6 +43,8 @@ class SupervisedOptions:
             raise ValueError(f"ema is {self.ema}, must be in [0, 1)")
         if not 0 <= self.copy_paste <= 1:
             raise ValueError(f"copy_paste is {self.copy_paste}, must be in [0, 1]")
+        if self.copy_paste and self.labelled_per_batch < 2:
+            raise ValueError("copy_paste needs labelled_per_batch of 2 or more")
         if self.labelled_per_batch < 1:
             raise ValueError(f"labelled_per_batch is {self.labelled_per_batch}, must be at least 1")
 

@@ -92,8 +92,7 @@ def _teacher_curve(record: RunRecord) -> Figure | None:
     return Figure(
         svg=svg,
         title="Teacher (Liu, figure 4)",
-        caption="Dice on validation of the teacher's moving average, labelled cases only. The axis "
-        "begins where that of the student does.",
+        caption="Dice on validation of the teacher's moving average, labelled cases only.",
     )
 
 
@@ -141,10 +140,10 @@ def _lowest_dice(record: RunRecord) -> float:
     values = [
         value
         for name in (*record.task.headline_targets, "mean")
-        for network in ("teacher", "student")
+        for network in ("teacher", "student", "student_raw")
         for _, value in record.series(f"dice.{name}", network=network)
     ]
-    return max(0.0, math.floor(10 * min(values, default=0.0)) / 10)
+    return min(0.9, max(0.0, math.floor(10 * min(values, default=0.0)) / 10))
 
 
 def _draw_dice(

@@ -67,11 +67,7 @@ class RunData:
         self.patch_size = patch_size
         self._prepared = prepared
         self._events = EventLog(run.events_file)
-        self._warnings = {
-            str(event.get("message"))
-            for event in read_events(run.events_file)
-            if event["kind"] == EventKind.WARNING
-        }
+        self._warnings = _warnings(run)
         self._control = Control(run.control)
         self._progress = progress
         self._device = device
@@ -177,6 +173,15 @@ class RunData:
         needed = sum(case.image().nbytes for case in cases.values())
         free, _ = torch.cuda.mem_get_info(self._device)
         return self._device if needed <= _RESIDENT_SHARE * free else None
+
+
+def _warnings(run: RunFolder) -> set[str]:
+    """Return the warnings that the run's events hold; none of a file that cannot be read."""
+    try:
+        events = read_events(run.events_file)
+    except SemiSupSegError:
+        return set()
+    return {str(one.get("message")) for one in events if one["kind"] == EventKind.WARNING}
 
 
 def _in_pairs(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:

@@ -181,9 +181,11 @@ class Sampler:
             self._candidates[key] = found
         return self._candidates[key]
 
-    def leave_device(self) -> None:
-        """Drop the images that are kept on the device; they are fetched again when needed."""
+    def leave_device(self, *, for_good: bool = False) -> None:
+        """Drop the images that are kept on the device; unless for good, they come back."""
         self._images.clear()
+        if for_good:
+            self._resident = None
 
     def forget_phase(self, phase: str) -> None:
         """Drop what is remembered of a phase's pseudo-labels."""
@@ -191,12 +193,14 @@ class Sampler:
             del self._candidates[key]
 
     def _image(self, case_id: str) -> Tensor:
-        if self._resident is None:
+        # Both may change meanwhile, in the trainer's thread.
+        resident, image = self._resident, self._images.get(case_id)
+        if resident is None:
             return _mapped(self._cases[case_id].image())
-        if case_id not in self._images:
-            image = torch.from_numpy(np.array(self._cases[case_id].image()))
-            self._images[case_id] = image.to(self._resident)
-        return self._images[case_id]
+        if image is None:
+            image = torch.from_numpy(np.array(self._cases[case_id].image())).to(resident)
+            self._images[case_id] = image
+        return image
 
 
 def augment(

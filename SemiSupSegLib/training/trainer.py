@@ -183,6 +183,7 @@ class Trainer:
         pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
         while position.phase_iteration < phase.iterations:
             begun = time.monotonic()
+            result = None
             try:
                 loaded = pending.result()
                 self.waiting_seconds += time.monotonic() - begun
@@ -195,6 +196,9 @@ class Trainer:
                 )
                 result = self._update(phase, batch)
             except torch.cuda.OutOfMemoryError:
+                # Handled below: the exception holds the memory that is to become free.
+                pass
+            if result is None:
                 self._shrink(phase)
                 pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
                 continue
@@ -344,7 +348,8 @@ class Trainer:
             self._save(phase, started)
         if wish:
             self._progress.obey(wish)
-            self._prepare_optimizer(phase)
+        # A pause, here or while validating, gives the optimizer's memory away.
+        self._prepare_optimizer(phase)
 
     def _validate(self, phase: Phase) -> None:
         position = self._position
@@ -386,8 +391,6 @@ class Trainer:
 
     def _leave_device(self) -> None:
         """Give the GPU's memory to others while the run is paused."""
-        if self._device.type == "cpu":
-            return
         if self._optimizer is not None:
             # What `_prepare_optimizer` makes anew from this is the same to the bit.
             self._saved_optimizer = optimizer_tensors(self._optimizer)
@@ -398,8 +401,14 @@ class Trainer:
         torch.cuda.empty_cache()
 
     def _enter_device(self) -> None:
-        for network in self._networks.values():
-            network.to(self._device)
+        try:
+            for network in self._networks.values():
+                network.to(self._device)
+        except torch.cuda.OutOfMemoryError as error:
+            raise SemiSupSegError(
+                f"{self._device} has too little free memory to go on after the pause. Close other "
+                "programs that use it, and start the same command again: nothing is lost."
+            ) from error
 
     # Trouble
 
@@ -436,8 +445,8 @@ class Trainer:
         position = self._position
         if self._optimizer is not None:
             self._optimizer.zero_grad(set_to_none=True)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._sampler.leave_device(for_good=True)
+        torch.cuda.empty_cache()
         largest = max(phase.labelled_per_batch, phase.unlabelled_per_batch)
         if largest * position.batch_scale >= 2:
             position.batch_scale /= 2

@@ -96,25 +96,28 @@ def _gain_lines(runs: list[Mapping[str, Any]]) -> list[str]:
         ("copy_paste", "supervised training with copy-paste"),
     ):
         other = _case_means(runs, "supervised", variant)
-        seeds = sorted(student.keys() & other.keys())
-        if not seeds:
-            continue
-        gains = np.mean([student[seed] - other[seed] for seed in seeds], axis=0)
-        interval = bootstrap_mean(gains.tolist())
-        lines.append(
-            f"* Student over {title}, {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}: "
-            f"{interval.mean:+.3f} Dice, paired 95 % interval over {interval.n} cases "
-            f"{interval.low:+.3f} to {interval.high:+.3f}"
-        )
+        both = sorted(student.keys() & other.keys())
+        for budget in dict.fromkeys(key[:3] for key in both):
+            pairs = [key for key in both if key[:3] == budget]
+            gains = np.mean([student[key] - other[key] for key in pairs], axis=0)
+            interval = bootstrap_mean(gains.tolist())
+            lines.append(
+                f"* Student over {title}, {budget[0]} labels, {budget[1]} updates, "
+                f"{len(pairs)} {'seed' if len(pairs) == 1 else 'seeds'}: "
+                f"{interval.mean:+.3f} Dice, paired 95 % interval over {interval.n} cases "
+                f"{interval.low:+.3f} to {interval.high:+.3f}"
+            )
     return ["", *lines] if lines else []
 
 
 def _case_means(
     runs: list[Mapping[str, Any]], method: str, variant: str
-) -> dict[int, NDArray[np.float64]]:
-    """Return each case's mean Dice over the targets, by seed, of the last student."""
+) -> dict[tuple[int, int, tuple[str, ...], int], NDArray[np.float64]]:
+    """Return each case's mean Dice of the last student, by labels, updates, cases and seed."""
     return {
-        one["seed"]: np.mean(list(one["cases"].values()), axis=0)
+        (one["labels"], one["iterations"], tuple(one["case_ids"]), one["seed"]): np.mean(
+            list(one["cases"].values()), axis=0
+        )
         for one in runs
         if (one["method"], one["variant"]) == (method, variant)
         and (one["checkpoint"], one["network"]) == ("last", "student")

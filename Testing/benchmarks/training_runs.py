@@ -283,6 +283,7 @@ def _figures(run: Path, dataset: Dataset) -> dict[str, Any]:
     return {
         "dice": dice,
         "cases": by_network,
+        "case_ids": list(cases),
         "false_positive_ml": {name: float(np.mean(one)) for name, one in false_positive.items()},
         "seconds": seconds[-1] if seconds else None,
     }
@@ -310,6 +311,7 @@ def _keep(
                     target: [round(value, 4) for value in values]
                     for target, values in outcome["cases"][network].items()
                 },
+                "case_ids": outcome["case_ids"],
                 "false_positive_ml": round(outcome["false_positive_ml"].get(network, 0.0), 3)
                 if network in outcome["false_positive_ml"]
                 else None,

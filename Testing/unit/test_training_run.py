@@ -451,6 +451,35 @@ def test_a_loss_that_stays_not_finite_ends_the_run_with_an_explanation(
     assert "diverged again" in state["error"]
 
 
+def test_a_pause_gives_networks_and_optimizer_away_and_changes_nothing(
+    a_folder_of_cases, monkeypatch
+):
+    """The pause comes between updates of a phase, and one more while a network is judged."""
+    train(request_for(a_folder_of_cases, "undisturbed"))
+    request = request_for(a_folder_of_cases, "paused")
+    control = Control(request.out / "control")
+    validate, leave = Trainer._validate, Trainer._leave_device
+    left = []
+
+    def validate_with_a_pause(self, phase):
+        control.want_pause()
+        self._progress.obey("pause")
+        validate(self, phase)
+
+    def leave_and_go_on(self):
+        leave(self)
+        left.append(self._optimizer)
+        control.clear()
+
+    monkeypatch.setattr(Trainer, "_validate", validate_with_a_pause)
+    monkeypatch.setattr(Trainer, "_leave_device", leave_and_go_on)
+    train(request)
+
+    assert len(left) > 4
+    assert set(left) == {None}
+    assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
+
+
 def test_out_of_memory_halves_the_batch_and_says_so(a_folder_of_cases, monkeypatch):
     update = Trainer._update
     sizes = []
