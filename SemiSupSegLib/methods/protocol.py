@@ -97,6 +97,14 @@ class Phase:
     """Predictors worth validating in this phase: those that it changes."""
     judged_at_end: tuple[str, ...] = ()
     """Further ones, validated after the phase's last update."""
+    draws_as: str = ""
+    """Name from which patches, augmentation and dropout are drawn; default the phase's own. Phases
+    of two methods that share it see the same patches, which makes their comparison a paired one."""
+
+    @property
+    def stream(self) -> str:
+        """The name that draws follow from, besides the run's seed."""
+        return self.draws_as or self.name
 
 
 class TrainingData(Protocol):

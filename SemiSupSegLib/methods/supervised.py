@@ -61,7 +61,9 @@ class Supervised:
     ) -> None:
         self._options = options
         self._iterations = iterations
-        self._raw = build("student")
+        # Weights and draws are those of the curriculum's teacher: what a comparison then shows is
+        # not the luck of the first weights.
+        self._raw = build("teacher")
         self._average = teacher_of(self._raw)
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -81,6 +83,7 @@ class Supervised:
         return [
             Phase(
                 name="supervised",
+                draws_as="teacher",
                 iterations=self._iterations,
                 group=group,
                 labelled_per_batch=self._options.labelled_per_batch,

@@ -83,12 +83,12 @@ class Sampler:
         """Cut the patches of one iteration, labelled ones first."""
         patches = []
         for slot, case_id in enumerate(
-            self.ids(labelled, phase.name, "labelled", iteration, labelled_count)
+            self.ids(labelled, phase.stream, "labelled", iteration, labelled_count)
         ):
             label = _mapped(self._cases[case_id].label())
             patches.append(self._cut(phase, iteration, slot, case_id, label, {}))
         if unlabelled_count and unlabelled:
-            chosen = self.ids(unlabelled, phase.name, "unlabelled", iteration, unlabelled_count)
+            chosen = self.ids(unlabelled, phase.stream, "unlabelled", iteration, unlabelled_count)
             for slot, case_id in enumerate(chosen, start=labelled_count):
                 maps = phase.maps(case_id) if phase.maps else {}
                 tensors = {name: torch.from_numpy(values) for name, values in maps.items()}
@@ -106,7 +106,7 @@ class Sampler:
     ) -> RawPatch:
         image = self._image(case_id)
         size = tuple(image.shape[1:])
-        generator = numpy_generator(self._seed, phase.name, iteration, "crop", slot)
+        generator = numpy_generator(self._seed, phase.stream, iteration, "crop", slot)
         start = self._start(generator, size, case_id, label, maps.get("pseudo_label"), phase)
         inner = tuple(
             slice(max(0, first), min(first + side, length))
@@ -227,7 +227,7 @@ def augment(
     images, labels, valid = [], [], []
     maps: dict[str, list[Tensor]] = {}
     for slot, patch in enumerate(patches):
-        generator = torch_generator(seed, phase.name, iteration, "augment", slot)
+        generator = torch_generator(seed, phase.stream, iteration, "augment", slot)
         turns = draw_turn(options, generator, square=square)
         image = patch.image.to(device, torch.float32, non_blocking=True)
         names = list(patch.maps)

@@ -271,7 +271,7 @@ class Trainer:
         assert optimizer is not None
         # Dropout and noise inside the step draw from the global generator: seeded by the counter,
         # they are the same after a resume.
-        torch.manual_seed(seed_of(self._seed, phase.name, position.phase_iteration, "step"))
+        torch.manual_seed(seed_of(self._seed, phase.stream, position.phase_iteration, "step"))
         clock = Clock(phase_iteration=position.phase_iteration, iteration=position.iteration)
         with torch.autocast(
             self._device.type, dtype=self._autocast, enabled=self._autocast is not None

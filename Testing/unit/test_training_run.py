@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -344,6 +345,25 @@ def test_a_student_that_starts_anew_still_leaves_its_judgement(a_folder_of_cases
     train(request_for(a_folder_of_cases, iterations=3, settings=settings))
 
     assert asked == [False, True]
+
+
+def test_supervised_training_and_a_teacher_of_as_many_updates_are_the_same(a_folder_of_cases):
+    shares = {"head_share": "0", "stage_share": "0", "teacher_share": "1"}
+    train(request_for(a_folder_of_cases, iterations=5, settings=shares))
+    known = {"network.options", "copy_paste", "optimizer.rate", "labelled_per_batch"}
+    request = request_for(a_folder_of_cases, "supervised", iterations=5)
+    settings = {
+        key: value
+        for key, value in request.settings.items()
+        if key in known or key.startswith("training.")
+    }
+    settings["labelled_per_batch"] = "4"
+    train(replace(request, method="supervised", settings=settings))
+
+    teacher = read_package(a_folder_of_cases / "run" / "models" / "teacher").weights("student")
+    alone = read_package(a_folder_of_cases / "supervised" / "models" / "student").weights("student")
+    assert teacher.keys() == alone.keys()
+    assert all(np.array_equal(teacher[name], alone[name]) for name in teacher)
 
 
 def test_a_better_student_takes_over_the_labelling(a_folder_of_cases):
