@@ -1,0 +1,71 @@
+"""The example of CONTRIBUTING.md is a method that trains."""
+
+import json
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from SemiSupSegLib.methods import catalogue
+from SemiSupSegLib.models.package import read_package
+from SemiSupSegLib.runs.events import read_events
+from SemiSupSegLib.training.run import TrainRequest, train
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_case(folder, seed):
+    draw = np.random.default_rng(seed)
+    label = np.zeros((20, 18, 16), np.uint8)
+    label[6:14, 5:12, 4:11] = 1
+    image = 100 + 60 * label + draw.normal(0, 20, label.shape)
+    folder.mkdir(parents=True)
+    nib.save(nib.Nifti1Image(image.astype(np.float32), np.eye(4)), folder / "mri.nii.gz")
+    nib.save(nib.Nifti1Image(label, np.eye(4)), folder / "seg.nii.gz")
+
+
+def test_the_example_method_learns_from_unlabelled_cases(tmp_path, monkeypatch):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {"__name__": "example"}
+    exec(compile(code, "CONTRIBUTING.md", "exec"), names)
+    entry = catalogue.MethodEntry(
+        title="certain predictions",
+        paper="-",
+        options=names["EntropyOptions"],
+        make=names["Entropy"],
+    )
+    monkeypatch.setitem(catalogue.METHODS, "entropy", entry)
+    for number in range(4):
+        write_case(tmp_path / "cases" / f"case{number}", number)
+    split = {
+        "train_labelled": ["case0"],
+        "train_unlabelled": ["case1", "case2"],
+        "validation": ["case3"],
+    }
+    (tmp_path / "split.json").write_text(json.dumps(split))
+
+    train(
+        TrainRequest(
+            cases=tmp_path / "cases",
+            out=tmp_path / "run",
+            task="binary",
+            method="entropy",
+            preset="fast_check",
+            split=tmp_path / "split.json",
+            iterations=4,
+            device="cpu",
+            store=tmp_path / "store",
+            settings={
+                "network.options": '{"width": 4, "lite": true}',
+                "entropy_weight": "0.2",
+                "training.patch_size": "[16, 16, 16]",
+                "training.log_every": "1",
+            },
+        )
+    )
+
+    assert read_package(tmp_path / "run" / "models" / "student").manifest["method"] == "entropy"
+    assert "entropy" in (tmp_path / "run" / "metrics.csv").read_text()
+    assert read_events(tmp_path / "run" / "events.jsonl")[-1]["kind"] == "finished"
