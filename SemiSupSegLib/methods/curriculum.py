@@ -102,8 +102,8 @@ class CurriculumOptions:
     smoothing: float = 0.0
     """Label smoothing of pseudo-labels."""
     copy_paste: float = 0.0
-    """Share of the batches whose patches exchange a box: the teacher's among labelled patches, the
-    student's between labelled and unlabelled ones."""
+    """Share of the student's batches in which labelled and unlabelled patches exchange a box
+    (without unlabelled cases, labelled ones among each other)."""
     strong_view: bool = True
     """Whether unlabelled patches are strongly varied in intensity."""
     ema: float = 0.99
@@ -120,8 +120,6 @@ class CurriculumOptions:
             )
         if not 0 <= self.copy_paste <= 1:
             raise ValueError(f"copy_paste is {self.copy_paste}, must be in [0, 1]")
-        if self.copy_paste and self.teacher_labelled_per_batch < 2:
-            raise ValueError("copy_paste needs teacher_labelled_per_batch of 2 or more")
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing is {self.smoothing}, must be in [0, 1)")
 
@@ -272,8 +270,7 @@ class Curriculum:
     def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return the loss terms of a batch."""
         if phase.name == "teacher":
-            options = self._options
-            return supervised_step(self._teacher_raw, batch, options.loss, options.copy_paste)
+            return supervised_step(self._teacher_raw, batch, self._options.loss)
         if phase.stage is None:
             network = self._teacher if phase.name == "distil" else self._student
             return self._distil_step(network, batch)

@@ -112,7 +112,7 @@ class Supervised:
 
 
 def supervised_step(
-    network: nn.Module, batch: Batch, options: SupervisedLossOptions, copy_paste: float
+    network: nn.Module, batch: Batch, options: SupervisedLossOptions, copy_paste: float = 0.0
 ) -> StepResult:
     """Return the loss of a batch of labelled patches, a share of them after copy-paste."""
     images, labels = batch.images, batch.labels

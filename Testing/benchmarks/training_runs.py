@@ -129,7 +129,9 @@ ROWS = {
             "soft",
         )
     },
-    "copy_paste": Row(method="curriculum", variant="copy_paste", settings=("copy_paste=1",)),
+    "copy_paste_off": Row(
+        method="curriculum", variant="copy_paste_off", settings=("copy_paste=0",)
+    ),
     "teacher_refresh": Row(
         method="curriculum", variant="teacher_refresh", settings=("teacher_refresh=true",)
     ),
