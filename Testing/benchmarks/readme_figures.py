@@ -105,7 +105,8 @@ def _gain_lines(runs: list[Mapping[str, Any]]) -> list[str]:
                 f"* Student over {title}, {budget[0]} labels, {budget[1]} updates, "
                 f"{len(pairs)} {'seed' if len(pairs) == 1 else 'seeds'}: "
                 f"{interval.mean:+.3f} Dice, paired 95 % interval over {interval.n} cases "
-                f"{interval.low:+.3f} to {interval.high:+.3f}"
+                f"{interval.low:+.3f} to {interval.high:+.3f}, "
+                f"{'outside' if interval.is_outside_noise else 'within'} the noise"
             )
     return ["", *lines] if lines else []
 
