@@ -350,7 +350,7 @@ def test_a_student_that_starts_anew_still_leaves_its_judgement(a_folder_of_cases
 def test_supervised_training_and_a_teacher_of_as_many_updates_are_the_same(a_folder_of_cases):
     shares = {"head_share": "0", "stage_share": "0", "teacher_share": "1"}
     train(request_for(a_folder_of_cases, iterations=5, settings=shares))
-    known = {"network.options", "copy_paste", "optimizer.rate", "labelled_per_batch"}
+    known = {"network.options", "optimizer.rate"}
     request = request_for(a_folder_of_cases, "supervised", iterations=5)
     settings = {
         key: value
