@@ -430,13 +430,13 @@ class Curriculum:
         labeller.make_stage_maps(stage, self._fraction(stage), cases, former or second)
 
     def _labeller(self, data: TrainingData) -> Labeller:
-        options, name = self._options.pseudo_labels, "teacher"
-        if self._labelling_since:
-            # The student's head is distilled after the last stage only: its passes must do.
-            options = replace(options, uncertainty="mc")
-            name = f"student_before_{self._labelling_since:02d}"
-        passes = max(2, self._passes) if self._labelling_since else self._passes
-        return Labeller(self._labelling, data, options, passes, name)
+        options = self._options.pseudo_labels
+        if not self._labelling_since:
+            return Labeller(self._labelling, data, options, self._passes)
+        # The student's head is distilled after the last stage only: its passes must do.
+        options = replace(options, uncertainty="mc")
+        name = f"student_before_{self._labelling_since:02d}"
+        return Labeller(self._labelling, data, options, max(2, self._passes), name)
 
     def _refresh(self, stage: int, data: TrainingData) -> SegmentationNetwork | None:
         """Let the student label from this stage on, if it is better (5.); return the former."""
@@ -461,7 +461,7 @@ class Curriculum:
             probabilities = data.predict(
                 case_id, lambda x: network(x).float().softmax(1), "refresh"
             )
-            label = probabilities.argmax(0).numpy()
+            label = probabilities.argmax(0).numpy().astype(np.uint8)
             scores.append(headline_dice(label, data.label(case_id), data.task))
         return float(np.mean(scores))
 

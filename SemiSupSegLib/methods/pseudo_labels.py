@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.evaluation.target_dice import dice_of_targets
 from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
 from SemiSupSegLib.inference.calibration import TemperatureSampler
 from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active
@@ -321,18 +322,14 @@ class Labeller:
         return quantile_thresholds(histogram, self._options.quantile)
 
     def _true_dice(self, case_id: str) -> float:
-        prediction = self._read(case_id)[0].argmax(0).numpy()
+        prediction = self._read(case_id)[0].argmax(0).numpy().astype(np.uint8)
         return headline_dice(prediction, self._data.true_label(case_id), self._data.task)
 
 
-def headline_dice(prediction: NDArray[np.generic], truth: NDArray[np.generic], task: Task) -> float:
+def headline_dice(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], task: Task) -> float:
     """Return the mean Dice of the headline targets; one that is empty in both counts 1."""
-    scores = []
-    for classes in (task.targets[name] for name in task.headline_targets):
-        ours, theirs = np.isin(prediction, classes), np.isin(truth, classes)
-        total = ours.sum() + theirs.sum()
-        scores.append(1.0 if total == 0 else 2 * (ours & theirs).sum() / total)
-    return float(np.mean(scores))
+    figures = dice_of_targets(prediction, truth, task)
+    return float(np.mean([figures[name] for name in task.headline_targets]))
 
 
 def stage_size(fraction: float, num_cases: int) -> int:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.evaluation.target_dice import dice_of_targets
 from SemiSupSegLib.files import replacing_path
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.checkpoints import KEPT
@@ -60,24 +60,6 @@ def validation_dice(
     for by_target in figures.values():
         headline = [by_target[target] for target in data.task.headline_targets]
         by_target["mean"] = float(np.mean(headline))
-    return figures
-
-
-def dice_of_targets(
-    prediction: NDArray[np.uint8], reference: NDArray[np.uint8], task: Task
-) -> dict[str, float]:
-    """Return the Dice of every class and region; 1 if both are empty."""
-    num_classes = task.num_classes
-    pairs = np.bincount(
-        prediction.ravel().astype(np.int64) * num_classes + reference.ravel(),
-        minlength=num_classes * num_classes,
-    ).reshape(num_classes, num_classes)
-    figures = {}
-    for target, classes in task.targets.items():
-        chosen = list(classes)
-        both = pairs[np.ix_(chosen, chosen)].sum()
-        total = pairs[chosen].sum() + pairs[:, chosen].sum()
-        figures[target] = 1.0 if total == 0 else float(2 * both / total)
     return figures
 
 
