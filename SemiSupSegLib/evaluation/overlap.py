@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from SemiSupSegLib.cases.task import Task
+
 
 @dataclass(frozen=True, kw_only=True)
 class Overlap:
@@ -97,6 +99,14 @@ def overlap_of(confusion: NDArray[np.int64], classes: Sequence[int]) -> Overlap:
         false_positives=int(confusion[chosen].sum()) - inside,
         false_negatives=int(confusion[:, chosen].sum()) - inside,
     )
+
+
+def dice_of_targets(
+    prediction: NDArray[np.uint8], reference: NDArray[np.uint8], task: Task
+) -> dict[str, float]:
+    """Return the Dice of every class and region; 1 if both are empty."""
+    confusion = confusion_matrix(prediction, reference, task.num_classes)
+    return {name: overlap_of(confusion, classes).dice for name, classes in task.targets.items()}
 
 
 def overlap_of_masks(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Overlap:

@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SemiSupSegLib.cases.task import Task
-from SemiSupSegLib.evaluation.target_dice import dice_of_targets
+from SemiSupSegLib.evaluation.overlap import dice_of_targets
 from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
 from SemiSupSegLib.inference.calibration import TemperatureSampler
 from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from SemiSupSegLib.cases.task import Task
-from SemiSupSegLib.evaluation.target_dice import dice_of_targets
+from SemiSupSegLib.evaluation.overlap import dice_of_targets
 from SemiSupSegLib.files import replacing_path
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.checkpoints import KEPT
