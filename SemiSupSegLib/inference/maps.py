@@ -224,6 +224,13 @@ class FigureSums:
         return {"image": float(np.mean(known)), **found}
 
 
+@torch.inference_mode()
+def set_background(probabilities: Tensor, outside: Tensor) -> None:
+    """Change probabilities (K, ...) in place: where `outside` is true, all is background."""
+    probabilities.masked_fill_(outside, 0)
+    probabilities[0].masked_fill_(outside, 1)
+
+
 def compare(student: NDArray[np.uint8], teacher: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return the comparison map of two label maps of class indices."""
     by_student = student > 0

@@ -18,7 +18,7 @@ from SemiSupSegLib.inference.calibration import (
     calibratable_trust,
     calibration_from_json,
 )
-from SemiSupSegLib.inference.maps import Decision, FigureSums, Maps, compare
+from SemiSupSegLib.inference.maps import Decision, FigureSums, Maps, compare, set_background
 from SemiSupSegLib.inference.sliding_window import Slab, sliding_slabs
 from SemiSupSegLib.inference.stochastic import has_dropout, stochastic_logits
 from SemiSupSegLib.losses.agreement import js_agreement
@@ -130,7 +130,7 @@ class Predictor:
             # Not a decorator: a generator must not leave inference mode switched on.
             with torch.inference_mode():
                 return collect(
-                    self._read(slabs),
+                    self._read(slabs, prepared),
                     prepared,
                     self.task,
                     details=maps == "all",
@@ -172,9 +172,10 @@ class Predictor:
             outputs.append(self._student.log_variance(features).float())
         return outputs
 
-    def _read(self, slabs: Iterator[Slab]) -> Iterator[_Reading]:
+    def _read(self, slabs: Iterator[Slab], prepared: PreparedCase) -> Iterator[_Reading]:
         """Turn stitched outputs into probabilities and scalar maps."""
         num_classes = self.task.num_classes
+        mask = np.asarray(prepared.mask())
         calibration = self._calibration
         for slab in slabs:
             values = slab.values
@@ -197,20 +198,23 @@ class Predictor:
             if self._teacher is not None:
                 teacher = (rest / calibration.teacher_temperature).softmax(0)
                 agreement = js_agreement(teacher, student)
-            yield _Reading(
-                rows=slice(slab.start, slab.start + values.shape[1]),
-                student=student,
-                teacher=teacher,
-                scalars={
-                    name: value
-                    for name, value in (
-                        ("confidence", confidence),
-                        ("uncertainty", uncertainty),
-                        ("agreement", agreement),
-                    )
-                    if value is not None
-                },
-            )
+            scalars = {
+                name: value
+                for name, value in (
+                    ("confidence", confidence),
+                    ("uncertainty", uncertainty),
+                    ("agreement", agreement),
+                )
+                if value is not None
+            }
+            rows = slice(slab.start, slab.start + values.shape[1])
+            outside = torch.from_numpy(mask[rows] == 0).to(values.device)
+            set_background(student, outside)
+            if teacher is not None:
+                set_background(teacher, outside)
+            for name, value in scalars.items():
+                value.masked_fill_(outside, _OUTSIDE[name])
+            yield _Reading(rows=rows, student=student, teacher=teacher, scalars=scalars)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +230,7 @@ class _Reading:
 
 
 _OUTSIDE = {"confidence": 1.0, "uncertainty": 0.0, "agreement": 1.0}
-"""Nothing is computed outside the box, where all is background."""
+"""Outside the mask (the brain, say) all is background, whatever the network makes of it."""
 
 
 def _collect_in_place(

@@ -124,6 +124,10 @@ class RunData:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
+    def outside(self, case_id: str) -> Tensor:
+        """Return where the case's mask says that there is nothing to find, boolean (D, H, W)."""
+        return torch.from_numpy(np.asarray(self._prepared[case_id].mask()) == 0)
+
     def label(self, case_id: str) -> NDArray[np.uint8]:
         """Return the label of a labelled training or validation case, (D, H, W)."""
         if case_id in set(self.unlabelled):

@@ -20,6 +20,8 @@ from SemiSupSegLib.inference.calibration import (
     fit_calibration,
     uncalibrated,
 )
+from SemiSupSegLib.inference.maps import set_background
+from SemiSupSegLib.losses.uncertainty import log_variance_range
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.models.package import write_package
@@ -155,7 +157,14 @@ def _judge(network: SegmentationNetwork, data: RunData, temperature: float) -> J
         # One case at a time, so that heartbeat and wishes come between the predictions.
         (case_id,) = data.each([case.id], "judging")
         outputs = data.predict(case_id, forward, "final")
-        return outputs[:count], outputs[count] if network.has_log_variance else None
+        probabilities = outputs[:count]
+        log_variance = outputs[count] if network.has_log_variance else None
+        outside = data.outside(case_id)
+        set_background(probabilities, outside)
+        if log_variance is not None:
+            with torch.inference_mode():
+                log_variance.masked_fill_(outside, log_variance_range(count)[0])
+        return probabilities, log_variance
 
     return judge
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.evaluation.overlap import dice_of_targets
 from SemiSupSegLib.files import replacing_path
+from SemiSupSegLib.inference.maps import set_background
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.checkpoints import KEPT
 from SemiSupSegLib.training.data import RunData
@@ -48,8 +49,10 @@ def validation_dice(
     for case_id in data.each(data.validation, "validating"):
         outputs = data.predict(case_id, forward, "validation", overlap=overlap)
         reference = data.label(case_id)
+        outside = data.outside(case_id)
         for index, name in enumerate(names):
             own = outputs[index * num_classes : (index + 1) * num_classes]
+            set_background(own, outside)
             prediction = own.argmax(0).numpy().astype(np.uint8)
             for target, value in dice_of_targets(prediction, reference, data.task).items():
                 scores[name][target].append(value)

@@ -57,13 +57,13 @@ DATASETS = {
         folder="brats_cubes/cases",
         split="brats_cubes/split.json",
         task="brats",
-        iterations=1980,
+        iterations=2640,
     ),
     "la": Dataset(
         folder="la/cases",
         split="la/split_8.json",
         task="binary",
-        iterations=900,
+        iterations=1320,
         settings=("training.patch_size=[48,64,64]",),
     ),
     "brats_whole": Dataset(

@@ -129,7 +129,7 @@ def test_the_label_is_the_argmax_of_the_plain_network_at_the_mirrored_place(pack
     prepared = dataclasses.replace(
         prepared,
         grid=dataclasses.replace(prepared.grid, size=(16, 16, 16)),
-        arrays={"image": prepared.image()[:, :16, :16, :16]},
+        arrays={"image": prepared.image()[:, :16, :16, :16], "mask": np.ones((16, 16, 16))},
     )
     predictor = Predictor(package, device=CPU)
 
@@ -140,6 +140,24 @@ def test_the_label_is_the_argmax_of_the_plain_network_at_the_mirrored_place(pack
         plain = predictor.networks[0](image)[0].argmax(0).numpy()
     # The prepared x axis runs against the original one: prepared x = 0 is voxel 21.
     assert np.array_equal(label[1:17, 3:19, 6:22][:, :, ::-1], plain)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.2, 2.0), (2.0, 2.4, 2.0)])
+def test_outside_the_mask_all_is_background_without_doubt(package, spacing):
+    prepared = a_prepared_case(spacing=spacing)
+    mask = prepared.arrays["mask"]
+    mask[:, :, : mask.shape[2] // 2] = 0
+
+    maps = Predictor(package, device=CPU).predict(prepared, maps="all", probabilities=True)
+
+    # The prepared x axis runs against the original one; the last of the ten voxels may be mixed.
+    outside = np.s_[:, :, 13:]
+    for name in ("label", "pseudo_label", "uncertainty", "sure", "possible", "comparison"):
+        assert not getattr(maps, name)[outside].any(), name
+    assert maps.label[:, :, :11].any()
+    for name in ("confidence", "agreement"):
+        assert (getattr(maps, name)[outside] == 1).all(), name
+    assert not maps.probabilities["core"][outside].any()
 
 
 def test_label_and_probabilities_agree(maps):
