@@ -218,8 +218,8 @@ def _assumed_order(source: ImageSource, task: Task) -> Reason:
     )
 
 
-def _label_meanings(group: Group, task: Task) -> list[Reason]:
-    """Warn where `dataset.json` gives a value the name of another class."""
+def conflicting_labels(group: Group, task: Task) -> list[str]:
+    """Return where `dataset.json` gives a value the name of another class, like `1 is edema`."""
     values = {one.name.lower(): one.values for one in task.classes}
     wrong = []
     for value, name in group.label_names.items():
@@ -227,6 +227,11 @@ def _label_meanings(group: Group, task: Task) -> list[Reason]:
         meant = values.get(words[0]) if len(words) == 1 else None
         if value and meant is not None and value not in meant:
             wrong.append(f"{value} is {name}")
+    return wrong
+
+
+def _label_meanings(group: Group, task: Task) -> list[Reason]:
+    wrong = conflicting_labels(group, task)
     if not wrong or not group.labels:
         return []
     label = group.labels[0].found.source

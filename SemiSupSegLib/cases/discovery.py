@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from SemiSupSegLib.cases.assignment import conflicting_labels
 from SemiSupSegLib.cases.case import Case, CaseState, Reason, Severity
 from SemiSupSegLib.cases.examination import CaseExaminer, Examined
 from SemiSupSegLib.cases.group import Group
@@ -75,7 +76,8 @@ def discover(
 
     Args:
         folder: In any layout that grouping.py understands, or itself one case.
-        task: None: recognised, `brats` if its channels are found, else `binary`.
+        task: None: recognised, `brats` or `brats_msd` if their channels are found, else
+            `binary`.
         check_content: Whether voxels are checked (NaN, empty, damaged, label values, doubles),
             or headers only.
         workers: Number of threads; None: one a core. Unpacking, hashing and arithmetic run
@@ -120,7 +122,10 @@ def discover(
 
 
 def _recognise(listing: Listing) -> Task:
-    """Return `brats` if a case has channels that only it tells apart, else `binary`."""
+    """Return `brats` if a case has channels that only it tells apart, else `binary`.
+
+    `brats_msd` instead of `brats` if a `dataset.json` names the label values as that does.
+    """
     brats = load_task("brats")
     names = NameReader(brats)
     for group in group_images(listing, brats):
@@ -128,7 +133,9 @@ def _recognise(listing: Listing) -> Task:
         told = {names.channel(name) for name in group.channel_names.values()} - {None}
         # Two are enough: as binary, a case with two images could only be refused as doubled.
         if max(len(channels), len(told)) >= 2:
-            return brats
+            decathlon = load_task("brats_msd")
+            other = conflicting_labels(group, brats) and not conflicting_labels(group, decathlon)
+            return decathlon if other else brats
     return load_task("binary")
 
 

@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="your own cases, some of them labelled (default: made-up brains)",
     )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="default: %(default)s")
-    parser.add_argument("--task", help="with FOLDER: brats, binary or a task file")
+    parser.add_argument("--task", help="with FOLDER: brats, brats_msd, binary or a task file")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
     parser.add_argument("--iterations", type=int, help="optimizer updates (default: the demo's)")

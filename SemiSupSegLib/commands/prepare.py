@@ -12,7 +12,7 @@ HELP = "Prepare all cases of a folder: orient, crop, resample, normalize."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument("--cases", type=Path, required=True, metavar="FOLDER", help="cases")
-    parser.add_argument("--task", metavar="FILE|brats|binary", help="default: recognised")
+    parser.add_argument("--task", metavar="FILE|brats|brats_msd|binary", help="default: recognised")
     parser.add_argument(
         "--split",
         type=Path,

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the folder and the options."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the cases are")
     parser.add_argument(
-        "--task", help="a task file, 'brats' or 'binary' (default: recognised from the files)"
+        "--task",
+        help="a task file, 'brats', 'brats_msd' or 'binary' (default: recognised from the files)",
     )
     parser.add_argument(
         "--json", metavar="OUT", help="write the list of cases to this file ('-': to the terminal)"

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--cases", type=Path, required=True, help="folder of cases")
     parser.add_argument("--out", type=Path, required=True, help="run folder, made if missing")
-    parser.add_argument("--task", help="brats, binary or a task file (default: recognised)")
+    parser.add_argument(
+        "--task", help="brats, brats_msd, binary or a task file (default: recognised)"
+    )
     parser.add_argument("--method", help="default: the preset's; see --list-methods")
     parser.add_argument("--preset", default="standard", help="default: %(default)s")
     parser.add_argument(

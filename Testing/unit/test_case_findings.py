@@ -335,18 +335,31 @@ def test_several_volumes_that_nothing_tells_apart_are_an_error(cohort):
     assert "holds 2 volumes" in finding(case).message
 
 
-def test_label_values_that_mean_something_else_in_the_data_set_are_said(cohort):
+@pytest.fixture
+def decathlon(cohort):
     write_decathlon(cohort)
     write_dataset_file(cohort, new_style=False, channels=("FLAIR", "T1w", "t1gd", "T2w"))
     content = json.loads((cohort / "dataset.json").read_text())
-    content["labels"] = {"0": "background", "1": "edema", "2": "non-enhancing tumor"}
+    names = ("background", "edema", "non-enhancing tumor", "enhancing tumour")
+    content["labels"] = {str(value): name for value, name in enumerate(names)}
     (cohort / "dataset.json").write_text(json.dumps(content))
+    return cohort
 
-    case = discover(cohort).cases[0]
+
+def test_label_values_that_mean_something_else_in_the_data_set_are_said(decathlon):
+    case = discover(decathlon, load_task("brats")).cases[0]
 
     assert case.state.value == "labelled"
     assert finding(case).code == "label_meaning"
     assert "dataset.json says 1 is edema" in finding(case).message
+
+
+def test_label_values_of_the_decathlon_are_recognised(decathlon):
+    found = discover(decathlon)
+
+    assert found.task.name == "brats_msd"
+    assert not found.cases[0].reasons
+    assert found.task.written_values == (0, 2, 1, 3)  # background, necrosis, edema, enhancing
 
 
 def test_a_dicom_series_with_a_missing_slice_is_not_a_volume(cohort):
