@@ -52,39 +52,61 @@ def _training_lines() -> list[str]:
         own = [one for one in runs if one["dataset"] == dataset]
         if not own:
             continue
-        targets = list(own[0]["dice"])
-        # A method without unlabelled cases has the same network and updates as the others.
-        groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
-        for one in own:
-            if one["checkpoint"] != "last":
-                continue
-            name = f"{one['method']}{' ' + one['variant'] if one['variant'] else ''}"
-            if one["network"] == "teacher":
-                name += " (its teacher)"
-            groups[(one["labels"], name, one["iterations"])].append(one)
         lines += [
             "",
             f"**{title}**, Dice on validation, last checkpoint, same light network (w=8 lite):",
-            "",
-            f"| trained | labels | updates | seeds | {' | '.join(targets)} | mean |",
-            "|---|---|---|---|" + "---|" * (len(targets) + 1),
         ]
-        for (labels, name, iterations), group in sorted(groups.items(), key=_order):
-            means = [f"{np.mean([one['dice'][target] for one in group]):.3f}" for target in targets]
-            values = [one["mean"] for one in group]
-            spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
-            lines.append(
-                f"| {name.replace('_', ' ')} | {labels} | {iterations} | {len(group)} | "
-                f"{' | '.join(means)} | {np.mean(values):.3f}{spread} |"
-            )
-        lines += _gain_lines(own)
+        for iterations in sorted({one["iterations"] for one in own}, reverse=True):
+            budget = [one for one in own if one["iterations"] == iterations]
+            lines += [*_table(budget, iterations), *_gain_lines(budget)]
     if lines:
         lines += [
             "",
-            "±: standard deviation between seeds. Copy-paste among labelled cases needs no",
-            "unlabelled one: `supervised copy paste` shows what it brings alone.",
+            "±: standard deviation between seeds. Beside the default: difference from `curriculum`",
+            "with the same seeds, with its paired 95 % interval over the cases. Copy-paste among",
+            "labelled cases needs no unlabelled one: `supervised copy paste` shows what it brings.",
         ]
     return lines
+
+
+def _table(runs: list[Mapping[str, Any]], iterations: int) -> list[str]:
+    """Return the rows of one data set and number of updates."""
+    targets = list(runs[0]["dice"])
+    groups: dict[tuple[int, str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for one in runs:
+        if one["checkpoint"] == "last":
+            name = f"{one['method']} {one['variant']}".strip()
+            groups[(one["labels"], name, one["network"])].append(one)
+    lines = [
+        "",
+        f"| {iterations:,} updates | labels | seeds | {' | '.join(targets)} | mean | "
+        "beside the default |",
+        "|---|---|---|" + "---|" * (len(targets) + 2),
+    ]
+    for (labels, name, network), group in sorted(groups.items(), key=_order):
+        means = [f"{np.mean([one['dice'][target] for one in group]):.3f}" for target in targets]
+        values = [one["mean"] for one in group]
+        spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+        beside = ""
+        if name.startswith("curriculum ") and network == "student":
+            beside = _beside_default(runs, name.split(" ", 1)[1])
+        title = name.replace("_", " ") + (" (its teacher)" if network == "teacher" else "")
+        lines.append(
+            f"| {title} | {labels} | {len(group)} | {' | '.join(means)} | "
+            f"{np.mean(values):.3f}{spread} | {beside} |"
+        )
+    return lines
+
+
+def _beside_default(runs: list[Mapping[str, Any]], variant: str) -> str:
+    """Return a control's difference from the default, paired by case and seed."""
+    default = _case_means(runs, "curriculum", "")
+    control = _case_means(runs, "curriculum", variant)
+    both = sorted(default.keys() & control.keys())
+    if not both:
+        return ""
+    interval = bootstrap_mean(np.mean([control[k] - default[k] for k in both], axis=0).tolist())
+    return f"{interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
 
 
 def _gain_lines(runs: list[Mapping[str, Any]]) -> list[str]:
@@ -126,7 +148,7 @@ def _case_means(
 
 
 def _order(item: tuple[tuple[Any, ...], list[Mapping[str, Any]]]) -> tuple[Any, ...]:
-    (labels, _, _), group = item
+    (labels, *_), group = item
     return labels, float(np.mean([one["mean"] for one in group]))
 
 
