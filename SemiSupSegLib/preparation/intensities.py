@@ -31,7 +31,7 @@ def normalize(
         mask: Where mean and standard deviation (population) are taken; not empty.
         options: Quantiles, order and background.
 
-    Source: docs/methods.md on preparation, steps 3 to 6.
+    Source: docs/your-own-data.md, steps 6 to 8.
     """
     import numpy as np
 

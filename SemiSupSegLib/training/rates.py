@@ -1,4 +1,4 @@
-"""Learning rate schedules. Source: docs/methods.md; poly as in HiLab-git/SSL4MIS."""
+"""Learning rate schedules. Source: docs/your-own-data.md; poly as in HiLab-git/SSL4MIS."""
 
 from __future__ import annotations
 
