@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import sys
+from pathlib import Path
 
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 
@@ -44,6 +45,7 @@ def main(words: list[str] | None = None) -> int:
         arguments = parser.parse_args(words)
     except SystemExit as end:
         return int(end.code or 0)
+    arguments.words = words
     try:
         code: int = arguments.run(arguments)
         return code
@@ -63,6 +65,22 @@ def main(words: list[str] | None = None) -> int:
         # A reader such as `head` has left; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        print(f"Error: {_sentences(error)}", file=sys.stderr)
+        return 1
+
+
+def _sentences(error: OSError) -> str:
+    """Return what the system refused, for which file, and what to do."""
+    file = error.filename2 or error.filename
+    if isinstance(file, str) and Path(file).name.startswith(".") and ".part" in file:
+        # A temporary name, which tells a user nothing; its folder does.
+        file = str(Path(file).parent)
+    what = f"{file}: {error.strerror}" if file else str(error)
+    return (
+        f"{what}. Check that the path exists and may be read and written, and that the disk has "
+        "space."
+    )
 
 
 if __name__ == "__main__":

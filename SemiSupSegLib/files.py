@@ -60,6 +60,36 @@ def replacing_path(path: Path) -> Iterator[Path]:
         raise
 
 
+def make_output_folder(folder: Path) -> None:
+    """Make a folder if need be, and check that files can be written there.
+
+    For use before long work, whose result would be lost.
+
+    Raises:
+        SemiSupSegError: If it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SemiSupSegError(
+            f"Nothing can be written to the folder {folder} ({error.strerror}). Choose another "
+            "one, or change its rights."
+        ) from error
+
+
+def make_folder_of(file: Path) -> None:
+    """Like `make_output_folder`, for the folder of a file that is to be written.
+
+    Raises:
+        SemiSupSegError: If the file cannot be written.
+    """
+    if file.is_dir():
+        raise SemiSupSegError(f"{file} is a folder. Give the name of a file.")
+    make_output_folder(file.parent)
+
+
 def write_json(path: Path, content: object) -> None:
     """Replace `path` by `content` as indented JSON; NaN and infinity are refused."""
     with replacing(path, "w") as stream:

@@ -13,6 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent / "Resources"
 """Beside the library, in git as well as installed."""
 
 
+def preset_names() -> list[str]:
+    """Return the names of the files in Resources/Presets, which `train --preset` takes."""
+    return sorted(file.stem for file in (ROOT / "Presets").glob("*.json"))
+
+
 def check_format(content: Any, schema: str, source: Path | str) -> None:
     """Check format, version and shape of `content` by Resources/Schemas/<schema>.json.
 

@@ -25,7 +25,12 @@ class Assignment:
 
 
 def assign(
-    group: Group, task: Task, names: NameReader, num_volumes: Callable[[ImageSource], int]
+    group: Group,
+    task: Task,
+    names: NameReader,
+    num_volumes: Callable[[ImageSource], int],
+    *,
+    task_is_recognised: bool = False,
 ) -> Assignment:
     """Return which file of a case is which channel, and what is missing or doubled.
 
@@ -34,13 +39,14 @@ def assign(
         task: Names the channels.
         names: Reads names with the task's aliases.
         num_volumes: How many volumes a file holds; 0 if it cannot be read.
+        task_is_recognised: Whether the task was chosen by the files' names, not by the user.
     """
     found: dict[str, list[ImageSource]] = defaultdict(list)
     unused: list[Piece] = [one for one in group.pieces if one.ignored]
     reasons: list[Reason] = []
-    images = list(group.images)
-    has_named = any(one.channel is not None or one.index is not None for one in images)
     by_order = _order_of_indices(group, task, names)
+    images = _assignable(group, by_order)
+    has_named = any(one.channel is not None or one.index is not None for one in images)
     may_hide_channels = False
     for piece in images:
         source = piece.found.source
@@ -74,7 +80,7 @@ def assign(
             # It cannot be read, which is said elsewhere; it may hold what seems missing.
             may_hide_channels = True
     if not may_hide_channels:
-        reasons += _missing_channels(group, task, found)
+        reasons += _missing_channels(group, task, found, task_is_recognised)
     reasons += _doubled_channels(group, found)
     labels = group.labels
     unused += [one for one in group.pieces if one.label and one not in labels]
@@ -88,6 +94,11 @@ def assign(
         label=labels[0].found.source if labels else None,
         reasons=tuple(dict.fromkeys(reasons)),
     )
+
+
+def _assignable(group: Group, by_order: Mapping[int, str]) -> tuple[Piece, ...]:
+    """Return the images but numbered ones of unknown order, which are reported together."""
+    return tuple(one for one in group.images if one.index is None or by_order)
 
 
 def _order_of_indices(group: Group, task: Task, names: NameReader) -> dict[int, str]:
@@ -125,9 +136,12 @@ def _channels_of_volumes(
 
 
 def _missing_channels(
-    group: Group, task: Task, found: Mapping[str, list[ImageSource]]
+    group: Group, task: Task, found: Mapping[str, list[ImageSource]], task_is_recognised: bool
 ) -> list[Reason]:
-    if not any(found.values()) and group.labels:
+    num_numbered = len({one.index for one in group.images if one.index is not None})
+    if num_numbered and not any(found.values()):
+        return [_unnamed_numbers(group, task, num_numbered)]
+    if not any(found.values()) and group.labels and not group.images:
         label = group.labels[0].found.source
         return [
             Reason(
@@ -139,6 +153,12 @@ def _missing_channels(
             )
         ]
     reasons = []
+    other_task = (
+        f"; if the data set is not of task '{task.name}', which was recognised by its file names, "
+        "name yours with --task"
+        if task_is_recognised
+        else ""
+    )
     for channel in task.channels:
         if found.get(channel.name):
             continue
@@ -150,12 +170,24 @@ def _missing_channels(
                 severity=Severity.ERROR if channel.required else Severity.WARNING,
                 file=str(group.folder),
                 message=f"no file is named as channel {channel.name}",
-                remedy=f"Add a file whose name ends with {expected}"
+                remedy=f"Add a file whose name ends with {expected}{other_task}"
                 if channel.required
                 else "Nothing needs to be done; results may be less good",
             )
         )
     return reasons
+
+
+def _unnamed_numbers(group: Group, task: Task, num_numbered: int) -> Reason:
+    return Reason(
+        code="missing_channel",
+        severity=Severity.ERROR,
+        file=str(group.folder),
+        message=f"{num_numbered} images are numbered (_0000, ...), and nothing says which is which "
+        f"of the channels of task '{task.name}' ({', '.join(one.name for one in task.channels)})",
+        remedy="Name them in a dataset.json ('channel_names'), or give a task of as many channels "
+        "with --task",
+    )
 
 
 def _doubled_channels(group: Group, found: Mapping[str, list[ImageSource]]) -> list[Reason]:

@@ -60,3 +60,5 @@ class Case:
     """By channel name, in the task's order."""
     label: ImageSource | None = None
     reasons: tuple[Reason, ...] = ()
+    twins: tuple[str, ...] = ()
+    """Ids of other cases that hold an image of this one; known after a check of the content."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _TAGS = [
     "SOPClassUID",
+    "PatientID",
     "SeriesInstanceUID",
     "SeriesDescription",
     "Modality",
@@ -48,6 +49,8 @@ class Series:
     """Why it is not a volume, if it is not."""
     geometry: Geometry | None = None
     """Its grid; None for a file of many frames, which has it inside."""
+    patient_id: str = field(default="", repr=False)
+    """May be personal: to compare, not to show."""
 
 
 def list_series(folder: Path) -> tuple[Series, ...]:
@@ -144,7 +147,10 @@ def _list_series(folder: Path, stamp: tuple[tuple[str, int], ...]) -> tuple[Seri
             num_damaged += name.lower().endswith((".dcm", ".ima"))
         elif "Rows" in header and "SeriesInstanceUID" in header:
             grouped.setdefault(str(header.SeriesInstanceUID), []).append((folder / name, header))
-    found = tuple(_series(uid, slices) for uid, slices in sorted(grouped.items()))
+    found = tuple(
+        replace(_series(uid, slices), patient_id=str(slices[0][1].get("PatientID", "") or ""))
+        for uid, slices in sorted(grouped.items())
+    )
     if num_damaged:
         # Nobody knows which series they belonged to.
         problem = f"has {num_damaged} damaged files beside it, which may be slices of it"

@@ -36,6 +36,8 @@ class ScanResult:
     seconds: float
     bytes_read: int
     """Bytes of the files whose content was checked now, not taken from the cache."""
+    result_folders: tuple[Path, ...] = ()
+    """Folders of our own results, which were not looked into."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -50,6 +52,7 @@ class ScanResult:
             "task": self.task.name,
             "layout": self.layout,
             "counts": self.counts,
+            "num_result_folders": len(self.result_folders),
             "seconds": round(self.seconds, 3),
             "rate": {
                 "cases_per_s": round(len(self.cases) / seconds, 2),
@@ -76,15 +79,15 @@ def discover(
 
     Args:
         folder: In any layout that grouping.py understands, or itself one case.
-        task: None: recognised, `brats` or `brats_msd` if their channels are found, else
-            `binary`.
+        task: None: recognised, `brats` or `brats_msd` if their channels or four numbered ones
+            are found, else `binary`.
         check_content: Whether voxels are checked (NaN, empty, damaged, label values, doubles),
             or headers only.
         workers: Number of threads; None: one a core. Unpacking, hashing and arithmetic run
             outside the interpreter lock, so they scale without processes.
         cache: File that remembers what was found; None: one in the user's cache folder.
         label_ids: If given, only label files of cases with one of these ids or patients are
-            opened; others are noted to exist.
+            opened; others are noted to exist. What is a case's id is no patient's here.
         reviews: A folder of results whose reviewed labels (`<case>/<case>_reviewed.nii.gz`) take
             the place of labels.
         progress: Called with the number of cases done and of all cases.
@@ -94,15 +97,19 @@ def discover(
     """
     start = time.perf_counter()
     listing = list_images(folder)
+    task_is_recognised = task is None
     if task is None:
         task = _recognise(listing)
     groups = group_images(listing, task)
     known = ScanCache(cache if cache is not None else default_cache(listing.root))
-    examiner = CaseExaminer(task, known, check_content=check_content)
+    examiner = CaseExaminer(
+        task, known, check_content=check_content, task_is_recognised=task_is_recognised
+    )
     reviewed = find_reviews(reviews) if reviews is not None else {}
+    label_patients = {*(label_ids or ())} - {group.id for group in groups}
 
     def examine(group: Group, label: ReviewedLabel | None) -> Examined:
-        opens = label_ids is None or group.id in label_ids or group.patient in label_ids
+        opens = label_ids is None or group.id in label_ids or group.patient in label_patients
         path = label.path if label is not None else None
         return examiner.examine(group, opens_label=opens, reviewed=path)
 
@@ -118,12 +125,15 @@ def discover(
         layout=_layout(groups),
         seconds=time.perf_counter() - start,
         bytes_read=sum(one.bytes_read for one in examined),
+        result_folders=tuple(listing.root.joinpath(*one) for one in listing.result_folders),
     )
 
 
 def _recognise(listing: Listing) -> Task:
     """Return `brats` if a case has channels that only it tells apart, else `binary`.
 
+    Four channels that are numbered without names are taken for it too; their order is then a guess
+    that each case warns of.
     `brats_msd` instead of `brats` if a `dataset.json` names the label values as that does.
     """
     brats = load_task("brats")
@@ -132,7 +142,9 @@ def _recognise(listing: Listing) -> Task:
         channels = {one.channel for one in group.images if one.channel}
         told = {names.channel(name) for name in group.channel_names.values()} - {None}
         # Two are enough: as binary, a case with two images could only be refused as doubled.
-        if max(len(channels), len(told)) >= 2:
+        numbers = {one.index for one in group.images if one.index is not None}
+        is_numbered = numbers == set(range(len(brats.channels))) and not group.channel_names
+        if max(len(channels), len(told)) >= 2 or is_numbered:
             decathlon = load_task("brats_msd")
             other = conflicting_labels(group, brats) and not conflicting_labels(group, decathlon)
             return decathlon if other else brats
@@ -177,7 +189,10 @@ def _with_twins(examined: Sequence[Examined]) -> Iterator[Case]:
         reasons = [_duplicate_channels(one.case, within)] if within else []
         if others:
             reasons.append(_duplicate_cases(one.case, others))
-        yield replace(one.case, reasons=(*one.case.reasons, *reasons)) if reasons else one.case
+        if reasons:
+            yield replace(one.case, reasons=(*one.case.reasons, *reasons), twins=tuple(others))
+        else:
+            yield one.case
 
 
 def _duplicate_channels(case: Case, channels: Sequence[str]) -> Reason:

@@ -16,8 +16,8 @@ from SemiSupSegLib.cases.label_values import check_label_values
 from SemiSupSegLib.cases.names import NameReader
 from SemiSupSegLib.cases.task import Task
 
-MIN_OVERLAP = 0.25
-"""Fields of view that share less of the smaller one than this do not show one place."""
+_MOST_OF_IT = 0.5
+"""Of an image that covers less of the first channel than this, it is said."""
 
 _NOTES = {
     "missing_geometry": (
@@ -50,13 +50,22 @@ class CaseExaminer:
         task: What a case should have.
         cache: Facts from former scans.
         check_content: Whether voxels are read, or headers only.
+        task_is_recognised: Whether the task was chosen by the files' names, not by the user.
     """
 
-    def __init__(self, task: Task, cache: ScanCache, *, check_content: bool):
+    def __init__(
+        self,
+        task: Task,
+        cache: ScanCache,
+        *,
+        check_content: bool,
+        task_is_recognised: bool = False,
+    ):
         self._task = task
         self._names = NameReader(task)
         self._cache = cache
         self._check_content = check_content
+        self._task_is_recognised = task_is_recognised
 
     def examine(
         self, group: Group, *, opens_label: bool = True, reviewed: Path | None = None
@@ -69,7 +78,13 @@ class CaseExaminer:
             reviewed: A reviewed label that takes the label's place.
         """
         look = _Look(self._cache, self._check_content)
-        assignment = assign(group, self._task, self._names, look.num_volumes)
+        assignment = assign(
+            group,
+            self._task,
+            self._names,
+            look.num_volumes,
+            task_is_recognised=self._task_is_recognised,
+        )
         reasons = list(assignment.reasons)
         label = assignment.label
         if reviewed is not None:
@@ -267,16 +282,16 @@ def _compared(
     """Compare a grid with the first channel's."""
     if reference.matches(grid):
         return []
-    overlap = max(reference.shares_of_overlap(grid))
+    shares = reference.shares_of_overlap(grid)
     voxels, mm = reference.field_of_view_shift(grid)
-    if overlap < MIN_OVERLAP:
+    if reference.lies_elsewhere(grid):
         return [
             Reason(
                 code="grid_mismatch",
                 severity=Severity.ERROR,
                 file=str(source.path),
                 message=f"{source.path.name} lies elsewhere than channel {first}: the fields of "
-                f"view share {overlap:.0%} of the smaller one (corners up to {mm:.1f} mm, "
+                f"view share {max(shares):.0%} of the smaller one (corners up to {mm:.1f} mm, "
                 f"{voxels:.1f} voxels apart)",
                 remedy="Export the segmentation again with the image as reference volume"
                 if is_label
@@ -284,14 +299,16 @@ def _compared(
             )
         ]
     how = "nearest neighbour" if is_label else "linear interpolation"
+    if shares[0] < _MOST_OF_IT and not is_label:
+        how += f"; it covers {shares[0]:.0%} of it, the rest becomes 0"
     return [
         Reason(
             code="grid_repaired",
             severity=Severity.WARNING,
             file=str(source.path),
-            message=f"{source.path.name} has another grid than channel {first} ({grid}, not "
-            f"{reference}; corners up to {voxels:.2f} voxels, {mm:.2f} mm apart) and is "
-            f"resampled to it by {how}",
+            message=f"{source.path.name} {grid.difference_to(reference)} channel {first} "
+            f"(corners up to {voxels:.2f} voxels, {mm:.2f} mm apart) and is resampled to it by "
+            f"{how}",
             remedy="Nothing needs to be done; check the case if the figures surprise you",
         )
     ]

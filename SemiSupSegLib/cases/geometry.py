@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 SAME_GRID_VOXELS = 0.05
 """Corners closer than this, in voxels, are one grid (rounding of headers)."""
+MIN_OVERLAP = 0.25
+"""Fields of view that share less of the smaller one than this do not show one place."""
+_SAME_COSINES = 1e-4
+"""Directions whose cosines differ by less are one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,10 @@ class Geometry:
         """Return whether both are one grid but for rounding (< 0.05 voxel at the corners)."""
         return self == other or self.corner_shift_voxels(other) < SAME_GRID_VOXELS
 
+    def lies_elsewhere(self, other: Geometry) -> bool:
+        """Return whether the fields of view hardly overlap, so that resampling makes no sense."""
+        return max(self.shares_of_overlap(other)) < MIN_OVERLAP
+
     def shares_of_overlap(self, other: Geometry) -> tuple[float, float]:
         """Return which share of this field of view lies in the other's, and the reverse.
 
@@ -87,6 +95,18 @@ class Geometry:
         voxels = np.linalg.norm(steps, axis=0).reshape(mm.shape)
         worst = [float(max(one.min(axis=0).max(), one.min(axis=1).max())) for one in (voxels, mm)]
         return worst[0], worst[1]
+
+    def difference_to(self, other: Geometry) -> str:
+        """Return in words how this grid differs from `other`, as in "is shifted ... against"."""
+        if (self.size, str(self)) != (other.size, str(other)):
+            return f"has another grid ({self}, not {other}) than"
+        pairs = zip(self.direction, other.direction, strict=True)
+        if max(abs(one - there) for one, there in pairs) < _SAME_COSINES:
+            x, y, z = (one - there for one, there in zip(self.origin, other.origin, strict=True))
+            return f"is shifted by {(x * x + y * y + z * z) ** 0.5:.2f} mm against"
+        if self.field_of_view_shift(other)[0] < SAME_GRID_VOXELS:
+            return "stores its axes in another order or sense than"
+        return "is turned against"
 
     def __str__(self) -> str:
         size = "x".join(map(str, self.size))

@@ -20,10 +20,15 @@ from SemiSupSegLib.cases.listing import FoundImage, Listing
 from SemiSupSegLib.cases.names import (
     FolderParts,
     NameReader,
-    is_partition,
-    is_timepoint,
-    patient_of,
     words_of,
+)
+from SemiSupSegLib.cases.patients import (
+    is_placeholder,
+    is_timepoint,
+    patient_folder,
+    patient_folders,
+    patient_of,
+    united,
 )
 from SemiSupSegLib.cases.task import Task
 
@@ -275,46 +280,68 @@ def _empty_folders(listing: Listing, drafts: Sequence[_Draft], names: NameReader
 
 
 def _finished(drafts: Sequence[_Draft], listing: Listing) -> list[Group]:
-    plain = [_plain_id(draft, listing.root.name) for draft in drafts]
-    seen = Counter(name.lower() for name in plain)
-    groups = []
-    for draft, name in zip(drafts, plain, strict=True):
-        is_unique = seen[name.lower()] == 1
-        case_id = name if is_unique else "_".join(draft.names)
-        patient = patient_of(case_id)
+    folders = patient_folders(draft.names for draft in drafts if draft.kind != "bids")
+    plain, homes = [], []
+    for draft in drafts:
+        folder = None if draft.kind == "bids" else patient_folder(draft.names, folders)
+        name = _plain_id(draft, folder, listing.root.name)
+        plain.append(name)
         if draft.kind == "bids":
-            patient = draft.names[0]
-        elif _is_visit(draft):
-            patient = draft.names[-2] if is_unique else "_".join(draft.names[:-1])
+            homes.append(draft.names[:1])
+        else:
+            homes.append(folder or (*draft.names[:-1], patient_of(name)))
+    seen = Counter(name.lower() for name in plain)
+    is_renamed = [seen[name.lower()] > 1 for name in plain]
+    patients = united(_patient_names(homes, is_renamed), [_patient_id(draft) for draft in drafts])
+    groups = []
+    for draft, name, patient, renamed in zip(drafts, plain, patients, is_renamed, strict=True):
         content = _dataset_of(draft, listing)
         groups.append(
             Group(
-                id=case_id,
+                id="_".join(draft.names) if renamed else name,
                 patient=patient,
                 folder=_folder_of(draft, listing.root),
                 kind=_kind(draft, content is not None),
                 pieces=draft.pieces,
                 channel_names=_named(content, "channel_names", "modality"),
                 label_names=_named(content, "labels"),
-                renamed=not is_unique,
+                renamed=renamed,
             )
         )
     return sorted(groups, key=lambda one: _natural(one.id))
 
 
-def _plain_id(draft: _Draft, root_name: str) -> str:
+def _patient_names(homes: Sequence[Key], is_renamed: Sequence[bool]) -> list[str]:
+    """Return the patient's name of each case; `homes` are folders' names that end with it.
+
+    A patient's scans may lie in two places (`labelled/P1`, `unlabelled/P1`). Only where these hold
+    cases of one name, they are two patients of one name.
+    """
+    places: dict[str, set[Key]] = defaultdict(set)
+    twice = set()
+    for home, renamed in zip(homes, is_renamed, strict=True):
+        places[home[-1]].add(home)
+        if renamed:
+            twice.add(home[-1])
+    return [
+        "_".join(home) if home[-1] in twice and len(places[home[-1]]) > 1 else home[-1]
+        for home in homes
+    ]
+
+
+def _patient_id(draft: _Draft) -> str | None:
+    """Return the PatientID that all DICOM series of a case share, if it says anything."""
+    found = {piece.found.patient_id for piece in draft.pieces if piece.found.is_dicom}
+    patient_id = found.pop() if len(found) == 1 else ""
+    return None if is_placeholder(patient_id) else patient_id
+
+
+def _plain_id(draft: _Draft, patient: Key | None, root_name: str) -> str:
     if draft.kind == "bids":
         return "_".join(draft.names)
-    if _is_visit(draft):
+    if patient is not None and is_timepoint(draft.names[-1]):
         return "_".join(draft.names[-2:])
     return draft.names[-1] if draft.names else root_name
-
-
-def _is_visit(draft: _Draft) -> bool:
-    """Return whether the case lies in a visit's folder below a patient's."""
-    if draft.kind == "bids" or len(draft.names) < 2:
-        return False
-    return is_timepoint(draft.names[-1]) and not is_partition(draft.names[-2])
 
 
 def _folder_of(draft: _Draft, root: Path) -> Path:

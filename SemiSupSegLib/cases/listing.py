@@ -16,8 +16,11 @@ from SemiSupSegLib.files import read_json
 
 MAX_DEPTH = 12
 """Folders deeper than this below the scanned one are not looked into."""
-RESULT_FILES = frozenset({"case.json", "run.json", "manifest.json"})
-"""A folder with one of these holds our own results; they are not cases."""
+RESULT_FILES = ("case.json", "run.json", "manifest.json")
+"""A folder with one of these in our own format holds results; they are not cases."""
+_OWN_FORMAT = re.compile(rb'"format"\s*:\s*"semisupseg-')
+_FORMAT_BYTES = 1024
+"""Our files begin with their format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,8 @@ class FoundImage:
     """Name without suffix; the series folder's name for DICOM."""
     description: str = ""
     """The DICOM series description."""
+    patient_id: str = field(default="", repr=False)
+    """The DICOM PatientID. It may be personal: to compare, not to show."""
 
     @property
     def is_dicom(self) -> bool:
@@ -77,7 +82,7 @@ def list_images(root: Path) -> Listing:
             folders.append(parts)
             continue
         names = {entry.name for entry in entries}
-        if parts and RESULT_FILES & names:
+        if parts and any(_is_own(folder / name) for name in RESULT_FILES if name in names):
             result_folders.append(parts)
             continue
         folders.append(parts)
@@ -107,6 +112,15 @@ def list_images(root: Path) -> Listing:
         result_folders=tuple(sorted(result_folders)),
         dataset_files=dataset_files,
     )
+
+
+def _is_own(path: Path) -> bool:
+    """Return whether a JSON file is one of ours; other programs use the same names."""
+    try:
+        with path.open("rb") as stream:
+            return bool(_OWN_FORMAT.search(stream.read(_FORMAT_BYTES)))
+    except OSError:
+        return False
 
 
 def _is_new(path: Path, is_link: bool, seen: set[Path]) -> bool:
@@ -144,6 +158,7 @@ def _dicom_images(folder: Path, parts: tuple[str, ...], paths: list[Path]) -> li
             folders=parts if several else parts[:-1],
             stem=(one.description or one.uid) if several else name,
             description=re.sub(r"\s+", " ", one.description),
+            patient_id=one.patient_id,
         )
         for one in series
     ]

@@ -48,16 +48,6 @@ _PARTITION_FOLDER = re.compile(
     r"(?:data|dataset|cases|patients|subjects|train|training|test|testing|val|valid|validation|"
     r"labell?ed|unlabell?ed|hgg|lgg)"
 )
-_TIMEPOINT = re.compile(
-    r"(?:ses|session|visit|tp|timepoint|baseline|followup|fu|day|week|month|year)[-_ ]?\d*|"
-    r"(?:(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d|\d\d[-_.]\d\d[-_.](?:19|20)\d\d)(?:[-_ ].*)?",
-    re.IGNORECASE,
-)
-_TIMEPOINT_SUFFIX = re.compile(
-    r"(?P<patient>brats-[a-z]+-\d+)-\d{3}|"
-    r"(?P<other>.+?)[-_](?:ses|session|visit|tp|timepoint)[-_]?\d+",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -222,22 +212,9 @@ class NameReader:
         return all(label_rank(word) or word in self._channels for word in words)
 
 
-def is_timepoint(name: str) -> bool:
-    """Return whether a folder's name is a visit of a patient rather than a patient."""
-    return bool(_TIMEPOINT.fullmatch(name))
-
-
 def is_partition(name: str) -> bool:
     """Return whether a folder's name is that of a set of cases, such as `train`."""
     return bool(_PARTITION_FOLDER.fullmatch(_joined(name)))
-
-
-def patient_of(case_id: str) -> str:
-    """Return the patient of a case id: the id, without a time point such as BraTS's `-000`."""
-    match = _TIMEPOINT_SUFFIX.fullmatch(case_id)
-    if match is None:
-        return case_id
-    return match["patient"] or match["other"]
 
 
 def _joined(text: str) -> str:

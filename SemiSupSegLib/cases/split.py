@@ -15,11 +15,12 @@ from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.files import read_json, write_json
 
 _SETS = ("train_labelled", "train_unlabelled", "validation")
+_MAX_NAMED_CASES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Case ids by use; a patient's cases are all in one list."""
+    """Case ids by use; a patient is trained on or validated on, never both."""
 
     train_labelled: tuple[str, ...]
     train_unlabelled: tuple[str, ...]
@@ -31,9 +32,10 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
 
     Raises:
         UsageError: If the file is no split, names an unknown case, names a labelled use for a
-            case without label, or has one case or patient in two lists; all problems at once.
+            case without label, has one case in two lists, or a patient in training and
+            validation; all problems at once.
     """
-    content = _lists(path)
+    content = read_lists(path)
     by_id = {case.id: case for case in cases}
     by_patient: dict[str, list[Case]] = defaultdict(list)
     for case in cases:
@@ -68,8 +70,8 @@ def default_split(cases: Sequence[Case], seed: int, validation_fraction: float =
     """Divide cases by patient: labelled ones into training and validation, the rest unlabelled.
 
     Of two or more patients with labels at least one goes to each set; a single one is trained on.
-    A patient's unlabelled cases are left out if the patient is in the validation set or trained
-    on with labels: a patient is never in two sets.
+    Unlabelled cases of the validation patients are left out (`left_out` tells). Patients that
+    share an image count as one.
 
     Args:
         cases: Unusable ones are left out.
@@ -85,16 +87,53 @@ def default_split(cases: Sequence[Case], seed: int, validation_fraction: float =
         (case for case in cases if case.state is not CaseState.UNUSABLE), key=lambda one: one.id
     )
     labelled = [case for case in usable if case.state is not CaseState.UNLABELLED]
-    patients = sorted({case.patient for case in labelled})
+    person = _persons(usable)
+    patients = sorted({person[case.id] for case in labelled})
     random.Random(seed).shuffle(patients)
     count = 0
     if len(patients) >= 2:
         count = min(max(round(validation_fraction * len(patients)), 1), len(patients) - 1)
     judged = set(patients[:count])
+    trained = [case for case in usable if person[case.id] not in judged]
     return Split(
-        train_labelled=tuple(case.id for case in labelled if case.patient not in judged),
-        train_unlabelled=tuple(case.id for case in usable if case.patient not in set(patients)),
-        validation=tuple(case.id for case in labelled if case.patient in judged),
+        train_labelled=tuple(one.id for one in trained if one.state is not CaseState.UNLABELLED),
+        train_unlabelled=tuple(one.id for one in trained if one.state is CaseState.UNLABELLED),
+        validation=tuple(case.id for case in labelled if person[case.id] in judged),
+    )
+
+
+def left_out(split: Split, cases: Sequence[Case]) -> str:
+    """Return a sentence on the usable cases that a default split does not use; empty if none."""
+    used = {*split.train_labelled, *split.train_unlabelled, *split.validation}
+    unused = [
+        case.id for case in cases if case.state is not CaseState.UNUSABLE and case.id not in used
+    ]
+    if not unused:
+        return ""
+    who = (
+        "1 unlabelled case is left out, since its patient is"
+        if len(unused) == 1
+        else f"{len(unused)} unlabelled cases are left out, since their patients are"
+    )
+    return f"{who} validated on: {_listed(unused)}."
+
+
+def separated_twins(split: Split, cases: Sequence[Case]) -> str:
+    """Return a warning of cases in training that share an image with validation; empty if none."""
+    trained = {*split.train_labelled, *split.train_unlabelled}
+    judged = set(split.validation)
+    pairs = [
+        f"{case.id} ({', '.join(twin for twin in case.twins if twin in judged)})"
+        for case in cases
+        if case.id in trained and judged & set(case.twins)
+    ]
+    if not pairs:
+        return ""
+    hold = "case in training holds" if len(pairs) == 1 else "cases in training hold"
+    return (
+        f"{len(pairs)} {hold} the same image as a validation case, which makes figures look "
+        f"better than they are: {_listed(pairs)}. Put both in one list of the split, or remove "
+        "one."
     )
 
 
@@ -104,7 +143,12 @@ def write_split(path: Path, split: Split) -> None:
     write_json(path, {**content, **json.loads(json.dumps(asdict(split)))})
 
 
-def _lists(path: Path) -> Mapping[str, list[str]]:
+def read_lists(path: Path) -> Mapping[str, list[str]]:
+    """Return the cases or patients that a split file names, by use; not compared with any cases.
+
+    Raises:
+        UsageError: If the file is no split.
+    """
     content: Any = read_json(path)
     if not isinstance(content, dict) or not set(_SETS) & set(content):
         raise UsageError(
@@ -121,15 +165,45 @@ def _lists(path: Path) -> Mapping[str, list[str]]:
 
 
 def _overlaps(chosen: Mapping[str, list[str]], by_id: Mapping[str, Case]) -> list[str]:
-    """Name every patient that is in more than one list."""
+    """Name every case in more than one list, and every patient in training and validation."""
     uses: dict[str, list[str]] = defaultdict(list)
+    sets_of: dict[str, list[str]] = defaultdict(list)
     for name, ids in chosen.items():
         for case_id in ids:
+            uses[case_id].append(name)
             patient = by_id[case_id].patient
-            if name not in uses[patient]:
-                uses[patient].append(name)
+            if name not in sets_of[patient]:
+                sets_of[patient].append(name)
     return [
         f"patient {patient} is in {' and '.join(names)}"
-        for patient, names in uses.items()
-        if len(names) > 1
+        for patient, names in sets_of.items()
+        if len(names) > 1 and "validation" in names
+    ] + [
+        f"case {case_id} is in {' and '.join(names)}"
+        for case_id, names in uses.items()
+        if len(names) > 1 and "validation" not in names
     ]
+
+
+def _persons(cases: Sequence[Case]) -> dict[str, str]:
+    """Return for each case's id one name for its patient and all who share an image with it."""
+    by_id = {case.id: case for case in cases}
+    by_patient: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_patient[case.patient].append(case)
+    found: dict[str, str] = {}
+    for start in sorted(cases, key=lambda one: one.patient):
+        waiting = [start]
+        while waiting:
+            case = waiting.pop()
+            if case.id in found:
+                continue
+            found[case.id] = start.patient
+            waiting += by_patient[case.patient]
+            waiting += [by_id[twin] for twin in case.twins if twin in by_id]
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _MAX_NAMED_CASES
+    return ", ".join(names[:_MAX_NAMED_CASES]) + (f" and {more} more" if more > 0 else "")

@@ -98,12 +98,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make or find cases, train, predict, evaluate, and say where the pictures are."""
-    from SemiSupSegLib.files import write_json
+    from SemiSupSegLib.files import make_output_folder, write_json
 
     start = time.perf_counter()
     out: Path = arguments.out
     size = QUICK if arguments.quick else FULL
-    out.mkdir(parents=True, exist_ok=True)
+    make_output_folder(out)
     if arguments.folder is None:
         if arguments.task is not None:
             raise UsageError("--task goes with a FOLDER; the made-up cases have theirs.")
@@ -178,14 +178,13 @@ def _made_up(out: Path, size: Size, seed: int) -> Material:
 def _own(folder: Path, out: Path, task: str | None, seed: int) -> Material:
     """Divide the user's cases; the validation cases are also those that are shown."""
     from SemiSupSegLib.cases.discovery import discover
-    from SemiSupSegLib.cases.split import default_split, write_split
+    from SemiSupSegLib.cases.split import default_split, left_out, write_split
     from SemiSupSegLib.cases.task import load_task
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder. Check the path.")
-    scan = discover(
-        folder, None if task is None else load_task(task), check_content=False, label_ids=()
-    )
+    # Checked as `train` does, which refuses a split that names an unusable case.
+    scan = discover(folder, None if task is None else load_task(task))
     split = default_split(scan.cases, seed)
     if not split.train_labelled or not split.validation:
         raise SemiSupSegError(
@@ -197,6 +196,7 @@ def _own(folder: Path, out: Path, task: str | None, seed: int) -> Material:
     print(
         f"{folder}: {len(split.train_labelled)} labelled and {len(split.train_unlabelled)} "
         f"unlabelled cases to train on, {len(split.validation)} for validation (also shown).",
+        left_out(split, scan.cases),
         flush=True,
     )
     return Material(
@@ -215,7 +215,9 @@ def _call(command: str, words: list[str]) -> None:
     module = importlib.import_module(f"SemiSupSegLib.commands.{command}")
     parser = argparse.ArgumentParser(prog=command)
     module.add_arguments(parser)
-    code: int = module.run(parser.parse_args(words))
+    arguments = parser.parse_args(words)
+    arguments.words = [command, *words]
+    code: int = module.run(arguments)
     if code != 0:
         raise SemiSupSegError(f"The demo ends here: '{command}' failed; see above.")
 

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from SemiSupSegLib.cases.task import load_task
     from SemiSupSegLib.errors import SemiSupSegError, UsageError
     from SemiSupSegLib.evaluation.cohort import cohort_figures, judge, match
-    from SemiSupSegLib.files import write_json
+    from SemiSupSegLib.files import make_folder_of, write_json
 
     if arguments.workers < 1:
         raise UsageError(f"--workers is {arguments.workers}, must be at least 1.")
@@ -75,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not predictions.is_dir():
         raise SemiSupSegError(f"{predictions} is not a folder. Give the folder 'predict' wrote to.")
     task = None if arguments.task is None else load_task(arguments.task)
+    if arguments.json is not None:
+        make_folder_of(arguments.json)
     # Labels of cases that were not predicted stay unopened.
     predicted = {folder.name for folder in predictions.iterdir() if folder.is_dir()}
     scan = discover(arguments.cases, task, check_content=False, label_ids=predicted)
@@ -101,7 +103,6 @@ def run(arguments: argparse.Namespace) -> int:
     }
     content["failed"] = {one.id: one.message for one in failed}
     if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.json, content)
     print("\n".join(_report(content)))
     for one in judged:

@@ -6,16 +6,19 @@ import argparse
 import logging
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from SemiSupSegLib.cases.case import Case, CaseState, Severity
+from SemiSupSegLib.cases.case import Case, Reason, Severity
 from SemiSupSegLib.cases.discovery import discover
 from SemiSupSegLib.cases.task import Task, load_task
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
-from SemiSupSegLib.models.package import ModelPackage, read_package
+from SemiSupSegLib.files import make_output_folder
+from SemiSupSegLib.models.package import ModelPackage
+from SemiSupSegLib.models.registry import default_model, load_model
 from SemiSupSegLib.options import from_json
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.prepare import PreparedCase, prepare_case
@@ -29,11 +32,18 @@ logger = logging.getLogger(__name__)
 
 HELP = "Segment cases with a model: label, uncertainty, confidence, agreement, figures."
 
+_ABOUT_LABELS = frozenset({"doubled_label", "label_meaning"})
+"""Findings that do not matter here: no label is read."""
+_SAID_BY_PREPARATION = frozenset({"missing_optional_channel"})
+"""Findings that the warnings of preparation tell as well."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
-        "--model", type=Path, required=True, help="model package (folder or zip) or run folder"
+        "--model",
+        help="model package (folder or zip), run folder or name of a registered model (default: "
+        "the one chosen with 'models default')",
     )
     cases = parser.add_mutually_exclusive_group(required=True)
     cases.add_argument("--cases", type=Path, metavar="FOLDER", help="folder with many cases")
@@ -69,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--overlap is {arguments.overlap}, must be from 0 to 0.9.")
     if arguments.passes is not None and arguments.passes < 1:
         raise UsageError(f"--passes is {arguments.passes}, must be at least 1.")
-    package = read_package(arguments.model)
+    package = _package(arguments.model)
     task = package.task if arguments.task is None else _checked_task(arguments.task, package)
     options = from_json(
         PreparationOptions, package.manifest["preparation"], "the model's preparation"
@@ -77,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     usable, failed = _cases(arguments, task)
     for case_id, reason in failed:
         print(f"{case_id}: not predicted. {reason}", file=sys.stderr)
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    _print_warnings(usable)
+    make_output_folder(arguments.out)
     num_predicted = 0
     predictor: Predictor | None = None
     for case, preparation in _prepared_ahead(usable, task, options):
@@ -102,6 +113,16 @@ def run(arguments: argparse.Namespace) -> int:
     if failed:
         print(f"Failed: {', '.join(case_id for case_id, _ in failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _package(model: str | None) -> ModelPackage:
+    chosen = default_model() if model is None else model
+    if chosen is None:
+        raise UsageError(
+            "No model is registered as the default. Say which one with --model, or register one: "
+            "models import FILE."
+        )
+    return load_model(chosen)
 
 
 def _predictor(arguments: argparse.Namespace, package: ModelPackage) -> Predictor:
@@ -133,7 +154,7 @@ def _predict(
         like=prepared.reference,
         model_sha256=package.sha256,
         inputs=case.channels,
-        warnings=prepared.warnings,
+        warnings=(*dict.fromkeys(map(_sentences, _warnings(case))), *prepared.warnings),
     )
 
 
@@ -191,12 +212,40 @@ def _cases(arguments: argparse.Namespace, task: Task) -> tuple[list[Case], list[
         )
     usable, failed = [], []
     for case in found:
-        if case.state is CaseState.UNUSABLE:
-            errors = [one for one in case.reasons if one.severity is Severity.ERROR]
-            failed.append((case.id, " ".join(f"{one.message} {one.remedy}" for one in errors)))
+        errors = [one for one in _about_images(case) if one.severity is Severity.ERROR]
+        if errors:
+            failed.append((case.id, " ".join(map(_sentences, errors))))
         else:
             usable.append(case)
     return usable, failed
+
+
+def _about_images(case: Case) -> list[Reason]:
+    return [one for one in case.reasons if one.code not in _ABOUT_LABELS]
+
+
+def _warnings(case: Case) -> list[Reason]:
+    return [
+        one
+        for one in _about_images(case)
+        if one.severity is Severity.WARNING and one.code not in _SAID_BY_PREPARATION
+    ]
+
+
+def _sentences(reason: Reason) -> str:
+    return f"{reason.message}. {reason.remedy}."
+
+
+def _print_warnings(cases: Sequence[Case]) -> None:
+    """Print a line for each kind of warning, with the number of cases and one of them."""
+    found: dict[str, dict[str, Reason]] = defaultdict(dict)
+    for case in cases:
+        for reason in _warnings(case):
+            found[reason.code].setdefault(case.id, reason)
+    for by_case in found.values():
+        case_id, reason = next(iter(by_case.items()))
+        count = f"{len(by_case)} case{'s' if len(by_case) > 1 else ''}"
+        print(f"Warning, {count}, such as {case_id}: {_sentences(reason)}", file=sys.stderr)
 
 
 def _prepared_ahead(

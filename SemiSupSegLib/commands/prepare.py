@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prepare and say where and how much."""
     from SemiSupSegLib.cases.case import CaseState
     from SemiSupSegLib.cases.discovery import discover
+    from SemiSupSegLib.cases.inspection import default_cache
     from SemiSupSegLib.cases.split import read_split
     from SemiSupSegLib.cases.task import load_task
     from SemiSupSegLib.errors import SemiSupSegError, UsageError
@@ -52,7 +53,12 @@ def run(arguments: argparse.Namespace) -> int:
         settings[key.removeprefix("preparation.")] = value
     options = with_settings(PreparationOptions(), settings, "preparation")
     task = None if arguments.task is None else load_task(arguments.task)
-    scan = discover(arguments.cases, task, check_content=False)
+    scan = discover(
+        arguments.cases,
+        task,
+        check_content=False,
+        cache=default_cache(arguments.cases, arguments.store),
+    )
     usable = [case for case in scan.cases if case.state is not CaseState.UNUSABLE]
     if not usable:
         raise SemiSupSegError(f"{arguments.cases} has no usable case. Run scan on it to see why.")

@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the report."""
+    from SemiSupSegLib.files import make_folder_of
     from SemiSupSegLib.report.build import build_report
 
+    if arguments.out is not None:
+        make_folder_of(arguments.out)
     print(f"Report: {build_report(arguments.folder, arguments.out)}")
     return 0

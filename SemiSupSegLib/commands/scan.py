@@ -14,11 +14,12 @@ from SemiSupSegLib.cases.discovery import ScanResult, discover
 from SemiSupSegLib.cases.inspection import default_cache
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.files import write_json
+from SemiSupSegLib.files import make_folder_of, write_json
 
 HELP = "Find the cases of a folder, whatever its layout, and say what is wrong with them."
 
 _MAX_CASES_SHOWN = 40
+_MAX_FOLDERS_SHOWN = 3
 _PLAIN_LINE_EVERY_S = 10.0
 
 
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Scan, print a summary, write the JSON."""
     folder = arguments.folder
     task = load_task(arguments.task) if arguments.task else None
+    if arguments.json and arguments.json != "-":
+        make_folder_of(Path(arguments.json))
     with _Progress() as progress:
         result = discover(
             folder,
@@ -92,6 +95,13 @@ def _print_summary(result: ScanResult, headers_only: bool) -> None:
         f"{len(result.cases)} cases ({counts or 'none'}), task {result.task.name}, "
         f"layout {result.layout or 'unknown'}"
     )
+    if result.result_folders:
+        count = len(result.result_folders)
+        print(
+            f"Skipped {count} folder{'s' if count > 1 else ''} with results of SemiSupSeg "
+            f"({', '.join(str(one) for one in result.result_folders[:_MAX_FOLDERS_SHOWN])}"
+            f"{', ...' if count > _MAX_FOLDERS_SHOWN else ''})"
+        )
     rate = len(result.cases) / max(result.seconds, 1e-9)
     line = f"{result.seconds:.1f} s, {rate:.1f} cases/s"
     if result.bytes_read:

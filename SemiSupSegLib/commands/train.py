@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
+from typing import Any
 
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.resources import preset_names
 
 HELP = "Train on a folder of cases; the same command again goes on where it was interrupted."
 
@@ -20,7 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task", help="brats, brats_msd, binary or a task file (default: recognised)"
     )
     parser.add_argument("--method", help="default: the preset's; see --list-methods")
-    parser.add_argument("--preset", default="standard", help="default: %(default)s")
+    parser.add_argument("--list-methods", action=_ListMethods, help="tell the methods, and end")
+    parser.add_argument(
+        "--preset",
+        default="standard",
+        help=f"one of {', '.join(preset_names())} (default: %(default)s)",
+    )
     parser.add_argument(
         "--split", type=Path, help="JSON: train_labelled, train_unlabelled, validation"
     )
@@ -40,6 +46,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an option of the method, or training.… or preparation.…; may be repeated",
     )
     parser.add_argument("--no-report", action="store_true", help="do not write report.html")
+
+
+class _ListMethods(argparse.Action):
+    """Prints the methods and ends, without asking for the required options."""
+
+    def __init__(self, **options: Any):
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from SemiSupSegLib.methods.catalogue import METHODS
+
+        head = ("Method", "What it does", "Paper", "Needs", "Forward passes a step")
+        rows = [
+            (name, one.title, one.paper, one.needs, one.forward_passes)
+            for name, one in METHODS.items()
+        ]
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        for row in (head, *rows):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            print("  ".join(cells).rstrip())
+        parser.exit()
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         store=arguments.store,
         settings=settings,
-        command=["train", *sys.argv[2:]],
+        command=arguments.words,
     )
     outcome = train(request)
     report = arguments.out / "report.html"

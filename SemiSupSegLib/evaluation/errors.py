@@ -31,9 +31,10 @@ def split_errors(
 ) -> dict[str, dict[str, float | int | None]]:
     """Sort every wrong voxel into one kind.
 
-    `boundary`: a border that is in both label maps was drawn at most `boundary_mm` off. The
-    reference has the predicted class within that distance, and the connected patch of this error
-    touches the predicted class in the reference and the true class in the prediction; so a
+    `boundary`: a border that is in both label maps was drawn at most `boundary_mm` off, or one
+    voxel where voxels are larger. The reference has the predicted class within that distance or
+    in one of the six voxels that share a face with this one, and the connected patch of this
+    error touches the predicted class in the reference and the true class in the prediction; so a
     missed, invented or misnamed lesion is no boundary error, however small it is. Of the others,
     `false_positive` is background in the reference, `false_negative` background in the
     prediction, `class_confusion` foreground in both.
@@ -42,7 +43,8 @@ def split_errors(
         prediction: Class indices, shape (D, H, W).
         reference: The same.
         spacing_mm: Voxel size along D, H, W.
-        boundary_mm: Between voxel centres.
+        boundary_mm: Between voxel centres. Where the spacing is not above it, neighbours that
+            share a face lie within it anyway.
 
     Returns:
         By kind: `voxels`, `mm3`, `fraction` of all errors (0 without errors). `total`: `voxels`,
@@ -55,8 +57,9 @@ def split_errors(
     points = np.argwhere((prediction != reference)[box]) + [side.start for side in box]
     said, true = prediction[tuple(points.T)], reference[tuple(points.T)]
     near = _on_a_shared_border(points, prediction, reference)
-    within = _steps_within(spacing_mm, boundary_mm)
-    near[near] = _meets(points[near], said[near], reference, within)
+    # Some steps are in both; _meets tries a voxel only until it has found one.
+    steps = np.concatenate([_steps_within((1, 1, 1), 1), _steps_within(spacing_mm, boundary_mm)])
+    near[near] = _meets(points[near], said[near], reference, steps)
     masks = {
         "boundary": near,
         "false_positive": ~near & (true == 0),

@@ -53,7 +53,8 @@ class SupervisedLossOptions:
     skip_absent: bool = True
     """With batch=False: leave classes out that are not in the crop."""
     class_weights: ClassBalance = "none"
-    """Class weights of the cross-entropy, from the class sizes in the labelled cases."""
+    """Class weights of the cross-entropy, from the class sizes in the labelled training cases;
+    see `balance_weights`."""
 
     def __post_init__(self) -> None:
         if self.profile not in PROFILES:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.methods.curriculum import Curriculum, CurriculumOptions
+from SemiSupSegLib.methods.curriculum import Curriculum, CurriculumOptions, fewer_passes
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
+
+
+def _nothing(options: object, share: float) -> Mapping[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,24 +23,36 @@ class MethodEntry:
 
     title: str
     paper: str
+    needs: str
+    """What data it learns from, in words."""
+    forward_passes: str
+    """Of a network over a batch, in one update."""
     options: type[Any]
     """Dataclass of its options; has a field `network`."""
     make: Callable[..., Method]
-    """Called with options, build, iterations, preset_iterations."""
+    """Called with options, build, iterations."""
+    when_shorter: Callable[[Any, float], Mapping[str, str]] = _nothing
+    """Called with the preset's options and the share (0-1) of its updates that a shorter run has;
+    returns settings, as of `--set`, that fit it better. What a user sets goes before them."""
 
 
 METHODS: dict[str, MethodEntry] = {
     "supervised": MethodEntry(
         title="labelled cases alone",
         paper="-",
+        needs="labelled cases",
+        forward_passes="1",
         options=SupervisedOptions,
         make=Supervised,
     ),
     "curriculum": MethodEntry(
         title="teacher, trusted cases first, doubtful voxels unlearned",
         paper="Liu, Ding, Zhang 2026, arXiv 2602.08797",
+        needs="labelled and unlabelled cases",
+        forward_passes="1 (1 + pseudo_labels.passes where a head learns its doubt)",
         options=CurriculumOptions,
         make=Curriculum,
+        when_shorter=fewer_passes,
     ),
 }
 

@@ -45,7 +45,11 @@ from SemiSupSegLib.methods.protocol import (
     share_iterations,
 )
 from SemiSupSegLib.methods.pseudo_labels import Labeller, PseudoLabelOptions, headline_dice
-from SemiSupSegLib.methods.supervised import segmentation_parameters, supervised_step
+from SemiSupSegLib.methods.supervised import (
+    class_weights,
+    segmentation_parameters,
+    supervised_step,
+)
 from SemiSupSegLib.networks.base import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
@@ -132,8 +136,6 @@ class Curriculum:
         build: Makes a freshly initialised network; its weights follow from the run's seed and
             the name.
         iterations: Optimizer updates of the whole run.
-        preset_iterations: Updates that the preset foresees; a shorter run also makes fewer
-            stochastic passes.
     """
 
     def __init__(
@@ -141,7 +143,6 @@ class Curriculum:
         options: CurriculumOptions,
         build: Callable[[str], SegmentationNetwork],
         iterations: int,
-        preset_iterations: int,
     ) -> None:
         self._options = options
         self._build = build
@@ -153,6 +154,7 @@ class Curriculum:
             teacher_of(self._teacher_raw) if options.teacher_refresh else self._teacher
         )
         self._labelling_since = 0
+        self._class_weights: Tensor | None = None
         if options.pseudo_labels.image_confidence == "pass_dice" and not has_dropout(self._teacher):
             raise UsageError(
                 "image_confidence is 'pass_dice', but the passes of a network without dropout are "
@@ -170,9 +172,6 @@ class Curriculum:
         self._teacher_iterations, self._distil_iterations = parts[0], parts[1]
         self._stage_iterations = parts[2:-1]
         self._student_distil_iterations = parts[-1]
-        passes = options.pseudo_labels.passes
-        scale = min(1.0, iterations / max(1, preset_iterations))
-        self._passes = passes if passes <= 1 else max(2, round(passes * scale))
         self._student_iteration = 0
         self._stage_norm = 0.0
 
@@ -213,6 +212,7 @@ class Curriculum:
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Return teacher, distil, the stages, student_distil."""
         options = self._options
+        self._class_weights = class_weights(data, options.loss)
         uses_unlabelled = self._uses_unlabelled(data)
         if options.unlabelled == "use" and not data.unlabelled:
             data.tell(
@@ -270,7 +270,9 @@ class Curriculum:
     def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return the loss terms of a batch."""
         if phase.name == "teacher":
-            return supervised_step(self._teacher_raw, batch, self._options.loss)
+            return supervised_step(
+                self._teacher_raw, batch, self._options.loss, self._class_weights
+            )
         if phase.stage is None:
             network = self._teacher if phase.name == "distil" else self._student
             return self._distil_step(network, batch)
@@ -294,19 +296,21 @@ class Curriculum:
 
     def _stage_step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return L_sup + λ1·L_high + R_low (4.)."""
-        options = self._options
+        options, weights = self._options, self._class_weights
         if not batch.maps:
-            result = supervised_step(self._student_raw, batch, options.loss, options.copy_paste)
+            result = supervised_step(
+                self._student_raw, batch, options.loss, weights, options.copy_paste
+            )
             return _named(result.total, result.terms, {})
         if is_drawn(options.copy_paste):
             mixed = exchange_with_unlabelled(batch)
             logits = self._student_raw(mixed.images)
-            supervised = supervised_loss(logits, mixed.labels, options.loss)
+            supervised = supervised_loss(logits, mixed.labels, options.loss, weights)
             unlabelled, valid, maps = logits, mixed.pseudo_valid, mixed.maps
         else:
             labelled = batch.num_labelled
             logits = self._student_raw(batch.images)
-            supervised = supervised_loss(logits[:labelled], batch.labels, options.loss)
+            supervised = supervised_loss(logits[:labelled], batch.labels, options.loss, weights)
             unlabelled, valid, maps = logits[labelled:], batch.valid[labelled:], batch.maps
         pseudo = self._pseudo_label_terms(unlabelled.float(), valid, maps)
         ramp = 1.0
@@ -337,13 +341,13 @@ class Curriculum:
 
     def _distil_step(self, network: SegmentationNetwork, batch: Batch) -> StepResult:
         """Regress the head on the log variance of stochastic passes (2.); labels are not used."""
+        options = self._options.pseudo_labels
         with torch.no_grad():
             with only_dropout_active(network):
                 variance = pass_statistics(
-                    network(batch.images).float().softmax(1) for _ in range(max(2, self._passes))
+                    network(batch.images).float().softmax(1) for _ in range(max(2, options.passes))
                 ).variance
             features = network.features(batch.images)
-        options = self._options.pseudo_labels
         loss = log_variance_loss(
             network.log_variance(features),
             variance,
@@ -432,11 +436,11 @@ class Curriculum:
     def _labeller(self, data: TrainingData) -> Labeller:
         options = self._options.pseudo_labels
         if not self._labelling_since:
-            return Labeller(self._labelling, data, options, self._passes)
+            return Labeller(self._labelling, data, options)
         # The student's head is distilled after the last stage only: its passes must do.
-        options = replace(options, uncertainty="mc")
+        options = replace(options, uncertainty="mc", passes=max(2, options.passes))
         name = f"student_before_{self._labelling_since:02d}"
-        return Labeller(self._labelling, data, options, max(2, self._passes), name)
+        return Labeller(self._labelling, data, options, name)
 
     def _refresh(self, stage: int, data: TrainingData) -> SegmentationNetwork | None:
         """Let the student label from this stage on, if it is better (5.); return the former."""
@@ -491,6 +495,18 @@ class Curriculum:
                 f"times that at the stage's start: low_mode=subtract has no lower bound; choose "
                 "subtract_clipped"
             )
+
+
+def fewer_passes(options: CurriculumOptions, share: float) -> Mapping[str, str]:
+    """Return the setting of as many stochastic passes as a short run deserves, 2 at least.
+
+    Args:
+        options: Those of the preset.
+        share: Updates of the run by those of the preset, 0-1.
+    """
+    passes = options.pseudo_labels.passes
+    fewer = max(2, round(passes * share))
+    return {"pseudo_labels.passes": str(fewer)} if fewer < passes else {}
 
 
 def _named(

@@ -56,7 +56,8 @@ class PseudoLabelOptions:
     """How a teacher's prediction becomes a pseudo-label, and how far it is trusted."""
 
     passes: int = 8
-    """Stochastic predictions that are averaged; 1: a single one without dropout."""
+    """Stochastic predictions that are averaged; 1: a single one without dropout. A preset's number
+    is reduced when a run is shorter than the preset foresees; what is set for the run is not."""
     epsilon: float = 1e-4
     """Added to the variance before its logarithm is taken."""
     uncertainty: Literal["head", "mc"] = "head"
@@ -101,7 +102,6 @@ class Labeller:
         network: In eval mode.
         data: The run's cases.
         options: Trust, thresholds and kind of refinement.
-        passes: Stochastic predictions, at most `options.passes`.
         name: Of its folders.
     """
 
@@ -110,13 +110,11 @@ class Labeller:
         network: SegmentationNetwork,
         data: TrainingData,
         options: PseudoLabelOptions,
-        passes: int,
         name: str = "teacher",
     ) -> None:
         self._network = network
         self._data = data
         self._options = options
-        self._passes = passes
         self._records = data.stages / name
         self._work = data.scratch / name
 
@@ -132,14 +130,14 @@ class Labeller:
         network, data, options = self._network, self._data, self._options
         self._records.mkdir(parents=True, exist_ok=True)
         self._work.mkdir(parents=True, exist_ok=True)
-        stochastic = self._passes > 1 and has_dropout(network)
-        if self._passes > 1 and not stochastic:
+        stochastic = options.passes > 1 and has_dropout(network)
+        if options.passes > 1 and not stochastic:
             data.tell(
                 "warning",
                 message="The network has no dropout, so its passes would be equal: one is made.",
             )
         temperature = self._temperature()
-        forward = _forward(network, options, temperature, self._passes if stochastic else 1)
+        forward = _forward(network, options, temperature, options.passes if stochastic else 1)
         usual, always = _usual_classes(data)
         scores = {}
         for case_id in data.each(data.unlabelled, "pseudo-labelling"):
@@ -235,7 +233,7 @@ class Labeller:
         again = None
         if refined and options.refinement == "repredict":
             temperature = read_json(self._scores_file)["temperature"]
-            again = _repredict_forward(self._network, temperature, 2 * max(2, self._passes))
+            again = _repredict_forward(self._network, temperature, 2 * max(2, options.passes))
         shares = _Shares(data.task.num_classes)
         for case_id in data.each(cases, f"preparing stage {stage}"):
             file = folder / f"{case_id}.npy"

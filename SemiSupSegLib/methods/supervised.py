@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
+from SemiSupSegLib.losses.cross_entropy import balance_weights
 from SemiSupSegLib.losses.ema import teacher_of, update_teacher
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
 from SemiSupSegLib.methods.copy_paste import exchange_labelled, is_drawn
@@ -57,7 +60,6 @@ class Supervised:
         options: SupervisedOptions,
         build: Callable[[str], SegmentationNetwork],
         iterations: int,
-        preset_iterations: int,
     ) -> None:
         self._options = options
         self._iterations = iterations
@@ -65,6 +67,7 @@ class Supervised:
         # not the luck of the first weights.
         self._raw = build("teacher")
         self._average = teacher_of(self._raw)
+        self._class_weights: Tensor | None = None
 
     def networks(self) -> Mapping[str, nn.Module]:
         """Return the network and its moving average."""
@@ -72,6 +75,7 @@ class Supervised:
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Return the one phase."""
+        self._class_weights = class_weights(data, self._options.loss)
         rates = self._options.optimizer
         group = ParameterGroup(
             parameters=segmentation_parameters(self._raw),
@@ -93,7 +97,10 @@ class Supervised:
 
     def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return the supervised loss of a batch."""
-        return supervised_step(self._raw, batch, self._options.loss, self._options.copy_paste)
+        options = self._options
+        return supervised_step(
+            self._raw, batch, options.loss, self._class_weights, options.copy_paste
+        )
 
     def after_step(self, phase: Phase, clock: Clock) -> None:
         """Move the average."""
@@ -111,14 +118,33 @@ class Supervised:
         """Take nothing back."""
 
 
+def class_weights(data: TrainingData, options: SupervisedLossOptions) -> Tensor | None:
+    """Return what the options ask for: (K,) from the voxels of the labelled training cases.
+
+    The labels do not change while a run lasts, so a resumed run has the same weights.
+    """
+    if options.class_weights == "none":
+        return None
+    voxels = np.zeros(data.task.num_classes, dtype=np.int64)
+    for case_id in data.each(data.labelled, "counting voxels of classes"):
+        # 255, unknown, lies behind the classes.
+        counts = np.bincount(data.label(case_id).ravel(), minlength=len(voxels))
+        voxels += counts[: len(voxels)]
+    return balance_weights(torch.from_numpy(voxels), options.class_weights)
+
+
 def supervised_step(
-    network: nn.Module, batch: Batch, options: SupervisedLossOptions, copy_paste: float = 0.0
+    network: nn.Module,
+    batch: Batch,
+    options: SupervisedLossOptions,
+    class_weights: Tensor | None,
+    copy_paste: float = 0.0,
 ) -> StepResult:
     """Return the loss of a batch of labelled patches, a share of them after copy-paste."""
     images, labels = batch.images, batch.labels
     if is_drawn(copy_paste):
         images, labels = exchange_labelled(images, labels)
-    loss = supervised_loss(network(images), labels, options)
+    loss = supervised_loss(network(images), labels, options, class_weights)
     return StepResult(
         total=loss["total"], terms={name: value.detach() for name, value in loss.items()}
     )

@@ -114,9 +114,14 @@ def find_model(name: str) -> RegisteredModel:
 
 
 def resolve_model(name_or_path: str | Path) -> Path:
-    """Return the path that `--model` means: an existing path, else a registered model's folder."""
+    """Return the path that `--model` means: what lies there, else a registered model's folder.
+
+    Raises:
+        UsageError: If a bare name, without a folder, is neither.
+    """
     path = Path(name_or_path)
-    return path if path.exists() else find_model(str(name_or_path)).folder
+    is_bare = len(path.parts) == 1 and path.suffix != ".zip"
+    return find_model(str(name_or_path)).folder if is_bare and not path.exists() else path
 
 
 def register(source: Path, name: str | None = None) -> RegisteredModel:

@@ -17,9 +17,9 @@ from SemiSupSegLib.errors import SemiSupSegError
 class PreparationOptions:
     """Steps from a scan to what the network sees.
 
-    Source: Cheng & Song's preprocessing (docs/your-own-data.md): mask, box, clip, z-score. Their code
-    clips at a histogram bin over the whole box and loses the last plane of each axis; here the
-    quantile is exact and over the mask, and the box is whole.
+    Source: Cheng & Song's preprocessing (docs/your-own-data.md): mask, box, clip, z-score. Their
+    code clips at a histogram bin over the whole box and loses the last plane of each axis; here
+    the quantile is exact and over the mask, and the box is whole.
     """
 
     spacing: tuple[float, float, float] | None = None

@@ -21,7 +21,6 @@ from SemiSupSegLib.preparation.masking import bounding_box, nonzero_mask
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.placement import find_placement
 from SemiSupSegLib.preparation.resampling import (
-    covered_box,
     grid_with_spacing,
     orient,
     resample,
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
-
-SMALLEST_OVERLAP = 0.1
-"""A channel that covers less of the first channel's field of view than this is a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,8 +200,8 @@ def prepare_images(
     """Read, orient, crop, resample and normalize the channels of a case.
 
     Raises:
-        SemiSupSegError: If a file cannot be read, a field of view hardly overlaps with the first
-            channel's, or the mask is empty.
+        SemiSupSegError: If a file cannot be read, a channel is the same in every voxel, a field of
+            view hardly overlaps with the first channel's, or the mask is empty.
     """
     import numpy as np
     import SimpleITK as sitk
@@ -217,6 +213,8 @@ def prepare_images(
     sources = [case.channels[name] for name in present] + ([mask] if mask is not None else [])
     with ThreadPoolExecutor(len(sources)) as threads:
         images = list(threads.map(read_image, sources))
+        for name, image in zip(present, images, strict=False):
+            _refuse_blank(image, name, case)
         original = geometry_of(images[0])
         images = [
             orient(_on_grid(image, original, source, case, warnings))
@@ -235,8 +233,8 @@ def prepare_images(
         box = bounding_box(inside, options.margin_voxels)
         if box is None:
             raise SemiSupSegError(
-                f"Case {case.id}: {sources[-1 if mask is not None else 0]} is 0 everywhere, so "
-                "there is nothing to prepare. Replace the file."
+                f"Case {case.id}: {sources[-1]} is 0 everywhere, so there is nothing to prepare. "
+                "Replace the file."
             )
         start, size = box
         region = with_geometry(inside.astype(np.uint8), oriented)
@@ -314,6 +312,19 @@ def prepare_label(
     return label, tuple(warnings)
 
 
+def _refuse_blank(image: sitk.Image, channel: str, case: Case) -> None:
+    import SimpleITK as sitk
+
+    values = sitk.GetArrayViewFromImage(image)
+    lowest = values.min()
+    if lowest == values.max():
+        what = "is empty: every voxel is 0" if lowest == 0 else f"has {lowest:g} in every voxel"
+        raise SemiSupSegError(
+            f"Case {case.id}: {case.channels[channel].path.name} (channel {channel}) {what}. "
+            "Export the scan again."
+        )
+
+
 def _on_grid(
     image: sitk.Image,
     grid: Geometry,
@@ -329,20 +340,19 @@ def _on_grid(
     own = geometry_of(image)
     if own == grid:
         return image
-    if own.matches(grid):
+    if grid.matches(own):
         # Differences of rounding; one geometry for all keeps later steps exact.
         image = sitk.Image(image)
         image.SetOrigin(grid.origin)
         image.SetSpacing(grid.spacing)
         image.SetDirection(grid.direction)
         return image
-    _, covered = covered_box(grid, own)
-    share = covered[0] * covered[1] * covered[2] / (grid.size[0] * grid.size[1] * grid.size[2])
-    # A label file may be cut to what it outlines.
-    if share < (0 if label else SMALLEST_OVERLAP) or share == 0:
+    if grid.lies_elsewhere(own):
+        share = max(grid.shares_of_overlap(own))
         raise SemiSupSegError(
-            f"Case {case.id}: {source.path.name} covers only {share:.0%} of the first channel's "
-            "field of view. Register the images first, or remove the file."
+            f"Case {case.id}: {source.path.name} lies elsewhere than the first channel: the fields "
+            f"of view share {share:.0%} of the smaller one. Register the images first, or remove "
+            "the file."
         )
     shift = grid.corner_shift_voxels(own)
     by = f"its corners lie {shift:.2g} voxels apart" if shift < float("inf") else "other size"

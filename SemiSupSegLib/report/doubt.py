@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from SemiSupSegLib.evaluation.ranking import Correlation, spearman
-from SemiSupSegLib.report.blocks import Block, Figure, Note, Section, number, percent
+from SemiSupSegLib.report.blocks import Block, Figure, Note, Section, count_of, number, percent
 from SemiSupSegLib.report.drawing import (
     INK,
     MUTED,
@@ -16,7 +16,7 @@ from SemiSupSegLib.report.drawing import (
     drawing,
     to_svg,
 )
-from SemiSupSegLib.report.record import RunRecord
+from SemiSupSegLib.report.record import RankedCase, RunRecord
 
 ONE_VALUE = 0.95
 """A map with more of its voxels than this in one bin of its histogram is not informative."""
@@ -126,8 +126,23 @@ def _sorted_curve(record: RunRecord) -> Figure:
         title="Sorted image confidence (Liu, figure 6)",
         caption=(
             f"{len(values)} unlabelled cases, {number(values[-1])} to {number(values[0])}; a stage "
-            "has as many cases as stand left of its dashed line."
+            f"has as many cases as stand left of its dashed line. {_size_sentence(ranking)}"
         ),
+    )
+
+
+def _size_sentence(ranking: Sequence[RankedCase]) -> str:
+    """Say whether the confidence follows the size of what was found rather than its quality."""
+    pairs = [
+        (case.image_confidence, case.foreground_share)
+        for case in ranking
+        if case.foreground_share is not None
+    ]
+    found = spearman([told for told, _ in pairs], [share for _, share in pairs])
+    return (
+        "Rank correlation (Spearman) with the share of foreground in the pseudo-label, over "
+        f"{count_of(len(pairs), 'selected case')}: {_correlation(found)}. Near 1, the most "
+        "confident cases are those with the largest foreground."
     )
 
 

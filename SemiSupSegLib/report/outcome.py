@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from SemiSupSegLib.evaluation.intervals import Interval, bootstrap_difference, gain_sentence
@@ -54,20 +55,64 @@ def headline(record: RunRecord) -> list[str]:
     ours, theirs = [student[case] for case in shared], [teacher[case] for case in shared]
     sentences.append(f"The teacher, trained only on the {labelled}, reaches {fmean(theirs):.3f}.")
     sentences.append(gain_sentence(ours, theirs))
-    return [*sentences, *_updates(record)]
+    trainings = _trainings(record)
+    if trainings is not None:
+        sentences.append(f"Compared are: {trainings}.")
+        if trainings.goes_on:
+            sentences.append("A part of a gain may come from the longer training alone.")
+    return sentences
 
 
-def _updates(record: RunRecord) -> list[str]:
-    """Say how long each network was trained: a gain may come from longer training alone."""
-    spans = record.phases()
-    teacher = sum(span.end - span.start for span in spans if span.name == "teacher")
-    student = sum(span.end - span.start for span in spans if span.name.startswith("stage"))
-    if not teacher or not student:
-        return []
-    started = ""
-    if record.config["options"].get("student_init") == "teacher":
-        started = ", starting from the teacher's weights"
-    return [f"Updates: {teacher:,} for the teacher, {student:,} for the student{started}."]
+@dataclass(frozen=True, kw_only=True)
+class _Trainings:
+    """How long the compared networks were trained, and on what."""
+
+    teacher: int
+    """Updates."""
+    student: int
+    """Updates of its own."""
+    goes_on: bool
+    """Whether the student starts from the teacher's weights."""
+    on: str
+    """Cases that the student learns from."""
+
+    def __str__(self) -> str:
+        if self.goes_on:
+            student = f"{self.student:,} more on {self.on}, starting from the teacher's weights"
+        else:
+            student = f"{self.student:,} updates on {self.on}, starting from random weights"
+        return f"teacher: {self.teacher:,} updates on labelled cases; student: {student}"
+
+
+def _trainings(record: RunRecord) -> _Trainings | None:
+    """Return None as long as there are no updates of both: a gain may come from longer training."""
+    options = record.config["options"]
+    teacher, stages = 0, []
+    for span in record.phases():
+        if span.name == "teacher":
+            teacher = span.end - span.start
+        elif span.name.startswith("stage"):
+            stages.append(span.end - span.start)
+    if not options.get("warm_start", True):
+        # Each stage trains a new student.
+        stages = stages[-1:]
+    if not teacher or not sum(stages):
+        return None
+    uses_unlabelled = (
+        options.get("unlabelled", "use") == "use" and record.config["split"]["train_unlabelled"]
+    )
+    return _Trainings(
+        teacher=teacher,
+        student=sum(stages),
+        goes_on=options.get("student_init") == "teacher",
+        on="labelled and unlabelled cases" if uses_unlabelled else "labelled cases",
+    )
+
+
+def _compared(record: RunRecord) -> str:
+    """Return what was compared, to end a caption; empty if nothing is."""
+    trainings = _trainings(record) if "teacher" in record.networks else None
+    return "" if trainings is None else f" Compared: {trainings}."
 
 
 def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
@@ -75,14 +120,21 @@ def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     split = record.config["split"]
     student, teacher = record.mean_dice("student"), record.mean_dice("teacher")
     best = record.mean_dice("best_validation")
+    trainings = _trainings(record)
     found = []
     if student:
         found.append(("Student", number(fmean(student.values())), "Dice, last moving average"))
     if teacher:
-        found.append(("Teacher", number(fmean(teacher.values())), "Dice, labelled cases only"))
+        length = "" if trainings is None else f", {trainings.teacher:,} updates"
+        remark = f"Dice, labelled cases only{length}"
+        found.append(("Teacher", number(fmean(teacher.values())), remark))
     if student and teacher:
         gain = _gain(student, teacher)
-        found.append(("Gain", number(gain.mean, sign=True), _interval(gain)))
+        length = ""
+        if trainings is not None:
+            more = " more" if trainings.goes_on else ""
+            length = f"; with {trainings.student:,}{more} updates"
+        found.append(("Gain", number(gain.mean, sign=True), f"{_interval(gain)}{length}"))
     if best:
         found.append(("Best on validation", number(fmean(best.values())), "chosen on these cases"))
     counts = [len(split[name]) for name in ("train_labelled", "train_unlabelled", "validation")]
@@ -145,7 +197,7 @@ def _dice_table(record: RunRecord) -> Table:
         caption=(
             "Mean ± standard deviation over the validation cases. The interval is a paired "
             "bootstrap over cases (10,000 drawings). A target that is empty in both label maps "
-            "counts as 1, in one of them as 0."
+            f"counts as 1, in one of them as 0.{_compared(record)}"
         ),
     )
 
@@ -174,6 +226,7 @@ def _distance_table(record: RunRecord) -> Table:
             "Means over the validation cases. HD95: 95th percentile of the surface distance; "
             "ASSD: its mean. Empty: cases in which prediction or reference, but not both, is "
             "empty; their distance counts as the diagonal of the field of view."
+            f"{_compared(record)}"
         ),
     )
 
@@ -213,6 +266,7 @@ def _forest(record: RunRecord) -> Figure:
         caption=(
             "Mean over cases with 95 % bootstrap interval. A filled mark: the interval leaves "
             "out 0, from at least 6 cases. To the right of 0 the student is better."
+            f"{_compared(record)}"
         ),
     )
 
@@ -244,7 +298,7 @@ def _pairs(record: RunRecord) -> Figure:
         title="Case by case",
         caption=(
             f"{_mean_name(record)} of each validation case; the student is better in {better} of "
-            f"{len(shared)}. On the line both are equal."
+            f"{len(shared)}. On the line both are equal.{_compared(record)}"
         ),
     )
 
@@ -292,7 +346,8 @@ def error_section(record: RunRecord) -> Section:
                 half=True,
                 caption=(
                     "Mean over the validation cases. Boundary: a border that both label maps "
-                    "have lies up to 2 mm off. Wrong class: foreground in both, of different class."
+                    "have lies up to 2 mm off (one voxel, where voxels are larger). Wrong class: "
+                    "foreground in both, of different class."
                 ),
             )
         )

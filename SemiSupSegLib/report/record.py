@@ -29,6 +29,8 @@ class RankedCase:
     selected: bool
     shares: tuple[float, float, float] | None
     """Voxels kept, averaged with the student, of low confidence; None if not selected."""
+    foreground_share: float | None
+    """Of the pseudo-label's voxels; None if not selected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,4 +221,5 @@ def _ranked(row: Mapping[str, str]) -> RankedCase:
         image_confidence=float(row["image_confidence"]),
         selected=row["selected"] == "1",
         shares=(kept, averaged, low) if all(texts) else None,
+        foreground_share=float(row["foreground_share"]) if row["foreground_share"] else None,
     )

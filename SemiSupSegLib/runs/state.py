@@ -27,15 +27,17 @@ class RunState:
 
     status: RunStatus = RunStatus.WAITING
     phase: str = ""
-    """Name of the phase, as in the method's plan."""
+    """Name of the phase, as in the method's plan; during work on cases also what is done to which,
+    for instance `stage_1: pseudo-labelling, case 12 of 60`."""
     iteration: int = 0
     """Optimizer updates done, over all phases."""
     planned: int = 0
-    """Units of work in all: optimizer updates, cases of prologues."""
+    """Optimizer updates of all phases; work on cases between them does not count."""
     finished: int = 0
-    """Units of work done."""
+    """Optimizer updates done; equal to `iteration` in a training run."""
     seconds_left: float | None = None
-    """Expected; None while nothing can be said."""
+    """Expected from the time of the session's updates and of the work on cases since its first;
+    None before."""
     pid: int | None = None
     host: str = ""
     heartbeat: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,8 +12,10 @@ from SemiSupSegLib.files import read_json
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.options import from_json, to_json, with_settings
 from SemiSupSegLib.preparation.options import PreparationOptions
-from SemiSupSegLib.resources import ROOT, check_format
+from SemiSupSegLib.resources import ROOT, check_format, preset_names
 from SemiSupSegLib.training.options import TrainingOptions
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_METHOD = "curriculum"
 DEFAULT_PRESET = "standard"
@@ -33,7 +36,6 @@ class RunConfig:
     preparation: PreparationOptions
     iterations: int
     """Optimizer updates of all phases together."""
-    preset_iterations: int
     seed: int
 
     def to_json(self) -> dict[str, Any]:
@@ -45,7 +47,6 @@ class RunConfig:
             "training": to_json(self.training),
             "preparation": to_json(self.preparation),
             "iterations": self.iterations,
-            "preset_iterations": self.preset_iterations,
             "seed": self.seed,
         }
 
@@ -59,14 +60,8 @@ def config_from_json(content: Mapping[str, Any]) -> RunConfig:
         training=from_json(TrainingOptions, content["training"], "training"),
         preparation=from_json(PreparationOptions, content["preparation"], "preparation"),
         iterations=content["iterations"],
-        preset_iterations=content["preset_iterations"],
         seed=content["seed"],
     )
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets in Resources."""
-    return sorted(file.stem for file in (ROOT / "Presets").glob("*.json"))
 
 
 def configure(
@@ -85,7 +80,8 @@ def configure(
         method: Overrides the preset's method; what every method has (`SHARED_OPTIONS`) goes over
             from the preset, the rest has the method's own defaults.
         variant: The preset's part for this kind of device.
-        iterations: Overrides the preset's number of optimizer updates.
+        iterations: Overrides the preset's number of optimizer updates; with fewer, a method may
+            choose some options of the preset anew, which is told.
         seed: Of everything drawn.
         settings: Dotted name → text: `training.…`, `preparation.…`, else the method's options.
 
@@ -120,6 +116,18 @@ def configure(
     options = from_json(entry.options, kept, f"preset {preset}")
     training = from_json(TrainingOptions, part.get("training", {}), f"preset {preset}, training")
     preparation = from_json(PreparationOptions, part.get("preparation", {}), "preparation")
+    if total < part["iterations"]:
+        for name, text in entry.when_shorter(options, total / part["iterations"]).items():
+            if name not in groups[""]:
+                groups[""][name] = text
+                logger.info(
+                    "The run has %d updates, the preset %s %d: %s is %s.",
+                    total,
+                    preset,
+                    part["iterations"],
+                    name,
+                    text,
+                )
     return RunConfig(
         preset=preset,
         method=chosen,
@@ -127,6 +135,5 @@ def configure(
         training=with_settings(training, groups["training"], "training"),
         preparation=with_settings(preparation, groups["preparation"], "preparation"),
         iterations=total,
-        preset_iterations=part["iterations"],
         seed=seed,
     )

@@ -74,8 +74,9 @@ class Progress:
 
     def each(self, case_ids: Iterable[str], what: str) -> Iterator[str]:
         """Go through cases, keeping the heartbeat and obeying wishes between them."""
-        for case_id in case_ids:
-            self.attend(what)
+        ids = tuple(case_ids)
+        for number, case_id in enumerate(ids, start=1):
+            self.attend(f"{what}, case {number} of {len(ids)}")
             yield case_id
 
     def attend(self, what: str) -> None:

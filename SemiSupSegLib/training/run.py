@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,13 +18,20 @@ import torch
 from numpy.typing import NDArray
 
 from SemiSupSegLib import __version__
-from SemiSupSegLib.cases.case import Case, CaseState
+from SemiSupSegLib.cases.case import Case, CaseState, Reason
 from SemiSupSegLib.cases.discovery import discover
+from SemiSupSegLib.cases.inspection import default_cache
 from SemiSupSegLib.cases.reading import content_hash
-from SemiSupSegLib.cases.split import Split, default_split, read_split
+from SemiSupSegLib.cases.split import (
+    Split,
+    default_split,
+    left_out,
+    read_lists,
+    read_split,
+    separated_twins,
+)
 from SemiSupSegLib.cases.task import Task, load_task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
-from SemiSupSegLib.files import read_json
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.networks.base import SegmentationNetwork
@@ -64,14 +72,23 @@ class TrainRequest:
     store: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     command: Sequence[str] = ()
-    """For the record."""
+    """The words of the command, for the record."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what must be the same when the run is started again."""
+        """Return what must be the same when the run is started again.
+
+        Raises:
+            UsageError: If the split file is no split.
+        """
+        split = None
+        if self.split is not None:
+            split = {name: sorted(ids) for name, ids in read_lists(self.split).items()}
         return {
+            "cases": {"given": str(self.cases), "folder": str(self.cases.resolve())},
             "task": self.task,
             "method": self.method,
             "preset": self.preset,
+            "split": split,
             "iterations": self.iterations,
             "seed": self.seed,
             "device": self.device,
@@ -102,6 +119,8 @@ def train(request: TrainRequest) -> TrainOutcome:
         config = run.read_config()
         _refuse_other_options(request, config)
         if _is_finished(run):
+            if not _is_own_folder(request, config):
+                _run_cases(request, config)
             return TrainOutcome(was_finished=True)
     with Lock(run.lock_file) as lock:
         events = EventLog(run.events_file)
@@ -136,13 +155,13 @@ def _train(
     content = run.read_config()
     task = task_from_json(content["task"], run.run_json)
     config = config_from_json(content["config"])
-    split = Split(**{name: tuple(ids) for name, ids in content["split"].items()})
+    split = _frozen_split(content)
+    store = str(request.store or content["store"])
     device = torch.device(content["device"])
     _set_threads(config.training)
-    cases = _known_cases(request.cases, task, split)
-    _refuse_changed_inputs(cases, split, content["inputs"])
+    cases = _run_cases(request, content)
     oracle_ids = split.train_unlabelled if getattr(config.options, "allow_oracle", False) else ()
-    prepared = _prepare(cases, task, config.preparation, split, content["store"], progress)
+    prepared = _prepare(cases, task, config.preparation, split, store, progress)
     entry = find_method(config.method)
 
     def build(name: str) -> SegmentationNetwork:
@@ -165,14 +184,9 @@ def _train(
         patch_size=patch_size,
         device=device,
         overlap=config.training.prediction_overlap,
-        oracle=_oracle(oracle_ids, cases, task, config.preparation, content["store"]),
+        oracle=_oracle(oracle_ids, cases, task, config.preparation, store),
     )
-    method: Method = entry.make(
-        config.options,
-        build,
-        iterations=config.iterations,
-        preset_iterations=config.preset_iterations,
-    )
+    method: Method = entry.make(config.options, build, iterations=config.iterations)
     trainer = Trainer(
         method=method,
         data=data,
@@ -205,24 +219,27 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
         seed=request.seed,
         settings=request.settings,
     )
+    config = _with_threads(config)
     task = load_task(request.task) if request.task else None
     wanted = None
     if request.split is not None:
-        content = read_json(request.split)
-        if not isinstance(content, dict):
-            raise UsageError(f"{request.split} is not a split file (a JSON object of three lists).")
-        wanted = {*content.get("train_labelled", ()), *content.get("validation", ())}
-    scan = discover(request.cases, task, label_ids=wanted)
+        lists = read_lists(request.split)
+        wanted = {*lists["train_labelled"], *lists["validation"]}
+    store = (request.store or default_store()).resolve()
+    cache = _scan_cache(request.cases, store)
+    scan = discover(request.cases, task, cache=cache, label_ids=wanted)
     task = scan.task
     usable = [case for case in scan.cases if case.state is not CaseState.UNUSABLE]
-    for case in scan.cases:
-        if case.state is CaseState.UNUSABLE:
-            logger.warning("Left out: %s (%s)", case.id, case.reasons[0].message)
     if request.split is not None:
         split = read_split(request.split, scan.cases)
         _refuse_unusable(split, scan.cases)
+        doubt = separated_twins(split, scan.cases)
     else:
         split = default_split(usable, request.seed)
+        doubt = left_out(split, usable)
+    findings = [*([doubt] if doubt else []), *_findings(scan.cases, _members(split))]
+    for sentence in findings:
+        logger.warning("%s", sentence)
     if not split.train_labelled:
         raise SemiSupSegError(
             f"{request.cases} has no labelled case to train on. Add label files (scan shows what "
@@ -232,7 +249,6 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
     labelled = [by_id[case_id] for case_id in split.train_labelled]
     preparation = freeze_spacing(task, config.preparation, labelled)
     config = RunConfig(**{**_fields(config), "preparation": preparation})
-    store = request.store or default_store()
     members = [by_id[case_id] for case_id in _members(split)]
     seen = {*split.train_labelled, *split.validation}
     prepared = _prepare(members, task, preparation, split, str(store), progress)
@@ -272,7 +288,7 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
             "store": str(store),
             "command": list(request.command),
             "request": request.to_json(),
-            "config": _with_threads(config).to_json(),
+            "config": config.to_json(),
         }
     )
     events.append(
@@ -284,6 +300,35 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
         unlabelled=len(split.train_unlabelled),
         validation=len(split.validation),
     )
+    for sentence in findings:
+        events.append(EventKind.WARNING, message=sentence)
+
+
+def _findings(cases: Sequence[Case], used: Collection[str]) -> list[str]:
+    """Return a sentence for each kind of warning of the used cases, and of unusable case."""
+    used = set(used)
+    found: dict[tuple[bool, str], list[tuple[str, Reason]]] = defaultdict(list)
+    for case in cases:
+        if case.state is CaseState.UNUSABLE:
+            found[True, case.reasons[0].code].append((case.id, case.reasons[0]))
+        elif case.id in used:
+            for code, reason in {reason.code: reason for reason in case.reasons}.items():
+                found[False, code].append((case.id, reason))
+    sentences = []
+    for (is_left_out, _), examples in found.items():
+        case_id, reason = examples[0]
+        finding = f"{case_id}: {_sentences(reason)}"
+        if len(examples) == 1:
+            sentences.append(f"Left out: {finding}" if is_left_out else finding)
+        else:
+            what = "were left out" if is_left_out else "of this run have this warning"
+            sentences.append(f"{len(examples)} cases {what}, for example {finding}")
+    return sentences
+
+
+def _sentences(reason: Reason) -> str:
+    """Return what was found and what to do; findings are written without a final stop."""
+    return f"{reason.message}. {reason.remedy}."
 
 
 def _with_threads(config: RunConfig) -> RunConfig:
@@ -309,10 +354,58 @@ def _set_threads(options: TrainingOptions) -> None:
     torch.set_num_threads(options.threads)
 
 
-def _known_cases(folder: Path, task: Task, split: Split) -> list[Case]:
+def _frozen_split(content: Mapping[str, Any]) -> Split:
+    return Split(**{name: tuple(ids) for name, ids in content["split"].items()})
+
+
+def _is_own_folder(request: TrainRequest, content: Mapping[str, Any]) -> bool:
+    own: str = content["request"]["cases"]["folder"]
+    return str(request.cases.resolve()) == own
+
+
+def _run_cases(request: TrainRequest, content: Mapping[str, Any]) -> list[Case]:
+    """Find the run's cases again; their folder may have moved, their content must be the same.
+
+    Raises:
+        UsageError: If `--cases` is another folder than at the start and no copy of it.
+        SemiSupSegError: If the run's own folder has gone, or a file in it.
+    """
+    former = content["request"]["cases"]["given"]
+    is_own = _is_own_folder(request, content)
+    if is_own and not request.cases.is_dir():
+        raise SemiSupSegError(
+            f"{request.cases}, the folder of cases of this run, is no longer there. If it was "
+            "moved, repeat the command with its new place as --cases; else put it back."
+        )
+    split = _frozen_split(content)
+    try:
+        task = task_from_json(content["task"], "run.json")
+        cases = _known_cases(request.cases, Path(content["store"]), task, split)
+        _refuse_changed_inputs(cases, split, content["inputs"])
+    except SemiSupSegError as error:
+        if is_own:
+            raise
+        raise UsageError(
+            f"{request.out} holds a run that was started with --cases {former}, and "
+            f"{request.cases} does not hold the same cases: {error} For a run on other cases "
+            "choose another folder for --out."
+        ) from error
+    return cases
+
+
+def _scan_cache(folder: Path, store: Path) -> Path:
+    """Return where facts about the files are kept: below the store, if one was chosen."""
+    return default_cache(folder, None if store == default_store().resolve() else store)
+
+
+def _known_cases(folder: Path, store: Path, task: Task, split: Split) -> list[Case]:
     """Find the run's cases again; labels of unlabelled cases stay closed."""
     scan = discover(
-        folder, task, check_content=False, label_ids={*split.train_labelled, *split.validation}
+        folder,
+        task,
+        check_content=False,
+        cache=_scan_cache(folder, store),
+        label_ids={*split.train_labelled, *split.validation},
     )
     by_id = {case.id: case for case in scan.cases}
     missing = [case_id for case_id in _members(split) if case_id not in by_id]
@@ -333,6 +426,12 @@ def _refuse_changed_inputs(
         sources = dict(case.channels)
         if case.id in seen and case.label is not None:
             sources["label"] = case.label
+        for name in inputs[case.id]:
+            if name not in sources:
+                raise SemiSupSegError(
+                    f"Case {case.id} has no file for {name} any more. Put the file back, or start "
+                    "a new run."
+                )
         for name, source in sources.items():
             if inputs[case.id].get(name) != content_hash(source):
                 raise SemiSupSegError(
@@ -401,34 +500,53 @@ def _refuse_unusable(split: Split, cases: Sequence[Case]) -> None:
     unusable = {case.id: case for case in cases if case.state is CaseState.UNUSABLE}
     for case_id in _members(split):
         if case_id in unusable:
-            reason = unusable[case_id].reasons[0]
             raise SemiSupSegError(
-                f"The split names case {case_id}, which is unusable: {reason.message} "
-                f"{reason.remedy}"
+                f"The split names case {case_id}, which is unusable: "
+                f"{_sentences(unusable[case_id].reasons[0])}"
             )
 
 
-def _refuse_other_options(request: TrainRequest, config: Mapping[str, Any]) -> None:
-    former, wanted = config["request"], request.to_json()
-    different = [name for name in wanted if former.get(name) != wanted[name]]
-    if different:
-        name = different[0]
+def _refuse_other_options(request: TrainRequest, content: Mapping[str, Any]) -> None:
+    """Refuse all that differs but `cases`, which may have moved (`_run_cases`)."""
+    former, wanted = content["request"], request.to_json()
+    for name in wanted:
+        if name == "cases" or former.get(name) == wanted[name]:
+            continue
+        if name == "task" and _is_same_task(request.task, content):
+            continue
+        difference = f"{name}: {former.get(name)!r}, now {wanted[name]!r}"
+        if name == "split":
+            difference = _split_difference(former.get(name), wanted[name])
         raise UsageError(
-            f"{request.out} holds a run that was started with other options "
-            f"({name}: {former.get(name)!r}, now {wanted[name]!r}). Choose another folder for "
-            "--out, or repeat the run's own command."
+            f"{request.out} holds a run that was started with other options ({difference}). "
+            "Choose another folder for --out, or repeat the run's own command."
         )
-    if request.split is not None:
-        content = read_json(request.split)
-        frozen = config["split"]
-        known = {*frozen["train_labelled"], *frozen["train_unlabelled"], *frozen["validation"]}
-        for name in ("train_labelled", "train_unlabelled", "validation"):
-            ids = set(content.get(name, ()))
-            if ids <= known and ids != set(frozen[name]):
-                raise UsageError(
-                    f"{request.out} holds a run with another split ({name} differs). Choose "
-                    "another folder for --out."
-                )
+
+
+def _is_same_task(name_or_file: str | None, content: Mapping[str, Any]) -> bool:
+    """Return whether a task file, perhaps named from another folder, is the run's."""
+    if name_or_file is None or content["request"].get("task") is None:
+        return False
+    return load_task(name_or_file) == task_from_json(content["task"], "run.json")
+
+
+def _split_difference(
+    former: Mapping[str, Sequence[str]] | None, wanted: Mapping[str, Sequence[str]] | None
+) -> str:
+    if former is None:
+        return "split: none, now a file"
+    if wanted is None:
+        return "split: a file, now none"
+    parts = []
+    for name, ids in wanted.items():
+        for word, changed in (
+            ("now with", sorted({*ids} - {*former[name]})),
+            ("now without", sorted({*former[name]} - {*ids})),
+        ):
+            if changed:
+                more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+                parts.append(f"{name} {word} {changed[0]}{more}")
+    return f"split: {'; '.join(parts)}"
 
 
 def _is_finished(run: RunFolder) -> bool:

@@ -129,7 +129,14 @@ def write_bids(root: Path, *, with_sessions: bool) -> None:
     (root / "dataset_description.json").write_text('{"Name": "two", "BIDSVersion": "1.9.0"}')
 
 
-def write_dicom_series(folder: Path, *, seed: int, description: str, series: int = 1) -> Path:
+def write_dicom_series(
+    folder: Path,
+    *,
+    seed: int,
+    description: str,
+    series: int = 1,
+    patient_id: str = "phantom",
+) -> Path:
     """Write a series of oblique slices, stored in an order that is not that of space."""
     import pydicom
     from pydicom.dataset import FileDataset, FileMetaDataset
@@ -151,7 +158,7 @@ def write_dicom_series(folder: Path, *, seed: int, description: str, series: int
         one.SeriesInstanceUID = f"1.2.826.0.1.{seed}.{series}"
         one.SeriesDescription = description
         one.Modality = "MR"
-        one.PatientName = one.PatientID = "phantom"
+        one.PatientName, one.PatientID = "phantom", patient_id
         one.InstanceNumber = number + 1
         one.Rows, one.Columns = SIZE[1], SIZE[0]
         one.PixelSpacing = [SPACING[1], SPACING[0]]

@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -250,6 +251,35 @@ def test_one_scan_under_two_names_is_a_warning_on_both(cohort):
     assert finding(first).code == finding(second).code == "duplicate_content"
     assert finding(first).message == "the image of channel t2 is also in p2"
     assert finding(second).message == "the image of channel t2 is also in p1"
+    assert (first.twins, second.twins) == (("p2",), ("p1",))
+
+
+@pytest.mark.parametrize("kind", ["int32", "float32", "float64", "scaled uint16"])
+def test_one_scan_saved_with_two_data_types_is_a_warning_on_both(cohort, kind):
+    write_brats_case(cohort / "p1", seed=1, label=None)
+    write_brats_case(cohort / "p2", seed=2, label=None)
+    values = sitk.GetArrayFromImage(an_image(100))  # p1's t1
+    path = cohort / "p2" / "p2_t1.nii.gz"
+    if kind == "scaled uint16":
+        image = nibabel.Nifti1Image((values.T + 50).astype(np.uint16), np.eye(4))
+        image.header.set_slope_inter(1, -50)
+        nibabel.save(image, path)
+    else:
+        write(path, placed(values.astype(kind)))
+
+    first, second = discover(cohort, load_task("brats")).cases
+
+    assert (first.twins, second.twins) == (("p2",), ("p1",))
+
+
+def test_scans_that_differ_by_fractions_or_beyond_int16_are_no_twins(cohort):
+    values = sitk.GetArrayFromImage(an_image(1)).astype(np.float32)
+    values[0, 0, 0] = 1.0
+    for number, first_voxel in enumerate((1.0, 1.25, 65537.0)):
+        values[0, 0, 0] = first_voxel
+        write(cohort / f"p{number}" / "mri.nii.gz", placed(values))
+
+    assert [case.twins for case in discover(cohort).cases] == [(), (), ()]
 
 
 def test_one_image_in_two_channels_is_a_warning(a_case):
@@ -280,6 +310,7 @@ def test_a_shifted_channel_is_repaired_with_a_warning_that_says_by_how_much(a_ca
 
     assert case.state.value == "labelled"
     assert finding(case).code == "grid_repaired"
+    assert finding(case).message.startswith("p1_t2.nii.gz is shifted by 2.00 mm against channel t1")
     # 2 mm along x are (1.6, -0.8) voxels of this oblique grid: 0.8 * 2 / 1 and -0.6 * 2 / 1.5.
     assert "corners up to 1.79 voxels, 2.00 mm apart" in finding(case).message
     assert "is resampled to it by linear interpolation" in finding(case).message
@@ -300,7 +331,28 @@ def test_a_label_on_a_finer_grid_is_repaired_by_nearest_neighbour(a_case):
 def test_a_flipped_storage_order_is_no_shift(a_case):
     write(a_case / "p1_t2.nii.gz", sitk.Flip(an_image(4), (True, False, True)))
 
-    assert "0.00 mm apart" in finding(scanned(a_case)).message
+    message = finding(scanned(a_case)).message
+    assert "stores its axes in another order or sense than channel t1" in message
+    assert "0.00 mm apart" in message
+
+
+def test_a_turned_image_is_said_to_be_turned(a_case):
+    image = an_image(4)
+    image.SetDirection((1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    write(a_case / "p1_t2.nii.gz", image)
+
+    assert "is turned against channel t1" in finding(scanned(a_case)).message
+
+
+def test_a_slab_inside_the_first_channel_is_filled_up_and_this_is_said(a_case):
+    write(a_case / "p1_t2.nii.gz", an_image(4)[:, :, 2:4])
+
+    case = scanned(a_case)
+
+    assert (case.state.value, finding(case).code) == ("labelled", "grid_repaired")
+    assert "has another grid (10x8x2 voxels of 1x1.5x2.5 mm, not 10x8x6" in finding(case).message
+    # 2 of 6 slices.
+    assert "it covers 33% of it, the rest becomes 0" in finding(case).message
 
 
 @pytest.mark.parametrize("name", ["p1_t2.nii.gz", "p1_seg.nii.gz"])
@@ -402,6 +454,15 @@ def test_a_label_may_be_allowed_by_its_patient(cohort):
     (case,) = discover(cohort, label_ids={"BraTS-GLI-00003"}).cases
 
     assert finding(case).code == "unknown_label_value"
+
+
+def test_a_case_named_as_its_patient_does_not_open_the_labels_of_the_patients_visits(cohort):
+    write_cohort(cohort, {"anna": True})
+    write_cohort(cohort / "anna_visits", {"anna_visit2": True}, label_values=(0, 9))
+
+    cases = discover(cohort, load_task("brats"), label_ids={"anna"}).cases
+
+    assert [(one.patient, one.state.value) for one in cases] == [("anna", "labelled")] * 2
 
 
 def test_a_reviewed_label_takes_the_place_of_the_first(cohort, tmp_path):

@@ -33,6 +33,8 @@ def test_the_example_method_learns_from_unlabelled_cases(tmp_path, monkeypatch):
     entry = catalogue.MethodEntry(
         title="certain predictions",
         paper="-",
+        needs="labelled and unlabelled cases",
+        forward_passes="1",
         options=names["EntropyOptions"],
         make=names["Entropy"],
     )

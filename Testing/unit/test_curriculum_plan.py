@@ -2,12 +2,15 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.losses.supervised import SupervisedLossOptions
 from SemiSupSegLib.methods.curriculum import Curriculum, CurriculumOptions
 from SemiSupSegLib.methods.protocol import NetworkOptions
 from SemiSupSegLib.methods.pseudo_labels import PseudoLabelOptions
+from SemiSupSegLib.methods.supervised import class_weights
 from SemiSupSegLib.networks.catalogue import build_network
 
 SMALL = NetworkOptions(options={"width": 4, "lite": True})
@@ -21,7 +24,6 @@ def a_method(**options):
         chosen,
         lambda name: build_network(network.name, network.options, in_channels=1, num_classes=2),
         iterations=100,
-        preset_iterations=100,
     )
 
 
@@ -46,6 +48,27 @@ def test_unlearning_without_a_bound_comes_with_a_warning(mode, warns):
     a_method(low_mode=mode).phases(data)
 
     assert any("no lower bound" in message for message in data.told) == warns
+
+
+def test_class_weights_are_counted_over_the_labelled_cases():
+    """Of 10 known voxels 8 are background: frequencies 0.8 and 0.2, their median 0.5."""
+    labels = {
+        "a": np.array([[[0, 0, 0, 0, 0, 1]]], np.uint8),
+        "b": np.array([[[0, 0, 0, 1, 255, 255]]], np.uint8),
+    }
+    data = SimpleNamespace(
+        task=SimpleNamespace(num_classes=3),
+        labelled=("a", "b"),
+        label=labels.__getitem__,
+        each=lambda case_ids, what: case_ids,
+    )
+
+    inverse = class_weights(data, SupervisedLossOptions(class_weights="inverse"))
+    root = class_weights(data, SupervisedLossOptions(class_weights="sqrt"))
+
+    assert inverse.tolist() == pytest.approx([0.625, 2.5, 0])
+    assert root.tolist() == pytest.approx([0.625**0.5, 2.5**0.5, 0])
+    assert class_weights(data, SupervisedLossOptions()) is None
 
 
 def test_comparing_passes_needs_passes_that_differ():

@@ -94,6 +94,20 @@ def test_own_cases_need_two_labelled_patients(tmp_path):
         demo._own(cohort.cases, tmp_path, "brats", seed=0)
 
 
+def test_own_cases_that_train_would_refuse_are_in_no_set(tmp_path):
+    cohort = write_cohort(tmp_path / "own", 6, 4, seed=1, size=VOXELS)
+    for name, suffix in ((cohort.labelled[0], "t1"), (cohort.unlabelled[0], "flair")):
+        (file,) = (cohort.cases / name).glob(f"*_{suffix}.*")
+        image = sitk.ReadImage(str(file))
+        sitk.WriteImage(image * 0, str(file))
+
+    material = demo._own(cohort.cases, tmp_path, "brats", seed=0)
+
+    split = json.loads(material.split.read_text())
+    used = {*split["train_labelled"], *split["train_unlabelled"], *split["validation"]}
+    assert used == {*cohort.labelled[1:], *cohort.unlabelled[1:]}
+
+
 def test_own_cases_are_judged_on_the_validation_cases(tmp_path):
     cohort = write_cohort(tmp_path / "own", 5, 3, seed=1, size=VOXELS)
 

@@ -157,15 +157,36 @@ def test_an_nnunet_folder_gives_its_numbered_channels_by_name(cohort):
     assert codes(result) == []
 
 
-def test_numbered_channels_without_names_take_the_tasks_order_and_say_so(cohort):
+@pytest.mark.parametrize("task", [None, "brats"])
+def test_four_numbered_channels_without_names_take_the_order_of_brats_and_say_so(cohort, task):
     write_nnunet(cohort)
     (cohort / "dataset.json").unlink()
 
-    result = discover(cohort, load_task("brats"))
+    result = discover(cohort, task and load_task(task))
 
+    assert result.task.name == "brats"
     assert files(result.cases[0])["t1ce"] == "case_0101_0001.nii.gz"
     assert set(codes(result)) == {"assumed_channel_order"}
     assert states(result)["case_0101"] == "labelled"
+
+
+def test_other_numbers_of_unnamed_channels_are_refused_with_what_to_do(cohort):
+    write_nnunet(cohort, channels=("A", "B"))
+    (cohort / "dataset.json").unlink()
+
+    result = discover(cohort)
+
+    assert (result.task.name, set(states(result).values())) == ("binary", {"unusable"})
+    assert "label_without_image" not in codes(result)
+    (reason,) = result.cases[2].reasons
+    assert "2 images are numbered (_0000, ...), and nothing says which is which" in reason.message
+    assert "Name them in a dataset.json" in reason.remedy
+
+
+def test_numbered_channels_with_other_names_are_not_taken_for_brats(cohort):
+    write_nnunet(cohort, channels=("CT", "PET", "ADC", "DWI"))
+
+    assert discover(cohort).task.name == "binary"
 
 
 def test_case_numbers_that_look_like_channel_numbers_stay_case_numbers(cohort):
@@ -339,6 +360,55 @@ def test_visits_below_a_patients_folder_belong_to_that_patient(cohort):
     }
 
 
+def test_scans_below_a_patients_folder_belong_to_that_patient(cohort):
+    for patient in ("P1", "P2"):
+        write_cohort(cohort / patient, {"scan1": True, "scan2": False})
+    write_cohort(cohort / "P3", {"P3_pre": True, "P3_post": False})
+
+    result = discover(cohort)
+
+    assert {case.id: case.patient for case in result.cases} == {
+        "P1_scan1": "P1",
+        "P1_scan2": "P1",
+        "P2_scan1": "P2",
+        "P2_scan2": "P2",
+        "P3_post": "P3",
+        "P3_pre": "P3",
+    }
+    assert "renamed_case" not in codes(result)
+
+
+def test_a_patients_labelled_and_unlabelled_visits_may_lie_in_two_places(cohort):
+    write_cohort(cohort / "labelled" / "P1", {"visit1": True})
+    write_cohort(cohort / "unlabelled" / "P1", {"visit2": False})
+
+    assert {case.patient for case in discover(cohort).cases} == {"P1"}
+
+
+def test_two_patients_of_one_name_stay_two_with_all_their_visits(cohort):
+    write_cohort(cohort / "Boston" / "P1", {"visit1": True, "visit2": False})
+    write_cohort(cohort / "Paris" / "P1", {"visit1": True})
+
+    assert {case.id: case.patient for case in discover(cohort).cases} == {
+        "Boston_P1_visit1": "Boston_P1",
+        "P1_visit2": "Boston_P1",
+        "Paris_P1_visit1": "Paris_P1",
+    }
+
+
+def test_dicom_series_of_one_patient_id_are_one_patient_whose_id_is_not_shown(cohort):
+    for number, folder in enumerate(("A", "B", "C"), start=1):
+        patient_id = "MRN-555" if folder != "C" else "MRN-777"
+        write_dicom_series(
+            cohort / folder, seed=number, description="LGE heart", patient_id=patient_id
+        )
+
+    result = discover(cohort)
+
+    assert {case.id: case.patient for case in result.cases} == {"A": "A", "B": "A", "C": "C"}
+    assert "MRN" not in json.dumps(result.to_json())
+
+
 def test_an_empty_case_folder_is_reported_not_forgotten(cohort):
     write_cohort(cohort, {"p1": True, "p2": False})
     (cohort / "p3").mkdir()
@@ -353,9 +423,33 @@ def test_an_empty_case_folder_is_reported_not_forgotten(cohort):
 def test_our_own_results_below_the_cohort_are_not_cases(cohort):
     write_cohort(cohort, {"p1": True})
     write(cohort / "results" / "p1" / "p1_label.nii.gz", a_label())
-    (cohort / "results" / "p1" / "case.json").write_text("{}")
+    (cohort / "results" / "p1" / "case.json").write_text('{"format": "semisupseg-case-result"}')
 
-    assert states(discover(cohort)) == {"p1": "labelled"}
+    result = discover(cohort)
+
+    assert states(result) == {"p1": "labelled"}
+    assert result.result_folders == (cohort / "results" / "p1",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("manifest.json", '{"files": ["p0"]}'),
+        ("run.json", '{"format": "bids-run"}'),
+        ("case.json", '{"age": 55}'),
+        ("case.json", "{torn"),
+    ],
+)
+def test_files_of_other_programs_with_our_names_hide_no_case(cohort, name, content):
+    write_cohort(cohort / "train", {"p0": True, "p1": True})
+    write_cohort(cohort / "test", {"q0": False})
+    (cohort / "train" / name).write_text(content)
+    (cohort / "train" / "p0" / name).write_text(content)
+
+    result = discover(cohort)
+
+    assert states(result) == {"p0": "labelled", "p1": "labelled", "q0": "unlabelled"}
+    assert result.result_folders == ()
 
 
 def test_a_task_of_one_channel_takes_that_channel_from_four(cohort, tmp_path):

@@ -53,6 +53,30 @@ def test_distance_is_measured_in_mm():
     assert (found["boundary"], found["false_positive"]) == (36, 72)
 
 
+@pytest.mark.parametrize("spacing", [2.0, 2.3, 5.0])
+def test_one_voxel_too_far_out_is_boundary_error_on_every_grid(spacing):
+    wide = label_map((1, (3, 9), (3, 9), (3, 10)))
+
+    found = voxels(wide, label_map(LESION), (spacing, spacing, spacing))
+
+    assert found["boundary"] == found["total"] == 36
+
+
+def test_the_second_voxel_of_a_coarse_grid_is_not_boundary_error():
+    wide = label_map((1, (3, 9), (3, 9), (3, 11)))
+
+    found = voxels(wide, label_map(LESION), (2.3, 2.3, 2.3))
+
+    assert (found["boundary"], found["false_positive"]) == (36, 36)
+
+
+def test_on_a_coarse_grid_an_edge_voxel_is_no_neighbour():
+    # The added column shares an edge with the lesion: 2.3 * sqrt(2) = 3.3 mm between centres.
+    beside = label_map(LESION, (1, (3, 9), (9, 10), (9, 10)))
+
+    assert voxels(beside, label_map(LESION), (2.3, 2.3, 2.3))["false_positive"] == 6
+
+
 def test_a_small_missed_lesion_is_false_negative_and_not_boundary():
     small = (1, (1, 3), (12, 14), (15, 17))
 

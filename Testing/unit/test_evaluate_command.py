@@ -330,3 +330,14 @@ def test_a_missing_prediction_folder_is_told(tmp_path, cases, capsys):
 
     assert code == 1
     assert "is not a folder" in capsys.readouterr().err
+
+
+def test_figures_that_cannot_be_written_are_told_before_judging(tmp_path, cases, capsys):
+    add_prediction(tmp_path / "out", "one", a_label())
+    words = ["--predictions", str(tmp_path / "out"), "--cases", str(cases)]
+
+    assert main(["evaluate", *words, "--json", str(tmp_path)]) == 1
+
+    streams = capsys.readouterr()
+    assert f"{tmp_path} is a folder. Give the name of a file." in streams.err
+    assert "Dice" not in streams.out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from SemiSupSegLib.cases.names import NameReader, is_timepoint, patient_of, stem_of
+from SemiSupSegLib.cases.names import NameReader, stem_of
 from SemiSupSegLib.cases.task import load_task
 
 
@@ -101,37 +101,6 @@ def test_folders_say_what_lies_below_them(brats, name, identity, is_label, is_pa
     said = brats.folder(name)
 
     assert (said.identity, said.is_label, said.is_partition) == (identity, is_label, is_partition)
-
-
-@pytest.mark.parametrize(
-    ("case_id", "patient"),
-    [
-        ("BraTS-GLI-00001-000", "BraTS-GLI-00001"),
-        ("BraTS-MET-00123-101", "BraTS-MET-00123"),
-        ("BraTS20_Training_001", "BraTS20_Training_001"),
-        ("Brats18_2013_11_1", "Brats18_2013_11_1"),
-        ("TCGA-DU-7294", "TCGA-DU-7294"),
-        ("anna_visit2", "anna"),
-        ("heart-ses-03", "heart"),
-    ],
-)
-def test_a_time_point_is_not_part_of_the_patient(case_id, patient):
-    assert patient_of(case_id) == patient
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("ses-1", True),
-        ("20200131", True),
-        ("01-31-2020-MR", True),
-        ("2020-01-31 MR", True),
-        ("001", False),
-        ("p1", False),
-    ],
-)
-def test_visits_are_told_from_patients(name, expected):
-    assert is_timepoint(name) is expected
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import ParameterGroup, Phase, share_iterations
 from SemiSupSegLib.methods.pseudo_labels import stage_size
-from SemiSupSegLib.training.configuration import config_from_json, configure, preset_names
+from SemiSupSegLib.resources import preset_names
+from SemiSupSegLib.training.configuration import config_from_json, configure
 from SemiSupSegLib.training.rates import rate_factor
 
 FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -87,6 +88,30 @@ def test_settings_find_their_group():
     assert config.training.clip_norm == 2.0
     assert config.preparation.n4
     assert config.options.network.options["width"] == 16
+
+
+@pytest.mark.parametrize(("iterations", "passes"), [(330, 2), (990, 3), (1320, 4), (5000, 4)])
+def test_a_shorter_run_freezes_fewer_passes_than_the_preset_has(iterations, passes):
+    config = configure(variant="cpu", preset="standard", iterations=iterations)
+
+    assert config.to_json()["options"]["pseudo_labels"]["passes"] == passes
+
+
+def test_fewer_passes_are_told_and_chosen_ones_are_kept(caplog):
+    caplog.set_level("INFO")
+
+    configure(variant="cpu", preset="standard", iterations=330)
+    told = caplog.messages
+    chosen = configure(
+        variant="cpu",
+        preset="standard",
+        iterations=330,
+        settings={"pseudo_labels.passes": "4"},
+    )
+
+    assert told == ["The run has 330 updates, the preset standard 1320: pseudo_labels.passes is 2."]
+    assert caplog.messages == told
+    assert chosen.options.pseudo_labels.passes == 4
 
 
 def test_another_method_takes_what_it_knows_of_the_preset():

@@ -11,6 +11,7 @@ from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.cases.discovery import discover
 from SemiSupSegLib.cases.task import Channel, Class, Region, Task
 from SemiSupSegLib.inference import predictor as predictor_module
+from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.package import read_package, write_package
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.resources import check_format
@@ -76,6 +77,12 @@ def a_case(folder, name, channels=("t1", "t2"), seed=0):
         image.set_sform(AFFINE, 1)
         image.set_qform(AFFINE, 1)
         nibabel.save(image, folder / name / f"{channel}.nii.gz")
+
+
+@pytest.fixture(autouse=True)
+def a_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMISUPSEG_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SEMISUPSEG_MODELS", raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +167,115 @@ def test_a_case_that_cannot_be_read_is_reported_and_the_others_go_on(model, tmp_
     assert "two: not predicted" in streams.err
     assert "three: not predicted" in streams.err
     assert not (tmp_path / "out" / "two" / "case.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), [(0, "is empty: every voxel is 0"), (9, "has 9 in every voxel")]
+)
+def test_an_image_without_content_is_reported_and_the_others_go_on(
+    model, tmp_path, capsys, value, message
+):
+    a_case(tmp_path / "cases", "one")
+    a_case(tmp_path / "cases", "two")
+    file = tmp_path / "cases" / "one" / "t1.nii.gz"
+    shape = nibabel.load(file).shape
+    nibabel.save(nibabel.Nifti1Image(np.full(shape, value, np.int16), AFFINE), file)
+
+    code = predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    streams = capsys.readouterr()
+    assert code == 1
+    assert "1 predicted, 1 failed" in streams.out
+    assert f"one: not predicted. Case one: t1.nii.gz (channel t1) {message}" in streams.err
+    assert not (tmp_path / "out" / "one").exists()
+    assert (tmp_path / "out" / "two" / "case.json").is_file()
+
+
+def test_warnings_about_the_images_are_told_once_a_kind_and_kept_with_each_case(
+    model, tmp_path, capsys
+):
+    for name in ("one", "two"):
+        a_case(tmp_path / "made", name)
+        for index, channel in enumerate(("t1", "t2")):
+            file = tmp_path / "cases" / f"{name}_{index:04}.nii.gz"
+            file.parent.mkdir(exist_ok=True)
+            (tmp_path / "made" / name / f"{channel}.nii.gz").rename(file)
+
+    code = predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    finding = (
+        "channels are numbered without names; the task's order was assumed (t1, t2). "
+        "Check it, or name them in a dataset.json ('channel_names')."
+    )
+    told = [line for line in capsys.readouterr().err.splitlines() if "assumed" in line]
+    assert code == 0
+    assert told == [f"Warning, 2 cases, such as one: {finding}"]
+    for name in ("one", "two"):
+        content = json.loads((tmp_path / "out" / name / "case.json").read_text())
+        assert content["warnings"].count(finding) == 1
+
+
+def test_findings_about_labels_do_not_keep_a_case_from_being_predicted(model, tmp_path, capsys):
+    a_case(tmp_path / "cases", "one")
+    image = tmp_path / "cases" / "one" / "t1.nii.gz"
+    for name in ("one_seg", "one_label"):
+        (tmp_path / "cases" / "one" / f"{name}.nii.gz").write_bytes(image.read_bytes())
+
+    (case,) = discover(tmp_path / "cases", TASK).cases
+    code = predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    assert case.state.value == "unusable"
+    assert case.reasons[0].code == "doubled_label"
+    assert code == 0
+    assert "label" not in capsys.readouterr().err
+    content = json.loads((tmp_path / "out" / "one" / "case.json").read_text())
+    assert not any("label" in warning for warning in content["warnings"])
+
+
+def test_why_a_case_is_not_predicted_is_said_in_whole_sentences(model, tmp_path, capsys):
+    a_case(tmp_path / "cases", "one")
+    a_case(tmp_path / "cases", "two", channels=("t1",))
+
+    predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    assert (
+        "two: not predicted. no file is named as channel t2. Add a file whose name ends with t2.\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_registered_model_is_found_by_its_name_and_as_the_default(model, tmp_path, capsys):
+    a_case(tmp_path / "cases", "one")
+    registry.register(model, "first")
+    registry.register(model, "ward")
+    words = ["--cases", tmp_path / "cases", "--out", tmp_path / "out"]
+
+    assert predict("--model", "ward", *words) == 0
+    assert predict(*words) == 0
+    assert predict("--model", "wart", *words) == 2
+    assert "There is no model 'wart'. Registered: first, ward." in capsys.readouterr().err
+
+
+def test_without_any_model_the_option_is_asked_for(tmp_path, capsys):
+    assert predict("--cases", tmp_path, "--out", tmp_path / "out") == 2
+    assert "Say which one with --model" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_predicted(
+    model, tmp_path, capsys
+):
+    a_case(tmp_path / "cases", "one")
+    (tmp_path / "file").write_text("no folder")
+
+    code = predict(
+        "--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "file" / "out"
+    )
+
+    streams = capsys.readouterr()
+    assert code == 1
+    assert f"Nothing can be written to the folder {tmp_path / 'file' / 'out'}" in streams.err
+    assert "Traceback" not in streams.err
+    assert "Model toy" not in streams.out
 
 
 def test_a_second_run_replaces_the_maps_and_leaves_reviews_alone(model, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from SemiSupSegLib.cases.case import Case, CaseState, ImageSource
+from SemiSupSegLib.cases.discovery import discover
 from SemiSupSegLib.cases.geometry import Geometry, geometry_of
 from SemiSupSegLib.cases.task import Channel, Class, Task
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
@@ -254,11 +255,28 @@ def test_a_missing_required_channel_is_an_error(worked_case):
         prepare_case(worked_case, task, WORKED)
 
 
-def test_an_empty_image_is_named(tmp_path):
-    case = make_case(t1=write_image(tmp_path / "dark.nrrd", np.zeros((4, 5, 6), np.int16)))
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0, r"^Case ann: dark\.nrrd \(channel t2\) is empty: every voxel is 0\. Export"),
+        (7, r"^Case ann: dark\.nrrd \(channel t2\) has 7 in every voxel\. Export"),
+    ],
+)
+def test_a_channel_that_is_the_same_everywhere_is_named(tmp_path, worked_array, value, message):
+    case = make_case(
+        t1=write_image(tmp_path / "t1.nrrd", worked_array),
+        t2=write_image(tmp_path / "dark.nrrd", np.full_like(worked_array, value)),
+    )
 
-    with pytest.raises(SemiSupSegError, match=r"dark\.nrrd is 0 everywhere"):
+    with pytest.raises(SemiSupSegError, match=message):
         prepare_case(case, make_task(), WORKED)
+
+
+def test_an_empty_mask_is_named(tmp_path, worked_case, worked_array):
+    mask = write_image(tmp_path / "mask.nrrd", np.zeros_like(worked_array))
+
+    with pytest.raises(SemiSupSegError, match=r"mask\.nrrd is 0 everywhere"):
+        prepare_case(worked_case, make_task(), WORKED, mask=mask)
 
 
 def test_a_voxel_that_is_no_number_is_an_error(tmp_path, worked_array):
@@ -307,8 +325,38 @@ def test_a_channel_elsewhere_in_space_is_an_error(tmp_path, worked_array):
         t2=write_image(tmp_path / "t2.nrrd", worked_array, origin=(500.0, 20.0, 30.0)),
     )
 
-    with pytest.raises(SemiSupSegError, match=r"t2\.nrrd covers only 0%"):
+    with pytest.raises(SemiSupSegError, match=r"t2\.nrrd lies elsewhere .* share 0% of"):
         prepare_case(case, make_task(), WORKED)
+
+
+@pytest.mark.parametrize(
+    ("size", "shift_mm", "is_usable"),
+    [
+        # Size (z, y, x) of t2; t1 has 6 x 6 x 20 voxels, 20 mm along x.
+        ((6, 6, 1), 9.0, True),  # a slice inside: all of the smaller one is shared
+        ((6, 6, 20), 14.0, True),  # 6 of 20 mm are shared
+        ((6, 6, 20), 16.0, False),  # 4 of 20 mm
+        ((6, 6, 4), -4.0, False),  # a slab beside it
+    ],
+)
+def test_preparation_and_scan_refuse_the_same_fields_of_view(tmp_path, size, shift_mm, is_usable):
+    rng = np.random.default_rng(5)
+    first = rng.integers(1, 900, (6, 6, 20)).astype(np.int16)
+    second = rng.integers(1, 900, size).astype(np.int16)
+    folder = tmp_path / "cases" / "ann"
+    folder.mkdir(parents=True)
+    write_image(folder / "t1.nrrd", first)
+    write_image(folder / "t2.nrrd", second, origin=(10 + shift_mm, 20.0, 30.0))
+
+    scan = discover(tmp_path / "cases", make_task(), cache=tmp_path / "scan.jsonl")
+
+    (case,) = scan.cases
+    assert (case.state is not CaseState.UNUSABLE) == is_usable
+    if is_usable:
+        assert prepare_case(case, make_task(), WORKED).warnings
+    else:
+        with pytest.raises(SemiSupSegError, match="lies elsewhere than the first channel"):
+            prepare_case(case, make_task(), WORKED)
 
 
 def test_a_label_cut_to_its_object_is_put_in_place(tmp_path, worked_case):

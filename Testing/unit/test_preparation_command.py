@@ -36,6 +36,15 @@ def test_all_cases_and_labels_are_prepared(cohort, tmp_path, capsys):
     assert labels_in(store) == 3
 
 
+def test_what_was_found_in_the_files_is_kept_in_the_chosen_store(cohort, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMISUPSEG_STORE", str(tmp_path / "usual"))
+
+    main(["prepare", "--cases", str(cohort), "--store", str(tmp_path / "store"), "--workers", "1"])
+
+    assert list((tmp_path / "store" / "scans").glob("*.jsonl"))
+    assert not (tmp_path / "usual").exists()
+
+
 def test_with_a_split_labels_of_unlabelled_cases_stay_closed(cohort, tmp_path, capsys):
     store = tmp_path / "store"
     split = {

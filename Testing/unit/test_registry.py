@@ -168,6 +168,11 @@ def test_a_name_that_nobody_has_gets_the_valid_ones(two_models):
         registry.load_model("frist")
 
 
+def test_a_path_where_nothing_is_is_not_taken_for_a_name(two_models, tmp_path):
+    with pytest.raises(PackageError, match=r"There is no model at .*gone\. Check the path"):
+        registry.load_model(tmp_path / "gone")
+
+
 def test_a_model_is_found_by_name_or_path(two_models, a_package):
     assert registry.load_model("second").sha256 == a_package.sha256
     assert registry.load_model(a_package.folder).sha256 == a_package.sha256

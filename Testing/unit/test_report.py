@@ -12,7 +12,7 @@ from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.report.blocks import Section, count_of, duration, number, percent
 from SemiSupSegLib.report.build import build_report
 from SemiSupSegLib.report.doubt import doubt_section
-from SemiSupSegLib.report.outcome import error_section, headline, tiles
+from SemiSupSegLib.report.outcome import error_section, headline, outcome_section, tiles
 from SemiSupSegLib.report.pictures import pictures_section
 from SemiSupSegLib.report.record import read_record, without_folders
 from Testing.data.make_run_folder import make_run_folder
@@ -175,7 +175,8 @@ def test_one_validation_case_gives_a_sentence_instead_of_an_interval(tmp_path):
     record = read_record(run)
 
     assert "one case cannot tell a gain from noise" in " ".join(headline(record))
-    assert ("Gain", "one case: no interval") in [(name, note) for name, _, note in tiles(record)]
+    remarks = {name: remark for name, _, remark in tiles(record)}
+    assert remarks["Gain"].startswith("one case: no interval")
     assert "only 1 validation case" in text_of(pictures_section(record))
 
 
@@ -213,7 +214,45 @@ def test_a_map_with_one_value_is_said_to_tell_little(tmp_path):
 def test_the_headline_says_how_long_each_network_was_trained(a_finished_run):
     sentences = headline(read_record(a_finished_run))
 
-    assert sentences[-1] == "Updates: 600 for the teacher, 600 for the student."
+    assert sentences[-1] == (
+        "Compared are: teacher: 600 updates on labelled cases; student: 600 updates on labelled "
+        "and unlabelled cases, starting from random weights."
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "student"),
+    [
+        (
+            {"student_init": "teacher"},
+            "600 more on labelled and unlabelled cases, starting from the teacher's weights",
+        ),
+        (
+            {"student_init": "teacher", "unlabelled": "none"},
+            "600 more on labelled cases, starting from the teacher's weights",
+        ),
+        (
+            {"warm_start": False},
+            "100 updates on labelled and unlabelled cases, starting from random weights",
+        ),
+    ],
+)
+def test_what_is_compared_stands_beside_every_gain(tmp_path, options, student):
+    run = make_run_folder(tmp_path / "run", num_validation=6, num_unlabelled=5)
+    content = json.loads((run / "run.json").read_text())
+    content["options"].update(options)
+    (run / "run.json").write_text(json.dumps(content))
+    record = read_record(run)
+    compared = f"teacher: 600 updates on labelled cases; student: {student}."
+
+    assert f"Compared are: {compared}" in headline(record)
+    longer = "A part of a gain may come from the longer training alone."
+    assert (longer in headline(record)) == (options.get("student_init") == "teacher")
+    assert text_of(outcome_section(record)).count(f"Compared: {compared}") == 4
+    remarks = {name: remark for name, _, remark in tiles(record)}
+    assert remarks["Teacher"] == "Dice, labelled cases only, 600 updates"
+    count = student.partition(" on ")[0].removesuffix(" updates")
+    assert remarks["Gain"].endswith(f"; with {count} updates")
 
 
 def test_figures_that_were_not_written_are_named(tmp_path):
@@ -246,6 +285,25 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         build_report(tmp_path)
 
 
+def test_the_ranking_is_compared_with_the_size_of_what_was_found(tmp_path):
+    """Of four cases the two smallest change places: 1 - 6 · (1 + 1) / (4 · 15) = 0.8."""
+    run = make_run_folder(tmp_path / "run", num_validation=2, num_unlabelled=4, num_stages=1)
+    shares = {0.9: 0.4, 0.8: 0.3, 0.7: 0.1, 0.6: 0.2}
+    lines = [
+        "case,rank,image_confidence,selected,kept_share,averaged_share,low_share,foreground_share"
+    ]
+    for rank, (confidence, share) in enumerate(shares.items(), start=1):
+        lines.append(f"case_{rank},{rank},{confidence},1,1.0,0.0,0.0,{share}")
+    lines.append("case_5,5,0.5,0,,,,")
+    (run / "stages" / "01" / "ranking.csv").write_text("\n".join(lines) + "\n")
+
+    text = text_of(doubt_section(read_record(run)))
+
+    assert re.search(
+        r"share of foreground in the pseudo-label, over 4 selected cases: . = 0\.80", text
+    )
+
+
 def test_a_damaged_ranking_is_refused_with_its_name(tmp_path):
     run = make_run_folder(tmp_path / "run", num_validation=2, num_unlabelled=5)
     (run / "stages" / "01" / "ranking.csv").write_text("case,rank\nx,1\n")
@@ -255,13 +313,21 @@ def test_a_damaged_ranking_is_refused_with_its_name(tmp_path):
 
 
 def test_the_command_writes_where_it_is_told(a_run_that_has_just_begun, tmp_path, capsys):
-    out = tmp_path / "page.html"
+    out = tmp_path / "not" / "yet" / "page.html"
 
     code = main(["report", str(a_run_that_has_just_begun), "--out", str(out)])
 
     assert code == 0
     assert str(out) in capsys.readouterr().out
     assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_the_command_says_where_it_cannot_write(a_run_that_has_just_begun, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+    out = tmp_path / "file" / "page.html"
+
+    assert main(["report", str(a_run_that_has_just_begun), "--out", str(out)]) == 1
+    assert f"Nothing can be written to the folder {out.parent}" in capsys.readouterr().err
 
 
 def test_phases_are_read_in_their_order_with_their_updates(a_finished_run):

@@ -49,9 +49,17 @@ def test_the_json_has_every_case_with_state_files_and_reasons(cohort, tmp_path):
             "severity": "error",
             "file": str(cohort / "p3"),
             "message": "no file is named as channel t2",
-            "remedy": "Add a file whose name ends with t2 (or t2w)",
+            "remedy": "Add a file whose name ends with t2 (or t2w); if the data set is not of task "
+            "'brats', which was recognised by its file names, name yours with --task",
         }
     ]
+
+
+def test_a_given_task_is_not_doubted(cohort, tmp_path):
+    main(["scan", str(cohort), "--task", "brats", "--json", str(tmp_path / "out.json")])
+
+    (reason,) = json.loads((tmp_path / "out.json").read_text())["cases"][2]["reasons"]
+    assert reason["remedy"] == "Add a file whose name ends with t2 (or t2w)"
 
 
 def test_volumes_of_a_4d_file_are_told_apart_in_the_json(tmp_path):
@@ -74,6 +82,17 @@ def test_a_person_reads_what_is_wrong_and_what_to_do(cohort, capsys):
     assert "MB/s" in shown
 
 
+def test_skipped_folders_of_our_own_results_are_counted_and_named(cohort, tmp_path, capsys):
+    folder = cohort / "results" / "p1"
+    folder.mkdir(parents=True)
+    (folder / "case.json").write_text('{"format": "semisupseg-case-result"}')
+
+    main(["scan", str(cohort), "--json", str(tmp_path / "out.json")])
+
+    assert f"Skipped 1 folder with results of SemiSupSeg ({folder})" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out.json").read_text())["num_result_folders"] == 1
+
+
 def test_a_second_scan_says_that_nothing_has_changed(cohort, capsys):
     main(["scan", str(cohort)])
     main(["scan", str(cohort)])
@@ -87,6 +106,36 @@ def test_headers_only_says_that_the_content_was_not_checked(cohort, capsys):
     shown = capsys.readouterr().out
     assert "headers only, content not checked" in shown
     assert "MB/s" not in shown
+
+
+def test_the_json_makes_its_folder(cohort, tmp_path):
+    file = tmp_path / "not" / "yet" / "out.json"
+
+    assert main(["scan", str(cohort), "--json", str(file)]) == 0
+    assert len(json.loads(file.read_text())["cases"]) == 3
+
+
+def test_a_json_that_cannot_be_written_is_told_before_the_scan(cohort, tmp_path, capsys):
+    (tmp_path / "file").write_text("no folder")
+
+    assert main(["scan", str(cohort), "--json", str(tmp_path / "file" / "out.json")]) == 1
+    assert main(["scan", str(cohort), "--json", str(tmp_path)]) == 1
+
+    streams = capsys.readouterr()
+    assert f"Nothing can be written to the folder {tmp_path / 'file'} (" in streams.err
+    assert f"{tmp_path} is a folder. Give the name of a file." in streams.err
+    assert "cases/s" not in streams.out
+
+
+def test_what_the_system_refuses_is_a_sentence_and_no_traceback(cohort, tmp_path, capsys):
+    # No file can have so long a name, which is found out only when it is written.
+    file = tmp_path / ("x" * 300 + ".json")
+
+    assert main(["scan", str(cohort), "--json", str(file)]) == 1
+
+    told = capsys.readouterr().err
+    assert "File name too long. Check that the path exists and may be read and written" in told
+    assert "Traceback" not in told
 
 
 def test_json_can_go_to_the_terminal(cohort, capsys):

@@ -6,13 +6,26 @@ from pathlib import Path
 import pytest
 
 from SemiSupSegLib.cases.case import Case, CaseState, ImageSource
-from SemiSupSegLib.cases.split import Split, default_split, read_split, write_split
+from SemiSupSegLib.cases.split import (
+    Split,
+    default_split,
+    left_out,
+    read_split,
+    separated_twins,
+    write_split,
+)
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.resources import check_format
 
 
-def a_case(case_id: str, *, patient: str | None = None, state: str = "labelled") -> Case:
+def a_case(
+    case_id: str,
+    *,
+    patient: str | None = None,
+    state: str = "labelled",
+    twins: tuple[str, ...] = (),
+) -> Case:
     label = None if state == "unlabelled" else ImageSource(path=Path(f"{case_id}_seg.nii.gz"))
     return Case(
         id=case_id,
@@ -20,6 +33,7 @@ def a_case(case_id: str, *, patient: str | None = None, state: str = "labelled")
         state=CaseState(state),
         channels={},
         label=label,
+        twins=twins,
     )
 
 
@@ -69,8 +83,12 @@ def test_a_labelled_case_may_be_used_without_its_label(cases, tmp_path):
             "patient bert is in train_labelled and validation",
         ),
         (
-            {"train_labelled": ["anna-1"], "train_unlabelled": ["anna-2"]},
-            "patient anna is in train_labelled and train_unlabelled",
+            {"train_unlabelled": ["anna-1"], "validation": ["anna-2"]},
+            "patient anna is in train_unlabelled and validation",
+        ),
+        (
+            {"train_labelled": ["anna"], "train_unlabelled": ["anna-2"]},
+            "case anna-2 is in train_labelled and train_unlabelled",
         ),
     ],
 )
@@ -143,14 +161,77 @@ def test_reviewed_cases_are_trained_on_and_unusable_ones_are_not():
     assert split == Split(train_labelled=("p1",), train_unlabelled=(), validation=())
 
 
-def test_unlabelled_visits_of_a_labelled_patient_are_left_out():
-    cases = [
+@pytest.fixture
+def visits() -> list[Case]:
+    """Two patients, each with a labelled baseline and an unlabelled follow-up."""
+    return [
         a_case("anna-1", patient="anna"),
         a_case("anna-2", patient="anna", state="unlabelled"),
-        a_case("bert"),
+        a_case("bert-1", patient="bert"),
+        a_case("bert-2", patient="bert", state="unlabelled"),
     ]
 
-    assert default_split(cases, seed=0).train_unlabelled == ()
+
+@pytest.mark.parametrize("seed", range(4))
+def test_unlabelled_visits_are_trained_on_unless_their_patient_is_validated_on(visits, seed):
+    split = default_split(visits, seed)
+
+    (trained,) = split.train_labelled
+    assert split.train_unlabelled == (trained.replace("1", "2"),)
+    assert split.validation == ({"anna-1": "bert-1", "bert-1": "anna-1"}[trained],)
+
+
+def test_unlabelled_visits_that_are_left_out_are_counted_and_named(visits, cases):
+    split = default_split(visits, seed=0)
+    unused = split.validation[0].replace("1", "2")
+
+    assert left_out(split, visits) == (
+        f"1 unlabelled case is left out, since its patient is validated on: {unused}."
+    )
+    assert left_out(default_split(cases, seed=0), cases) == ""
+
+
+def test_a_split_with_labelled_and_unlabelled_visits_of_one_patient_is_read_back(visits, tmp_path):
+    split = default_split(visits, seed=1)
+    write_split(tmp_path / "split.json", split)
+
+    assert read_split(tmp_path / "split.json", visits) == split
+
+
+@pytest.fixture
+def twins() -> list[Case]:
+    """Six patients; p5 is a copy of p0, and p2 shares an image with p5's second visit."""
+    return [
+        a_case("p0", twins=("p5",)),
+        a_case("p1"),
+        a_case("p2", twins=("p5b",)),
+        a_case("p3"),
+        a_case("p5", twins=("p0",)),
+        a_case("p5b", patient="p5", state="unlabelled", twins=("p2",)),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_cases_that_share_an_image_are_on_one_side_of_the_default_split(twins, seed):
+    split = default_split(twins, seed, validation_fraction=0.5)
+
+    judged = {"p0", "p2", "p5"} & set(split.validation)
+    assert len(judged) in (0, 3)
+    assert ("p5b" in split.train_unlabelled) == (not judged)
+    assert separated_twins(split, twins) == ""
+
+
+def test_a_given_split_that_separates_twins_is_warned_of(twins, tmp_path):
+    path = write_lists(
+        tmp_path / "split.json", train_labelled=["p1", "p5"], validation=["p0", "p3"]
+    )
+
+    split = read_split(path, twins)
+
+    assert separated_twins(split, twins).startswith(
+        "1 case in training holds the same image as a validation case"
+    )
+    assert "p5 (p0)" in separated_twins(split, twins)
 
 
 def test_a_share_outside_0_and_1_is_refused(cases):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.commands import demo
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.methods import pseudo_labels
 from SemiSupSegLib.methods.curriculum import Curriculum
@@ -121,6 +124,24 @@ def command_for(request: TrainRequest) -> list[str]:
     ]  # fmt: skip
 
 
+def test_a_split_that_separates_two_copies_of_a_scan_is_warned_of(a_folder_of_cases, caplog):
+    cases = a_folder_of_cases / "cases"
+    shutil.copy(cases / "case8" / "mri.nii.gz", cases / "case3" / "mri.nii.gz")
+    settings = {key: TINY[key] for key in ("network.options", "training.patch_size")}
+    request = request_for(a_folder_of_cases, method="supervised", iterations=1)
+
+    train(replace(request, settings=settings))
+
+    warnings = [
+        event["message"]
+        for event in read_events(RunFolder(request.out).events_file)
+        if event["kind"] == "warning"
+    ]
+    assert "1 case in training holds the same image as a validation case" in warnings[0]
+    assert "case3 (case8)" in warnings[0]
+    assert warnings[0] in caplog.text
+
+
 def test_a_run_leaves_student_and_teacher_with_figures_and_rankings(a_folder_of_cases):
     outcome = train(request_for(a_folder_of_cases))
 
@@ -140,6 +161,29 @@ def test_a_run_leaves_student_and_teacher_with_figures_and_rankings(a_folder_of_
     assert {event["kind"] for event in read_events(run.events_file)} >= {
         "started", "phase_started", "stage_ranked", "validation", "finished"
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "call",
+    [main, lambda words: demo._call(words[0], words[1:])],
+    ids=["terminal", "demo"],
+)
+def test_the_record_holds_the_words_and_threads_that_were_used(a_folder_of_cases, call):
+    settings = {"training.threads": "0"}
+    request = request_for(a_folder_of_cases, iterations=1, settings=settings)
+    words = command_for(request)[3:]
+    before = torch.get_num_threads()
+
+    try:
+        assert not call(words)
+        used = torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+    record = RunFolder(request.out).read_config()
+    assert record["command"] == words
+    assert record["training"]["threads"] == used
+    assert record["config"]["training"]["threads"] == used
 
 
 def test_four_updates_are_enough_for_a_student(a_folder_of_cases):
@@ -203,6 +247,83 @@ def test_other_options_on_a_run_are_refused(a_folder_of_cases):
 
     with pytest.raises(UsageError, match=r"other options.*iterations: 4, now 5"):
         train(request_for(a_folder_of_cases, iterations=5))
+
+
+@pytest.fixture
+def a_finished_run_request(a_folder_of_cases) -> TrainRequest:
+    request = request_for(a_folder_of_cases, iterations=1)
+    train(request)
+    return request
+
+
+def test_another_split_on_a_finished_run_is_refused(a_finished_run_request):
+    request = a_finished_run_request
+    other = request.out.parent / "other.json"
+    lists = json.loads(request.split.read_text())
+    lists["train_labelled"] = ["case0", "case1", "unknown"]
+    other.write_text(json.dumps(lists))
+
+    with pytest.raises(
+        UsageError,
+        match=r"split: train_labelled now with unknown; train_labelled now without case2",
+    ):
+        train(replace(request, split=other))
+    with pytest.raises(UsageError, match="split: a file, now none"):
+        train(replace(request, split=None))
+
+
+def test_a_split_file_that_names_the_same_cases_is_the_same_split(a_finished_run_request):
+    request = a_finished_run_request
+    lists = json.loads(request.split.read_text())
+    copy = request.out.parent / "copy.json"
+    copy.write_text(json.dumps({name: ids[::-1] for name, ids in lists.items()}))
+
+    assert train(replace(request, split=copy)).was_finished
+
+
+def test_other_cases_on_a_finished_run_are_refused(a_finished_run_request):
+    request = a_finished_run_request
+    other = request.out.parent / "other"
+    for number in range(9):
+        write_case(other, f"case{number}", 50 + number, labelled=True)
+
+    with pytest.raises(
+        UsageError, match=r"started with --cases .*cases, and .*other does not.*has changed"
+    ):
+        train(replace(request, cases=other))
+    with pytest.raises(UsageError, match="nowhere is not a folder"):
+        train(replace(request, cases=request.out.parent / "nowhere"))
+
+
+def test_a_command_repeated_from_another_working_directory_is_the_same(
+    a_finished_run_request, monkeypatch
+):
+    request = a_finished_run_request
+    task = request.out.parent / "task.json"
+    task.write_text((ROOT / "Resources" / "Tasks" / "binary.json").read_text())
+    monkeypatch.chdir(request.out)
+
+    outcome = train(
+        replace(request, cases=Path("../cases"), split=Path("../split.json"), task="../task.json")
+    )
+
+    assert outcome.was_finished
+
+
+def test_a_run_goes_on_after_its_cases_were_moved(a_folder_of_cases, monkeypatch):
+    request = request_for(a_folder_of_cases, iterations=1)
+    monkeypatch.setattr(Trainer, "train", lambda self: (_ for _ in ()).throw(StoppedError("now")))
+    with pytest.raises(StoppedError):
+        train(request)
+    monkeypatch.undo()
+    moved = request.cases.rename(a_folder_of_cases / "moved")
+
+    with pytest.raises(SemiSupSegError, match=r"no longer there\. If it was moved, repeat"):
+        train(request)
+    outcome = train(replace(request, cases=moved))
+
+    assert not outcome.was_finished
+    assert weights_of(request.out)
 
 
 def test_labels_of_unlabelled_cases_make_no_difference(a_folder_of_cases):
@@ -330,6 +451,35 @@ def test_optimizer_state_does_not_cross_phases_without_updates(a_folder_of_cases
     ]  # fmt: skip
     assert phases[-2:] == ["stage_1", "student_distil"]
     assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"copy_paste": "0"}, {"copy_paste": "1"}, {"unlabelled": "none"}],
+    ids=["apart", "mixed", "labelled"],
+)
+def test_weighted_classes_are_the_same_after_a_resume(a_folder_of_cases, monkeypatch, settings):
+    settings = {**TWO_STAGES, "loss.class_weights": "inverse", **settings}
+    request = request_for(a_folder_of_cases, iterations=3, settings=settings)
+    finish = Trainer._finish_phase
+
+    def finish_and_die(self, phase, started):
+        finish(self, phase, started)
+        if phase.name == "stage_1":
+            raise StoppedError("now")
+
+    monkeypatch.setattr(Trainer, "_finish_phase", finish_and_die)
+    with pytest.raises(StoppedError, match="now"):
+        train(request)
+    monkeypatch.undo()
+    train(request)
+    train(replace(request, out=a_folder_of_cases / "undisturbed"))
+    unweighted = {**settings, "loss.class_weights": "none"}
+    train(request_for(a_folder_of_cases, "unweighted", iterations=3, settings=unweighted))
+
+    assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
+    first, second = (weights_of(a_folder_of_cases / name) for name in ("run", "unweighted"))
+    assert any(not np.array_equal(first[key], second[key]) for key in first)
 
 
 def test_a_student_that_starts_anew_still_leaves_its_judgement(a_folder_of_cases, monkeypatch):
@@ -569,6 +719,48 @@ def test_a_finished_run_leaves_no_work_files(a_folder_of_cases):
     assert (run / "stages" / "teacher" / "scores.json").is_file()
 
 
+def test_warnings_of_the_used_cases_are_told_once_a_kind(a_folder_of_cases, caplog):
+    cases = a_folder_of_cases / "cases"
+    for name in ("case4", "case5"):
+        shutil.copy(cases / "case3" / "mri.nii.gz", cases / name / "mri.nii.gz")
+    for number in (20, 21):
+        write_case(cases, f"case{number}", 20, labelled=True)
+    request = request_for(a_folder_of_cases, iterations=1)
+
+    train(request)
+
+    told = [
+        one["message"] for one in read_events(request.out / "events.jsonl")
+        if one["kind"] == "warning"
+    ]  # fmt: skip
+    (duplicates,) = [one for one in told if "is also in" in one]
+    assert duplicates.startswith(
+        "3 cases of this run have this warning, for example case3: the image of channel"
+    )
+    assert ". If this is one scan twice, remove one" in duplicates
+    assert duplicates in caplog.messages
+
+
+def test_unusable_cases_are_told_once_a_kind_and_refused_in_a_split(a_folder_of_cases, caplog):
+    for name in ("case9", "case10"):
+        write_case(a_folder_of_cases / "cases", name, 9, labelled=False)
+        (a_folder_of_cases / "cases" / name / "mri.nii.gz").write_bytes(b"not an image")
+    request = request_for(a_folder_of_cases, iterations=1)
+
+    train(request)
+
+    told = [one for one in caplog.messages if "left out" in one]
+    assert len(told) == 1
+    assert told[0].startswith("2 cases were left out, for example case9: ")
+    lists = json.loads(request.split.read_text())
+    lists["train_unlabelled"].append("case9")
+    request.split.write_text(json.dumps(lists))
+    with pytest.raises(
+        SemiSupSegError, match=r"case9, which is unusable: [^.]*mri\.nii\.gz[^.]*\. [A-Z].*\.$"
+    ):
+        train(replace(request, out=request.out.parent / "other"))
+
+
 def test_a_changed_input_is_noticed(a_folder_of_cases, monkeypatch):
     request = request_for(a_folder_of_cases)
     monkeypatch.setattr(Trainer, "train", lambda self: (_ for _ in ()).throw(StoppedError("now")))
@@ -580,3 +772,17 @@ def test_a_changed_input_is_noticed(a_folder_of_cases, monkeypatch):
 
     with pytest.raises(SemiSupSegError, match=r"case0.mri\.nii\.gz has changed"):
         train(request)
+
+
+def test_a_run_writes_nothing_to_the_usual_cache_if_a_store_is_chosen(
+    a_folder_of_cases, monkeypatch
+):
+    monkeypatch.setenv("SEMISUPSEG_STORE", str(a_folder_of_cases / "usual"))
+
+    settings = {key: text for key, text in TINY.items() if "." in key and "pseudo" not in key}
+    request = request_for(a_folder_of_cases, method="supervised", iterations=1)
+
+    train(replace(request, settings=settings))
+
+    assert list((a_folder_of_cases / "store" / "scans").glob("*.jsonl"))
+    assert not (a_folder_of_cases / "usual").exists()

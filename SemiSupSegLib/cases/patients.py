@@ -1,0 +1,179 @@
+"""Which cases are scans of one patient: by folders, names and DICOM's PatientID.
+
+Two patients taken for one cost a little training data; one patient taken for two lets training see
+what is validated on. So in doubt, a small folder of scans is one patient.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+
+from SemiSupSegLib.cases.names import is_partition, words_of
+
+Place = tuple[str, ...]
+"""Names of the folders that lead to a case, and its own."""
+
+_MAX_SCANS = 10
+"""A folder with more cases is a collection, unless its cases are named as visits."""
+_MAX_VISITS = 50
+"""With more it is one even then."""
+
+_DATE = r"(?:(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d|\d\d[-_.]\d\d[-_.](?:19|20)\d\d)"
+_STATE = (
+    r"(?:pre|post|intra)(?:[-_ ]?(?:op|operative|surgery|treatment|therapy|rt|chemo))?|"
+    r"baseline|follow[-_ ]?up|fu|initial|recurrence"
+)
+_VISIT = re.compile(
+    rf"(?:{_STATE}|ses|session|visit|tp|time[-_ ]?point|day|week|month|year)"
+    r"(?:[-_ ]?\d+(?:[-_ ]\d+)*)?|"
+    rf"{_DATE}(?:[-_ ].*)?",
+    re.IGNORECASE,
+)
+_SCAN = re.compile(r"(?:scan|exam|examination|study|acq|acquisition|time)[-_ ]?\d+", re.IGNORECASE)
+_VISIT_SUFFIX = re.compile(
+    r"(?P<brats>brats-[a-z]+-\d+)-\d{3}|"
+    rf"(?P<other>.+?)[-_](?:(?:ses|session|visit|tp|timepoint)[-_]?\d+|(?:{_STATE})[-_]?\d*)",
+    re.IGNORECASE,
+)
+_COLLECTION = re.compile(
+    r"(?:fold|batch|site|cent(?:er|re)|cohort|group|set|part|split|hospital|clinic|scanner|vendor|"
+    r"domain|institution|source|collection|subset|dataset|grade|class)[a-z]?\d*|"
+    r"tr|ts|hold ?out|internal|external|controls?|healthy|normals?|tumou?rs?|gliomas?|gbm"
+)
+_PLACEHOLDER = re.compile(
+    r"[\W_0]*|(?:anon|anonymous|anonymi[sz]ed|unknown|none|null|no ?(?:id|name)|patient|"
+    r"deidentified|removed|test)[\W_0]*",
+    re.IGNORECASE,
+)
+
+
+def is_timepoint(name: str) -> bool:
+    """Return whether a folder's name is a visit or scan of a patient rather than a patient."""
+    return _is_visit(name) or bool(_SCAN.fullmatch(name))
+
+
+def patient_of(case_id: str) -> str:
+    """Return the patient of a case id: the id, without a time point such as BraTS's `-000`."""
+    match = _VISIT_SUFFIX.fullmatch(case_id)
+    if match is None:
+        return case_id
+    return match["brats"] or match["other"]
+
+
+def patient_folders(paths: Iterable[Place]) -> set[Place]:
+    """Return the folders that each hold the scans of one patient.
+
+    They hold few cases (at most 10, or 50 if all are visits) and have no name such as `train` or
+    `site_3`. Besides, the folders in them are named as visits (`baseline`, `2020-03-01`, `P1_pre`);
+    or there are at least as many such folders side by side as one holds cases, and their cases
+    are numbered `scan1`, repeat from folder to folder, or carry the folder's name.
+
+    Args:
+        paths: One for each case.
+    """
+    paths = list(paths)
+    children: dict[Place, set[str]] = defaultdict(set)
+    num_cases: Counter[Place] = Counter()
+    for path in paths:
+        for depth in range(1, len(path)):
+            children[path[:depth]].add(path[depth])
+            num_cases[path[:depth]] += 1
+    found = {
+        folder
+        for folder, names in children.items()
+        if not _is_collection(folder[-1]) and _has_visits(folder[-1], names)
+    }
+    levels: dict[Place, list[Place]] = defaultdict(list)
+    for folder in {path[:-1] for path in paths if len(path) > 1}:
+        if not _is_collection(folder[-1]):
+            levels[folder[:-1]].append(folder)
+    for folders in levels.values():
+        most = max(num_cases[folder] for folder in folders)
+        if len(folders) > 1 and most <= _MAX_SCANS:
+            found.update(_patients_of_level({one: children[one] for one in folders}, most))
+    return found
+
+
+def patient_folder(path: Place, folders: set[Place]) -> Place | None:
+    """Return the outermost of the patients' folders that a case lies in."""
+    return next((path[:end] for end in range(1, len(path)) if path[:end] in folders), None)
+
+
+def united(patients: Sequence[str], patient_ids: Sequence[Hashable | None]) -> list[str]:
+    """Return one name for patients whose DICOM series have one PatientID.
+
+    The PatientID itself may be personal and is never shown. It is not believed where it is a
+    placeholder, or more cases than one patient has share it.
+
+    Args:
+        patients: The patient of each case as folders and names tell.
+        patient_ids: PatientID of each case, or None.
+    """
+    counts = Counter(patient_ids)
+    first: dict[Hashable, str] = {}
+    renamed: dict[str, str] = {}
+
+    def name_of(patient: str) -> str:
+        while patient in renamed:
+            patient = renamed[patient]
+        return patient
+
+    for patient, patient_id in zip(patients, patient_ids, strict=True):
+        if patient_id is None or counts[patient_id] > _MAX_SCANS:
+            continue
+        name, other = name_of(patient), name_of(first.setdefault(patient_id, patient))
+        if name != other:
+            renamed[max(name, other)] = min(name, other)
+    return [name_of(patient) for patient in patients]
+
+
+def is_placeholder(patient_id: str) -> bool:
+    """Return whether a PatientID is what anonymising leaves, such as `ANON` or `000`."""
+    return bool(_PLACEHOLDER.fullmatch(patient_id.strip()))
+
+
+def _is_collection(name: str) -> bool:
+    return is_partition(name) or bool(_COLLECTION.fullmatch("".join(words_of(name))))
+
+
+def _is_visit(name: str) -> bool:
+    return bool(_VISIT.fullmatch(name))
+
+
+def _has_visits(folder: str, names: set[str]) -> bool:
+    rests = [_without(folder, name) for name in names]
+    wanted = any if len(names) <= _MAX_SCANS else all
+    return len(names) <= _MAX_VISITS and wanted(_is_visit(rest) for rest in rests)
+
+
+def _patients_of_level(level: dict[Place, set[str]], most: int) -> Iterable[Place]:
+    """Return which of the folders side by side are patients, of at most `most` cases each."""
+    for folder, names in level.items():
+        if all(_SCAN.fullmatch(_without(folder[-1], name)) for name in names):
+            yield folder
+    if len(level) < most:
+        return
+    places = Counter(name.lower() for names in level.values() for name in names)
+    repeating = [
+        folder for folder, names in level.items() if any(places[one.lower()] > 1 for one in names)
+    ]
+    if 2 * len(repeating) >= len(level):
+        yield from level
+    for folder, names in level.items():
+        if re.search(r"\d", folder[-1]) and all(_is_numbered(folder[-1], one) for one in names):
+            yield folder
+
+
+def _is_numbered(folder: str, name: str) -> bool:
+    """Return whether a case is called `P1_2` or `P1_b` in folder `P1`; `P1_00002` is a case."""
+    rest = _without(folder, name)
+    return rest != name and not re.fullmatch(r"\d{4,}", rest)
+
+
+def _without(folder: str, name: str) -> str:
+    """Return a case's name without that of its folder at the start."""
+    if name.lower().startswith(folder.lower()) and re.match(r"[-_. ]", name[len(folder) :]):
+        return name[len(folder) + 1 :]
+    return name
