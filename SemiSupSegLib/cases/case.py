@@ -34,6 +34,11 @@ class Reason:
     message: str
     remedy: str
 
+    @property
+    def sentences(self) -> str:
+        """What was found and what to do; both are kept without a final stop."""
+        return f"{self.message}. {self.remedy}."
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSource:

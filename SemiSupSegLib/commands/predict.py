@@ -154,7 +154,7 @@ def _predict(
         like=prepared.reference,
         model_sha256=package.sha256,
         inputs=case.channels,
-        warnings=(*dict.fromkeys(map(_sentences, _warnings(case))), *prepared.warnings),
+        warnings=(*dict.fromkeys(one.sentences for one in _warnings(case)), *prepared.warnings),
     )
 
 
@@ -214,7 +214,7 @@ def _cases(arguments: argparse.Namespace, task: Task) -> tuple[list[Case], list[
     for case in found:
         errors = [one for one in _about_images(case) if one.severity is Severity.ERROR]
         if errors:
-            failed.append((case.id, " ".join(map(_sentences, errors))))
+            failed.append((case.id, " ".join(one.sentences for one in errors)))
         else:
             usable.append(case)
     return usable, failed
@@ -232,10 +232,6 @@ def _warnings(case: Case) -> list[Reason]:
     ]
 
 
-def _sentences(reason: Reason) -> str:
-    return f"{reason.message}. {reason.remedy}."
-
-
 def _print_warnings(cases: Sequence[Case]) -> None:
     """Print a line for each kind of warning, with the number of cases and one of them."""
     found: dict[str, dict[str, Reason]] = defaultdict(dict)
@@ -245,7 +241,7 @@ def _print_warnings(cases: Sequence[Case]) -> None:
     for by_case in found.values():
         case_id, reason = next(iter(by_case.items()))
         count = f"{len(by_case)} case{'s' if len(by_case) > 1 else ''}"
-        print(f"Warning, {count}, such as {case_id}: {_sentences(reason)}", file=sys.stderr)
+        print(f"Warning, {count}, such as {case_id}: {reason.sentences}", file=sys.stderr)
 
 
 def _prepared_ahead(

@@ -317,18 +317,13 @@ def _findings(cases: Sequence[Case], used: Collection[str]) -> list[str]:
     sentences = []
     for (is_left_out, _), examples in found.items():
         case_id, reason = examples[0]
-        finding = f"{case_id}: {_sentences(reason)}"
+        finding = f"{case_id}: {reason.sentences}"
         if len(examples) == 1:
             sentences.append(f"Left out: {finding}" if is_left_out else finding)
         else:
             what = "were left out" if is_left_out else "of this run have this warning"
             sentences.append(f"{len(examples)} cases {what}, for example {finding}")
     return sentences
-
-
-def _sentences(reason: Reason) -> str:
-    """Return what was found and what to do; findings are written without a final stop."""
-    return f"{reason.message}. {reason.remedy}."
 
 
 def _with_threads(config: RunConfig) -> RunConfig:
@@ -502,7 +497,7 @@ def _refuse_unusable(split: Split, cases: Sequence[Case]) -> None:
         if case_id in unusable:
             raise SemiSupSegError(
                 f"The split names case {case_id}, which is unusable: "
-                f"{_sentences(unusable[case_id].reasons[0])}"
+                f"{unusable[case_id].reasons[0].sentences}"
             )
 
 

@@ -104,6 +104,11 @@ def ellipsoid(size: tuple[int, int, int], shift: tuple[float, ...] = (0.0, 0.0, 
     return ((distance < 1).astype(np.uint8) + (distance < 0.4)).astype(np.uint8)
 
 
+def not_zero(size: tuple[int, int, int]) -> np.ndarray:
+    """An image whose mask is all of it; one value everywhere would be refused."""
+    return (1 + np.arange(np.prod(size)) % 100).astype(np.int16).reshape(size)
+
+
 def dice(one: np.ndarray, other: np.ndarray) -> float:
     return float(2 * (one & other).sum() / (one.sum() + other.sum()))
 
@@ -137,9 +142,9 @@ def test_with_unchanged_spacing_every_intensity_comes_back(scan, seed):
 @LAWS
 @given(scan=scans(small))
 def test_prepared_axes_run_left_posterior_superior(scan):
-    ones = np.ones(scan.size, np.int16)
+    image = not_zero(scan.size)
 
-    prepared = prepare(scan, ones, ones.astype(np.uint8))
+    prepared = prepare(scan, image, np.ones_like(image, np.uint8))
 
     direction = np.reshape(prepared.grid.direction, (3, 3))
     np.testing.assert_array_less(0, np.diag(direction))
@@ -184,9 +189,9 @@ def test_shares_of_a_class_keep_their_dice_on_any_grid_and_back(scan, factors, s
 @LAWS
 @given(scan=scans(small), factors=st.tuples(*[st.floats(0.4, 2.5)] * 3))
 def test_a_constant_stays_constant_and_reaches_every_voxel(scan, factors):
-    ones = np.ones(scan.size, np.int16)
+    image = not_zero(scan.size)
     spacing = tuple(one * factor for one, factor in zip(spacing_of(scan), factors, strict=True))
-    prepared = prepare(scan, ones, ones.astype(np.uint8), spacing=spacing)
+    prepared = prepare(scan, image, np.ones_like(image, np.uint8), spacing=spacing)
 
     restored = restore(np.ones((1, *prepared.shape), np.float32), prepared, outside=[0.0])
 
@@ -200,7 +205,7 @@ def test_written_files_have_the_affine_of_the_input(scan):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scan.nii.gz"
         nibabel.save(nibabel.Nifti1Image(label, scan.affine), path)
-        prepared = prepare(scan, np.ones(scan.size, np.int16), label * 0)
+        prepared = prepare(scan, not_zero(scan.size), label * 0)
 
         like, alone = Path(folder) / "like.nii.gz", Path(folder) / "alone.nii.gz"
         write_volume(like, label.T, prepared, ImageSource(path=path))
