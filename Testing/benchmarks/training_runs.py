@@ -47,7 +47,6 @@ class Dataset:
     split: str
     task: str
     iterations: int
-    settings: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     """Cases without a label file, left out of rows that train on all labels."""
 
@@ -63,8 +62,7 @@ DATASETS = {
         folder="la/cases",
         split="la/split_8.json",
         task="binary",
-        iterations=1320,
-        settings=("training.patch_size=[48,64,64]",),
+        iterations=2640,
     ),
     "brats_whole": Dataset(
         folder="brats_whole/cases",
@@ -225,7 +223,6 @@ def _run(
         "--no-report",
         "--set",
         f"training.threads={arguments.threads}",
-        *dataset.settings,
         *row.settings,
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
