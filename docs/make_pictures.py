@@ -61,7 +61,8 @@ def draw_curriculum(run: Path, cases: Path, picture: Path) -> None:
         prepared = prepare_case(by_id[case_id], task, options)
         image = np.asarray(prepared.image()[-1], np.float32)
         mask = np.asarray(prepared.mask()) > 0
-        coded = np.load(run / "stages" / f"{last_stage(run):02d}" / "maps" / f"{case_id}.npy")
+        shown = np.load(run / "stages" / f"{last_stage(run):02d}" / "shown" / f"{case_id}.npz")
+        coded = np.stack([shown["pseudo_label"], shown["weight"]])
         index = int((coded[0] > 0).sum(axis=(1, 2)).argmax())
         show_case(axes_row, image[index], mask[index], coded[:, index], task)
         axes_row[0].set_ylabel(f"rank {rank} of {len(ranking)}\nconfidence {confidence:.2f}")

@@ -6,6 +6,8 @@ On disk, below the run's `stages` folder:
   after a refresh, `student_before_NN`;
 * `NN/cases.json`: the stage's cases, frozen when the stage begins;
 * `NN/ranking.csv`, `NN/summary.json`: what happened, for people and the report;
+* `NN/shown/<case>.npz`: `pseudo_label` and `weight` of the most, the middle and the least trusted
+  case of the stage, to be looked at;
 
 and below `checkpoints/scratch`, which goes when the run is finished:
 
@@ -262,6 +264,12 @@ class Labeller:
                 with replacing_path(file) as path:
                     np.save(path, coded.numpy())
             shares.add(case_id, *np.load(file))
+        shown = _folder(data, stage) / "shown"
+        shown.mkdir(parents=True, exist_ok=True)
+        for case_id in {cases[0], cases[len(cases) // 2], cases[-1]}:
+            label, weight = np.load(folder / f"{case_id}.npy")
+            with replacing(shown / f"{case_id}.npz") as stream:
+                np.savez_compressed(stream, pseudo_label=label, weight=weight)
         _write_summary(stage, fraction, self._scores, shares, data, time.monotonic() - started)
         # One stage stays behind: the checkpoint before this stage may still need it.
         shutil.rmtree(_maps_folder(data, stage - 2), ignore_errors=True)

@@ -711,12 +711,20 @@ def test_predictions_that_do_not_fit_are_made_a_window_at_a_time(a_folder_of_cas
     assert sizes
 
 
-def test_a_finished_run_leaves_no_work_files(a_folder_of_cases):
+def test_a_finished_run_leaves_no_work_files_but_three_cases_of_a_stage(a_folder_of_cases):
     run = a_folder_of_cases / "run"
     train(request_for(a_folder_of_cases))
 
     assert not (run / "checkpoints" / "scratch").exists()
     assert (run / "stages" / "teacher" / "scores.json").is_file()
+    last = run / "stages" / "06"
+    ranked = json.loads((last / "cases.json").read_text())["cases"]
+    assert len(ranked) == 4
+    shown = {file.stem: np.load(file) for file in (last / "shown").iterdir()}
+    assert shown.keys() == {ranked[0], ranked[2], ranked[3]}
+    for arrays in shown.values():
+        assert arrays["pseudo_label"].shape == arrays["weight"].shape
+        assert set(np.unique(arrays["pseudo_label"])) <= {0, 1}
 
 
 def test_warnings_of_the_used_cases_are_told_once_a_kind(a_folder_of_cases, caplog):
