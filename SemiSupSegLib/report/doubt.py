@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from SemiSupSegLib.evaluation.ranking import Correlation, spearman
-from SemiSupSegLib.report.blocks import Block, Figure, Note, Section, count_of, number, percent
+from SemiSupSegLib.report.blocks import (
+    Block,
+    Figure,
+    Note,
+    Section,
+    Table,
+    count_of,
+    number,
+    percent,
+)
 from SemiSupSegLib.report.drawing import (
     INK,
     MUTED,
@@ -21,6 +30,13 @@ from SemiSupSegLib.report.record import RankedCase, RunRecord
 ONE_VALUE = 0.95
 """A map with more of its voxels than this in one bin of its histogram is not informative."""
 RHO = "\u03c1"
+WHAT_TELLS = {
+    "self_dice": "Expected Dice (self_dice)",
+    "class_mean": "Mean trust by class (class_mean)",
+    "mean_fg": "Mean trust near the foreground (mean_fg)",
+    "mean_all": "Mean trust of all voxels (mean_all, the paper's)",
+    "foreground_share": "Share of foreground alone",
+}
 MAPS = ("confidence", "agreement", "uncertainty")
 
 
@@ -38,6 +54,8 @@ def doubt_section(record: RunRecord) -> Section:
     reliability = _reliability(validation)
     maps = _map_histograms(validation)
     blocks.append(scatter or Note(text=record.absence("Image confidence against Dice")))
+    if scatter:
+        blocks.append(_ranking_table(record, validation))
     blocks.append(reliability or Note(text=record.absence("Reliability of the confidence")))
     blocks.append(maps or Note(text=record.absence("Values of the maps")))
     missing = [name for name in MAPS if name not in validation.get("histograms", {})]
@@ -156,7 +174,7 @@ def _scatter(record: RunRecord, validation: Mapping[str, Any]) -> Figure | None:
         for network in networks:
             dice = record.mean_dice(network)
             cases = [case for case in dice if case in details]
-            told = [details[case][network]["image_confidence"] for case in cases]
+            told = [details[case][network]["image_confidence"]["self_dice"] for case in cases]
             true = [dice[case] for case in cases]
             if not cases:
                 return None
@@ -189,6 +207,35 @@ def _scatter(record: RunRecord, validation: Mapping[str, Any]) -> Figure | None:
         caption=(
             "One mark for each validation case; on the line the expected Dice is the true one. "
             f"Rank correlation (Spearman), {'; '.join(sentences)}."
+        ),
+    )
+
+
+def _ranking_table(record: RunRecord, validation: Mapping[str, Any]) -> Table:
+    details = validation["details"]
+    networks = [name for name in ("teacher", "student") if name in record.networks]
+    kinds = list(next(iter(details.values()))[networks[0]]["image_confidence"])
+    rows = []
+    for kind in (*kinds, "foreground_share"):
+        row = [WHAT_TELLS[kind]]
+        for network in networks:
+            dice = record.mean_dice(network)
+            own = [(details[case][network], dice[case]) for case in dice if case in details]
+            told = [
+                one[kind] if kind == "foreground_share" else one["image_confidence"][kind]
+                for one, _ in own
+            ]
+            row.append(_correlation(spearman(told, [true for _, true in own])))
+        rows.append(tuple(row))
+    return Table(
+        title="What tells the good cases?",
+        head=("Told by", *(name.capitalize() for name in networks)),
+        rows=tuple(rows),
+        strong_rows=(len(rows) - 1,),
+        caption=(
+            "Rank correlation (Spearman) with the true mean Dice over the validation cases. The "
+            "last row needs no confidence at all: a score that does no better ranks cases by how "
+            "much was found in them."
         ),
     )
 

@@ -121,7 +121,7 @@ def _case_gallery(record: RunRecord, role: str, case: str, arrays: Arrays) -> Ga
 
 def _tier_gallery(record: RunRecord, role: str, case: str, arrays: Arrays) -> Gallery:
     details = (record.validation or {}).get("details", {})
-    told = number(details[case]["student"]["image_confidence"])
+    told = number(details[case]["student"]["image_confidence"]["self_dice"])
     dice = number(record.mean_dice("student").get(case))
     channel, gray = _gray(record.task, arrays)
     pictures = [

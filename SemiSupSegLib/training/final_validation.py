@@ -18,7 +18,7 @@ from SemiSupSegLib.evaluation.metrics import evaluate_label_maps
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.inference.calibration import Calibration, calibratable_trust
 from SemiSupSegLib.losses.agreement import js_agreement
-from SemiSupSegLib.losses.trust import image_confidence
+from SemiSupSegLib.losses.trust import ImageConfidence, image_confidence
 from SemiSupSegLib.losses.uncertainty import uncertainty_from_log, variance_from_log
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.runs.run_folder import RunFolder
@@ -26,6 +26,8 @@ from SemiSupSegLib.training.reliability import ReliabilityJudge
 from SemiSupSegLib.training.slices import slice_with_most, write_slice
 
 HISTOGRAM_BINS = 40
+RANKINGS: tuple[ImageConfidence, ...] = ("self_dice", "class_mean", "mean_fg", "mean_all")
+"""Image confidences that one plain pass gives."""
 SURE_AGREEMENT = 0.9
 
 Judged = Callable[[PreparedCase], tuple[Tensor, Tensor | None]]
@@ -42,7 +44,8 @@ def summarise_validation(
     """Write RUN/validation/cases.json, and slices of telling cases beside it.
 
     cases.json: `cases.<id>.<network>.<target>` has the figures of `evaluate_label_maps` on the
-    prepared grid. `details.<id>.<network>`: `image_confidence` (expected Dice) and `errors_ml` by
+    prepared grid. `details.<id>.<network>`: `image_confidence` by kind (`self_dice`: expected
+    Dice), `foreground_share` of the prediction, and `errors_ml` by
     kind. `reliability.<network>`: bins and calibration error in the region of interest, before
     calibration and after (each case judged by what was fitted on the others). `histograms.<map>`:
     `edges` and `shares` of the voxels in the region of interest, and `over_0.9`, of all voxels.
@@ -82,7 +85,8 @@ def summarise_validation(
             figures[name] = evaluate_label_maps(prediction, label, spacing, task)
             errors = split_errors(prediction, label, spacing)
             detail[name] = {
-                "image_confidence": image_confidence("self_dice", probabilities),
+                "image_confidence": _image_confidences(probabilities, log_variance),
+                "foreground_share": float(np.mean(prediction > 0)),
                 "errors_ml": {kind: _ml(errors[kind]["mm3"]) for kind in ERROR_KINDS},
             }
             predictions[name] = prediction
@@ -121,6 +125,15 @@ def summarise_validation(
 def mean_headline_dice(task: Task, figures: Mapping[str, Mapping[str, Any]]) -> float:
     """Return the mean Dice over the task's headline targets of one case and network."""
     return float(np.mean([float(figures[name]["dice"]) for name in task.headline_targets]))
+
+
+def _image_confidences(probabilities: Tensor, log_variance: Tensor | None) -> dict[str, float]:
+    variance = None
+    if log_variance is not None:
+        log_variance = log_variance.reshape(probabilities.shape[1:])
+        variance = variance_from_log(log_variance, len(probabilities))
+    trust = calibratable_trust(probabilities, variance)
+    return {kind: image_confidence(kind, probabilities, trust=trust) for kind in RANKINGS}
 
 
 def _maps(
@@ -175,7 +188,7 @@ def _choose_pictures(
     """Say which cases are shown: one may have several roles; few cases do not fill all."""
     by_dice = sorted(cases, key=lambda one: (-mean_headline_dice(task, cases[one]["student"]), one))
     by_confidence = sorted(
-        details, key=lambda one: (-details[one]["student"]["image_confidence"], one)
+        details, key=lambda one: (-details[one]["student"]["image_confidence"]["self_dice"], one)
     )
     roles = {
         ("best", "median", "worst"): by_dice,

@@ -18,6 +18,7 @@ from SemiSupSegLib.cases.task import load_task
 
 NETWORKS = ("student", "teacher", "best_validation")
 TARGETS = {"necrosis": 0.70, "edema": 0.76, "enhancing": 0.68, "WT": 0.86, "TC": 0.79, "ET": 0.68}
+NOISE_OF_RANKINGS = {"self_dice": 0.03, "class_mean": 0.05, "mean_fg": 0.08, "mean_all": 0.2}
 FRACTIONS = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -266,9 +267,11 @@ def write_validation(
                 for target, level in TARGETS.items()
             }
             detail[network] = {
-                "image_confidence": float(
-                    np.clip(0.85 - difficulty + random.normal(0, 0.03), 0, 1)
-                ),
+                "image_confidence": {
+                    kind: float(np.clip(0.85 - difficulty + random.normal(0, noise), 0, 1))
+                    for kind, noise in NOISE_OF_RANKINGS.items()
+                },
+                "foreground_share": float(0.1 + 0.05 * random.random()),
                 "errors_ml": {
                     "false_positive": float(3 + random.random()),
                     "false_negative": float(5 - 20 * shift + random.random()),

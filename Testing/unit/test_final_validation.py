@@ -90,6 +90,16 @@ def test_errors_are_split_in_millilitres(a_run, validation):
     assert sum(errors.values()) == pytest.approx(4 * 2 * 7 * 6 / 1000)
 
 
+def test_each_image_confidence_and_the_share_of_foreground_are_written(a_run, validation):
+    content = summarised(a_run, validation, student=a_network(0))
+
+    detail = content["details"]["case_0"]["student"]
+    assert list(detail["image_confidence"]) == ["self_dice", "class_mean", "mean_fg", "mean_all"]
+    assert all(0 < value <= 1 for value in detail["image_confidence"].values())
+    label = np.asarray(validation[0].label())
+    assert detail["foreground_share"] == pytest.approx((label > 0).mean())
+
+
 def test_reliability_is_given_before_and_after_calibration(a_run, validation):
     content = summarised(a_run, validation, student=a_network(1))
 

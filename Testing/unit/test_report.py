@@ -5,11 +5,12 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.report.blocks import Section, count_of, duration, number, percent
+from SemiSupSegLib.report.blocks import Section, Table, count_of, duration, number, percent
 from SemiSupSegLib.report.build import build_report
 from SemiSupSegLib.report.doubt import doubt_section
 from SemiSupSegLib.report.outcome import error_section, headline, outcome_section, tiles
@@ -302,6 +303,31 @@ def test_the_ranking_is_compared_with_the_size_of_what_was_found(tmp_path):
     assert re.search(
         r"share of foreground in the pseudo-label, over 4 selected cases: . = 0\.80", text
     )
+
+
+def test_every_way_to_rank_cases_is_compared_with_their_dice(tmp_path):
+    run = make_run_folder(tmp_path / "run", num_validation=8)
+    file = run / "validation" / "cases.json"
+    content = json.loads(file.read_text())
+    dice = {
+        case: np.mean([figures["student"][name]["dice"] for name in ("WT", "TC", "ET")])
+        for case, figures in content["cases"].items()
+    }
+    for case, detail in content["details"].items():
+        detail["student"]["image_confidence"]["self_dice"] = float(dice[case])
+        detail["student"]["image_confidence"]["mean_all"] = float(1 - dice[case])
+    file.write_text(json.dumps(content))
+
+    section = doubt_section(read_record(run))
+
+    (table,) = (block for block in section.blocks if isinstance(block, Table))
+    told = {row[0]: row[2] for row in table.rows}
+    assert table.head == ("Told by", "Teacher", "Student")
+    assert told["Expected Dice (self_dice)"].startswith("\u03c1 = 1.00")
+    assert told["Mean trust of all voxels (mean_all, the paper's)"].startswith(
+        "\u03c1 = \u22121.00"
+    )
+    assert "Share of foreground alone" in told
 
 
 def test_a_damaged_ranking_is_refused_with_its_name(tmp_path):
