@@ -58,7 +58,8 @@ def _training_lines() -> list[str]:
         ]
         for iterations in sorted({one["iterations"] for one in own}, reverse=True):
             budget = [one for one in own if one["iterations"] == iterations]
-            lines += [*_table(budget, iterations), *_gain_lines(budget)]
+            whole = dataset == "brats_whole"
+            lines += [*_table(budget, iterations, with_volumes=whole), *_gain_lines(budget)]
     if lines:
         lines += [
             "",
@@ -69,8 +70,10 @@ def _training_lines() -> list[str]:
     return lines
 
 
-def _table(runs: list[Mapping[str, Any]], iterations: int) -> list[str]:
-    """Return the rows of one data set and number of updates."""
+def _table(
+    runs: list[Mapping[str, Any]], iterations: int, *, with_volumes: bool = False
+) -> list[str]:
+    """Return the rows of one data set and number of updates; volumes are false positives'."""
     targets = list(runs[0]["dice"])
     groups: dict[tuple[int, str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for one in runs:
@@ -80,7 +83,7 @@ def _table(runs: list[Mapping[str, Any]], iterations: int) -> list[str]:
     lines = [
         "",
         f"| {iterations:,} updates | labels | seeds | {' | '.join(targets)} | mean | "
-        "beside the default |",
+        f"{'false positive mL' if with_volumes else 'beside the default'} |",
         "|---|---|---|" + "---|" * (len(targets) + 2),
     ]
     for (labels, name, network), group in sorted(groups.items(), key=_order):
@@ -90,6 +93,8 @@ def _table(runs: list[Mapping[str, Any]], iterations: int) -> list[str]:
         beside = ""
         if name.startswith("curriculum ") and network == "student":
             beside = _beside_default(runs, name.split(" ", 1)[1])
+        if with_volumes:
+            beside = f"{np.mean([one['false_positive_ml'] for one in group]):.1f}"
         title = name.replace("_", " ") + (" (its teacher)" if network == "teacher" else "")
         lines.append(
             f"| {title} | {labels} | {len(group)} | {' | '.join(means)} | "
