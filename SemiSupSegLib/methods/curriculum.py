@@ -91,7 +91,10 @@ class CurriculumOptions:
     validation are then no longer untouched; the teacher that is judged stays the first."""
     refresh_gain: float = 0.005
     """Mean Dice by which the student must be better."""
-    student_init: Literal["scratch", "teacher"] = "scratch"
+    student_init: Literal["scratch", "teacher", "continue"] = "scratch"
+    """`teacher`: the student begins with the teacher's averaged weights. `continue`: it goes on
+    where the teacher's training stopped, with the last weights, the optimizer's memory, and a
+    learning rate schedule that runs over teacher and stages; nothing is shaken up on the way."""
     warm_start: bool = True
     """Whether a stage goes on from the student of the stage before."""
     restart_schedule: bool = False
@@ -121,6 +124,11 @@ class CurriculumOptions:
             raise ValueError(
                 "curriculum is 'oracle', which reads the labels of unlabelled cases; "
                 "set allow_oracle=true if this is research data"
+            )
+        if self.student_init == "continue" and self.restart_schedule:
+            raise ValueError(
+                "student_init is 'continue', which has one learning rate schedule for teacher and "
+                "student, but restart_schedule is true"
             )
         if not 0 <= self.copy_paste <= 1:
             raise ValueError(f"copy_paste is {self.copy_paste}, must be in [0, 1]")
@@ -226,11 +234,19 @@ class Curriculum:
                 message=f"low_mode={options.low_mode} has no lower bound and may diverge; the run "
                 "then stops. It is meant for reproducing the paper.",
             )
+        one_schedule = options.student_init == "continue"
+        length = sum(self._stage_iterations)
+        done = 0
+        if one_schedule:
+            done = self._teacher_iterations
+            length += done
         phases = [
             Phase(
                 name="teacher",
                 iterations=self._teacher_iterations,
-                group=self._group(self._teacher_raw, 0, self._teacher_iterations),
+                group=self._group(
+                    self._teacher_raw, 0, length if one_schedule else self._teacher_iterations
+                ),
                 labelled_per_batch=options.teacher_labelled_per_batch,
                 epilogue=self._hand_weights_to_student,
                 judged=("teacher",),
@@ -238,8 +254,7 @@ class Curriculum:
         ]
         if self._teacher.has_log_variance:
             phases.append(self._distil_phase("distil", self._teacher, data))
-        length = sum(self._stage_iterations)
-        done = 0
+        former = "teacher" if one_schedule else ""
         for stage, iterations in enumerate(self._stage_iterations, start=1):
             alone = options.restart_schedule
             phases.append(
@@ -256,13 +271,14 @@ class Curriculum:
                     unlabelled_cases=lambda stage=stage: self._cases_of(stage, data),  # type: ignore[misc]
                     prologue=lambda stage=stage: self._begin_stage(stage, data),  # type: ignore[misc]
                     maps=lambda case_id, stage=stage: self._maps(stage, case_id, data),  # type: ignore[misc]
-                    continues=stage > 1 and not alone and options.warm_start,
+                    continues="" if alone else former,
                     strong_view=options.strong_view,
                     stage=stage,
                     judged_at_end=("student_raw",),
                 )
             )
             done += iterations
+            former = f"stage_{stage}" if options.warm_start else ""
         if self._student.has_log_variance:
             phases.append(self._distil_phase("student_distil", self._student, data))
         return phases
@@ -399,9 +415,13 @@ class Curriculum:
         )
 
     def _hand_weights_to_student(self) -> None:
-        if self._options.student_init == "teacher":
-            self._student_raw.load_state_dict(self._teacher.state_dict())
-            self._student.load_state_dict(self._teacher.state_dict())
+        if self._options.student_init == "scratch":
+            return
+        goes_on = self._options.student_init == "continue"
+        source = self._teacher_raw if goes_on else self._teacher
+        self._student_raw.load_state_dict(source.state_dict())
+        self._student.load_state_dict(self._teacher.state_dict())
+        self._student_iteration = self._teacher_iterations if goes_on else 0
 
     def _begin_stage(self, stage: int, data: TrainingData) -> None:
         options = self._options
@@ -409,8 +429,8 @@ class Curriculum:
             self._make_maps(stage, data)
         # After the maps: they are refined by the student of the stage before.
         if stage > 1 and not options.warm_start:
-            from_teacher = options.student_init == "teacher"
-            fresh = self._teacher if from_teacher else self._build(f"student {stage}")
+            scratch = options.student_init == "scratch"
+            fresh = self._build(f"student {stage}") if scratch else self._teacher
             self._student_raw.load_state_dict(fresh.state_dict())
             self._student_iteration = 0
         self._stage_norm = _weight_norm(self._student_raw)
