@@ -18,7 +18,7 @@ class Correlation:
     """A rank correlation with its interval; values are None where they do not exist."""
 
     value: float | None
-    """-1 to 1; None if one side is constant or there are fewer than two pairs."""
+    """-1 to 1; None if one side is constant or there are fewer than three pairs."""
     low: float | None
     high: float | None
     n: int
@@ -90,7 +90,8 @@ def ranking_quality(
 def _can_be_ranked(first: Sequence[float], second: Sequence[float]) -> bool:
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} values: need pairs")
-    return len(set(first)) > 1 and len(set(second)) > 1
+    # Two pairs always have a correlation of 1 or -1, which tells nothing.
+    return len(first) > 2 and len(set(first)) > 1 and len(set(second)) > 1
 
 
 def _with_interval(value: float, n: int, variance: float, lost: int, level: float) -> Correlation:

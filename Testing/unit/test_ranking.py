@@ -49,6 +49,11 @@ def test_constant_values_have_no_correlation():
     assert kendall((0.1,), (0.2,)).value is None
 
 
+def test_two_pairs_are_always_in_order_and_tell_nothing():
+    assert spearman((0.1, 0.2), (0.5, 0.9)).value is None
+    assert kendall((0.1, 0.2), (0.5, 0.9)).value is None
+
+
 def test_a_perfect_order_has_no_interval():
     found = spearman((1, 2, 3, 4, 5), (1, 2, 3, 4, 5))
 
