@@ -127,6 +127,12 @@ ROWS = {
             "soft",
         )
     },
+    # The plain self-training that every gain of the curriculum must beat.
+    "all_at_once_ignore": Row(
+        method="curriculum",
+        variant="all_at_once_ignore",
+        settings=("curriculum=all_at_once", "low_mode=ignore"),
+    ),
     "copy_paste_off": Row(
         method="curriculum", variant="copy_paste_off", settings=("copy_paste=0",)
     ),
