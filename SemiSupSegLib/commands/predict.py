@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -205,6 +206,11 @@ def _cases(arguments: argparse.Namespace, task: Task) -> tuple[list[Case], list[
             f"{folder} holds {len(found)} cases, expected one. Give the case's own folder, or "
             "use --cases for a folder of cases."
         )
+    if arguments.case is not None and all(
+        one.path.parent.resolve() == folder.resolve() for one in found[0].channels.values()
+    ):
+        # Among other cases a single file lends its name; here the folder is the case.
+        found = [replace(found[0], id=folder.resolve().name)]
     if not found:
         raise SemiSupSegError(
             f"No case with the channels {', '.join(one.name for one in task.channels)} was found "

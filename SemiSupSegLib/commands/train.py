@@ -35,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu or cuda:N (default: %(default)s)"
     )
-    parser.add_argument("--store", type=Path, help="folder of prepared cases (default: user cache)")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="folder of prepared cases; may change while a run goes on (default: user cache)",
+    )
     parser.add_argument(
         "--set",
         dest="settings",

@@ -306,12 +306,17 @@ def _collect_resampled(
     kept = {}
     student = Decision(task, details=details)
     teacher_label = None
+    # Interpolation reaches half a voxel over the mask's border: what lies outside is said again.
+    mask = prepared.original_mask()
+    beyond = None if mask is None else mask == 0
     for name, decision in (("student", student), ("teacher", Decision(task, intervals=False))):
         if name not in halves:
             continue
         for index, values in enumerate(halves.pop(name)):
             outside = (1.0 if index == 0 else 0.0,)
             back = restore(values[None].astype(np.float32), prepared, outside=outside)
+            if beyond is not None:
+                back[0][beyond] = outside[0]
             decision.add(torch.from_numpy(back[0]))
             if probabilities and name == "student" and index > 0:
                 kept[task.classes[index - 1].name] = back[0]
@@ -325,7 +330,10 @@ def _collect_resampled(
         restored["possible"] = _bits(student.possible.numpy())
     for name in list(scalars):
         scalar = scalars.pop(name)[None]
-        restored[name] = restore(scalar, prepared, outside=(_OUTSIDE[name],))[0].clip(0, 1)
+        back = restore(scalar, prepared, outside=(_OUTSIDE[name],))[0].clip(0, 1)
+        if beyond is not None:
+            back[beyond] = _OUTSIDE[name]
+        restored[name] = back
     sums = FigureSums(task)
     sums.add(student, teacher_label)
     return _finish(restored, kept, sums, prepared, details=details, warnings=warnings)

@@ -130,10 +130,24 @@ class CurriculumOptions:
                 "student_init is 'continue', which has one learning rate schedule for teacher and "
                 "student, but restart_schedule is true"
             )
-        if not 0 <= self.copy_paste <= 1:
-            raise ValueError(f"copy_paste is {self.copy_paste}, must be in [0, 1]")
-        if not 0 <= self.smoothing < 1:
-            raise ValueError(f"smoothing is {self.smoothing}, must be in [0, 1)")
+        for name in ("teacher_labelled_per_batch", "labelled_per_batch", "unlabelled_per_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("teacher_share", "stage_share", "head_share", "lambda_high", "lambda_low"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0")
+        if self.teacher_share + self.stage_share == 0:
+            raise ValueError("teacher_share and stage_share are 0: nothing would be trained")
+        for name in ("copy_paste", "ramp"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
+        for name in ("smoothing", "ema"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1)")
+        if self.head_rate <= 0:
+            raise ValueError(f"head_rate is {self.head_rate}, must be positive")
+        if self.norm_guard <= 1:
+            raise ValueError(f"norm_guard is {self.norm_guard}, must be above 1")
 
 
 class Curriculum:

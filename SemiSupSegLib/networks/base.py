@@ -98,6 +98,31 @@ class SegmentationNetwork(nn.Module):
         if self.log_variance_head is not None:
             yield from self.log_variance_head.parameters()
 
+    def check_patch(self, sides: tuple[int, ...], batch_size: int) -> None:
+        """Refuse patches that the network cannot take.
+
+        Args:
+            sides: D, H, W in voxels.
+            batch_size: Patches at a time.
+
+        Raises:
+            ValueError: If a side is no multiple of `divisor`, or too little is left to normalise.
+        """
+        if any(side < self.divisor or side % self.divisor for side in sides):
+            raise ValueError(
+                f"patch is {_times(sides)} voxels, but every side must be a multiple of "
+                f"{self.divisor}; choose another patch size or a network with fewer levels"
+            )
+        coarse = math.prod(side // self.divisor for side in sides)
+        alone = self._shared_statistics == "sample" or (
+            self._shared_statistics == "batch" and self.training and batch_size == 1
+        )
+        if coarse == 1 and alone:
+            raise ValueError(
+                f"patch is {_times(sides)} voxels, which leaves one voxel at the coarsest level, "
+                "and this normalization needs more; choose a larger patch or norm=group"
+            )
+
     def _body(self, image: Tensor) -> Tensor:
         raise NotImplementedError
 
@@ -106,21 +131,7 @@ class SegmentationNetwork(nn.Module):
             raise ValueError(
                 f"image has shape {tuple(image.shape)}, expected (B, {self.in_channels}, D, H, W)"
             )
-        sides = tuple(image.shape[2:])
-        if any(side < self.divisor or side % self.divisor for side in sides):
-            raise ValueError(
-                f"patch is {_times(sides)} voxels, but every side must be a multiple of "
-                f"{self.divisor}; choose another patch size or a network with fewer levels"
-            )
-        coarse = math.prod(side // self.divisor for side in sides)
-        alone = self._shared_statistics == "sample" or (
-            self._shared_statistics == "batch" and self.training and image.shape[0] == 1
-        )
-        if coarse == 1 and alone:
-            raise ValueError(
-                f"patch is {_times(sides)} voxels, which leaves one voxel at the coarsest level, "
-                "and this normalization needs more; choose a larger patch or norm=group"
-            )
+        self.check_patch(tuple(image.shape[2:]), image.shape[0])
 
 
 def log_variance_head(in_channels: int) -> nn.Sequential:

@@ -11,7 +11,7 @@ from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.networks.transaspp import TransASPPOptions, TransASPPUNet
 from SemiSupSegLib.networks.unet3d import UNet3D, UNet3DOptions
 from SemiSupSegLib.networks.vnet import VNet, VNetOptions
-from SemiSupSegLib.options import from_json
+from SemiSupSegLib.options import from_json, to_json
 
 NETWORKS: dict[str, tuple[type[Any], type[Any]]] = {
     "transaspp": (TransASPPOptions, TransASPPUNet),
@@ -41,6 +41,16 @@ def build_network(
         chosen, in_channels=in_channels, num_classes=num_classes
     )
     return network
+
+
+def full_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a network's options with the defaults of those that are not given, as JSON values.
+
+    Raises:
+        UsageError: For an unknown name or option, or a value out of range.
+    """
+    options_class, _ = _entry(name)
+    return to_json(from_json(options_class, options, f"network '{name}'"))
 
 
 def _entry(name: str) -> tuple[type[Any], type[Any]]:

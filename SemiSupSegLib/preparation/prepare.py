@@ -61,7 +61,8 @@ class PreparedCase:
     mask_file: Path | None = None
     label_file: Path | None = None
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
-    """`image`, `mask` and, if asked for, `label` of a case in memory."""
+    """`image`, `mask` and, if asked for, `label` of a case in memory; if it was resampled,
+    `original_mask` too."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,6 +81,10 @@ class PreparedCase:
     def mask(self) -> NDArray[np.uint8]:
         """Return 1 where intensities count and 0 elsewhere, (D, H, W)."""
         return self._array("mask", self.mask_file)
+
+    def original_mask(self) -> NDArray[np.uint8] | None:
+        """Return the mask on the original grid; None where `mask` has it voxel by voxel."""
+        return self.arrays.get("original_mask")
 
     def label(self) -> NDArray[np.uint8]:
         """Return the class index of each voxel, (D, H, W).
@@ -116,6 +121,8 @@ class PreparedArrays:
 
     image: NDArray[np.float16]
     mask: NDArray[np.uint8]
+    original_mask: NDArray[np.uint8] | None
+    """The mask on `original`, if the prepared grid has other voxels."""
     original: Geometry
     grid: Geometry
     warnings: tuple[str, ...]
@@ -143,6 +150,8 @@ def prepare_case(
     """
     made = prepare_images(case, task, options, mask=mask)
     arrays: dict[str, NDArray[Any]] = {"image": made.image, "mask": made.mask}
+    if made.original_mask is not None:
+        arrays["original_mask"] = made.original_mask
     warnings = made.warnings
     if with_label and case.label is not None:
         arrays["label"], more = prepare_label(case, task, made.original, made.grid)
@@ -240,9 +249,10 @@ def prepare_images(
         region = with_geometry(inside.astype(np.uint8), oriented)
         region = sitk.RegionOfInterest(region, size, start)
         grid = grid_with_spacing(geometry_of(region), options.spacing, options.resample_tolerance)
-        weights = None
+        weights = original_mask = None
         inside = sitk.GetArrayFromImage(region).astype(bool)
         if grid != geometry_of(region):
+            original_mask = _on_original(inside, geometry_of(region), original)
             weights = sitk.GetArrayFromImage(resample(region, grid))
             inside = weights >= 0.5
 
@@ -271,6 +281,7 @@ def prepare_images(
     return PreparedArrays(
         image=result,
         mask=inside.astype(np.uint8),
+        original_mask=original_mask,
         original=original,
         grid=grid,
         warnings=tuple(warnings),
@@ -360,6 +371,18 @@ def _on_grid(
         f"{source.path.name} lies on another grid than the first channel ({by}) and was resampled."
     )
     return resample_labels(image, grid) if label else resample(image, grid)
+
+
+def _on_original(
+    inside: NDArray[np.bool_], region: Geometry, original: Geometry
+) -> NDArray[np.uint8]:
+    import numpy as np
+
+    whole = np.zeros(original.shape, np.uint8)
+    placement = find_placement(region, original)
+    assert placement is not None, "a box of the turned original shares its voxels"
+    placement.view(whole)[:] = inside
+    return whole
 
 
 def _resampled_inside(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.methods.catalogue import find_method
+from SemiSupSegLib.networks.catalogue import full_options
 from SemiSupSegLib.options import from_json, to_json, with_settings
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.resources import ROOT, check_format, preset_names
@@ -113,6 +114,12 @@ def configure(
     total = part["iterations"] if iterations is None else iterations
     if total < 1:
         raise UsageError(f"--iterations is {total}, must be at least 1.")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}, must be 0 or more.")
+    asked = groups[""].get("network.name")
+    if asked is not None and asked != kept.get("network", {}).get("name"):
+        # The preset's options are those of another network.
+        kept["network"] = {"name": asked}
     options = from_json(entry.options, kept, f"preset {preset}")
     training = from_json(TrainingOptions, part.get("training", {}), f"preset {preset}, training")
     preparation = from_json(PreparationOptions, part.get("preparation", {}), "preparation")
@@ -131,9 +138,21 @@ def configure(
     return RunConfig(
         preset=preset,
         method=chosen,
-        options=with_settings(options, groups[""], f"method {chosen}"),
+        options=_spelled_out(with_settings(options, groups[""], f"method {chosen}")),
         training=with_settings(training, groups["training"], "training"),
         preparation=with_settings(preparation, groups["preparation"], "preparation"),
         iterations=total,
         seed=seed,
     )
+
+
+def _spelled_out(options: Any) -> Any:
+    """Return a method's options without a value that only a default or a profile decides.
+
+    They are frozen in a run and in its models, which then mean the same in a later version.
+    """
+    network = options.network
+    known = {"network": replace(network, options=full_options(network.name, network.options))}
+    if hasattr(options, "loss"):
+        known["loss"] = options.loss.resolved()
+    return replace(options, **known)

@@ -72,6 +72,8 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         if self.patch_size is not None and min(self.patch_size) < 16:
             raise ValueError(f"patch_size is {self.patch_size}, sides must be 16 or more")
+        if self.patch_limit < 16:
+            raise ValueError(f"patch_limit is {self.patch_limit}, must be 16 or more")
         if not 0 <= self.foreground_fraction <= 1:
             raise ValueError(
                 f"foreground_fraction is {self.foreground_fraction}, must be in [0, 1]"
@@ -79,6 +81,9 @@ class TrainingOptions:
         for name in ("validation_overlap", "prediction_overlap"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1)")
+        for name in ("clip_norm", "checkpoint_seconds", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be 0 or more")
         for name in ("validate_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be 1 or more")

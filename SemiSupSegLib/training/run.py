@@ -132,11 +132,11 @@ def train(request: TrainRequest) -> TrainOutcome:
             # Somebody else's run by now, or written down already.
             raise
         except KeyboardInterrupt:
-            if run.is_run():
+            if _has_begun(run):
                 progress.write(RunStatus.STOPPED)
             raise
         except Exception as error:
-            if run.is_run():
+            if _has_begun(run):
                 events.append(EventKind.ERROR, message=str(error), type=type(error).__name__)
                 progress.write(RunStatus.FAILED, error=str(error))
             raise
@@ -162,16 +162,10 @@ def _train(
     cases = _run_cases(request, content)
     oracle_ids = split.train_unlabelled if getattr(config.options, "allow_oracle", False) else ()
     prepared = _prepare(cases, task, config.preparation, split, store, progress)
-    entry = find_method(config.method)
 
     def build(name: str) -> SegmentationNetwork:
         torch.manual_seed(seed_of(config.seed, "initialise", name))
-        return build_network(
-            config.options.network.name,
-            config.options.network.options,
-            in_channels=len(task.channels),
-            num_classes=task.num_classes,
-        )
+        return _network(config, task)
 
     patch_size: tuple[int, int, int] = tuple(content["patch_size"])
     data = RunData(
@@ -186,7 +180,9 @@ def _train(
         overlap=config.training.prediction_overlap,
         oracle=_oracle(oracle_ids, cases, task, config.preparation, store),
     )
-    method: Method = entry.make(config.options, build, iterations=config.iterations)
+    method: Method = find_method(config.method).make(
+        config.options, build, iterations=config.iterations
+    )
     trainer = Trainer(
         method=method,
         data=data,
@@ -205,6 +201,15 @@ def _train(
         run=run,
         config=config,
         device=device,
+    )
+
+
+def _network(config: RunConfig, task: Task) -> SegmentationNetwork:
+    return build_network(
+        config.options.network.name,
+        config.options.network.options,
+        in_channels=len(task.channels),
+        num_classes=task.num_classes,
     )
 
 
@@ -255,6 +260,7 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
     patch_size = _patch_size(
         config.training, [prepared[case_id] for case_id in split.train_labelled]
     )
+    _refuse_what_cannot_run(config, task, patch_size)
     inputs = {}
     for case in members:
         inputs[case.id] = {name: content_hash(one) for name, one in case.channels.items()}
@@ -487,6 +493,23 @@ def _patch_size(options: TrainingOptions, labelled: Sequence[PreparedCase]) -> t
     return depth, height, width
 
 
+def _refuse_what_cannot_run(config: RunConfig, task: Task, patch: tuple[int, int, int]) -> None:
+    """Find out whether network, patch and method go together, before anything is frozen.
+
+    Raises:
+        UsageError: If they do not.
+    """
+    # Networks on this device have shapes, but neither weights nor memory.
+    with torch.device("meta"):
+        try:
+            _network(config, task).check_patch(patch, config.options.labelled_per_batch)
+            find_method(config.method).make(
+                config.options, lambda name: _network(config, task), iterations=config.iterations
+            )
+        except ValueError as error:
+            raise UsageError(f"This cannot be trained: {error}.") from error
+
+
 def _members(split: Split) -> list[str]:
     return [*split.train_labelled, *split.train_unlabelled, *split.validation]
 
@@ -542,6 +565,11 @@ def _split_difference(
                 more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
                 parts.append(f"{name} {word} {changed[0]}{more}")
     return f"split: {'; '.join(parts)}"
+
+
+def _has_begun(run: RunFolder) -> bool:
+    """Return whether somebody may look at the folder's state: set-up writes it before run.json."""
+    return run.is_run() or run.state_json.is_file()
 
 
 def _is_finished(run: RunFolder) -> bool:

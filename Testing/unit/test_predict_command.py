@@ -40,7 +40,7 @@ STANDARD = {"label", "pseudolabel", "uncertainty", "confidence", "agreement"}
 ALL = STANDARD | {"sure", "possible", "second", "comparison"}
 
 
-def a_model(folder, *, teacher=True):
+def a_model(folder, *, teacher=True, spacing=(1.0, 1.17, 2.0)):
     def weights(seed):
         torch.manual_seed(seed)
         network = build_network(
@@ -60,7 +60,7 @@ def a_model(folder, *, teacher=True):
         },
         "method": "curriculum",
         # The first axis follows left-right, and so on.
-        "preparation": {"spacing": [1.0, 1.17, 2.0], "mask": "nonzero"},
+        "preparation": {"spacing": list(spacing), "mask": "nonzero"},
         "library": {"version": "0"},
     }
     made = {"student": weights(0), **({"teacher": weights(1)} if teacher else {})}
@@ -242,6 +242,38 @@ def test_why_a_case_is_not_predicted_is_said_in_whole_sentences(model, tmp_path,
         "two: not predicted. no file is named as channel t2. Add a file whose name ends with t2.\n"
         in capsys.readouterr().err
     )
+
+
+def test_on_another_spacing_no_voxel_outside_the_mask_is_touched(tmp_path):
+    model = a_model(tmp_path, spacing=[1.6, 1.6, 1.6])
+    a_case(tmp_path / "cases", "one")
+
+    out = tmp_path / "out"
+    assert predict("--model", model, "--case", tmp_path / "cases" / "one", "--out", out) == 0
+
+    image = nibabel.load(tmp_path / "cases" / "one" / "t1.nii.gz").get_fdata()
+    other = nibabel.load(tmp_path / "cases" / "one" / "t2.nii.gz").get_fdata()
+    outside = (image == 0) & (other == 0)
+    maps = {name: nibabel.load(out / "one" / f"one_{name}.nii.gz").get_fdata() for name in STANDARD}
+    assert maps["uncertainty"][~outside].any()
+    for name in ("label", "pseudolabel", "uncertainty"):
+        assert not maps[name][outside].any(), name
+    for name in ("confidence", "agreement"):
+        assert maps[name][outside] == pytest.approx(1), name
+
+
+def test_a_case_of_one_file_is_called_by_its_folder(tmp_path):
+    model = a_model(tmp_path)
+    a_case(tmp_path, "twin")
+    channels = [nibabel.load(tmp_path / "twin" / f"{name}.nii.gz") for name in ("t1", "t2")]
+    (tmp_path / "four").mkdir()
+    nibabel.save(
+        nibabel.Nifti1Image(np.stack([one.dataobj for one in channels], -1), AFFINE),
+        tmp_path / "four" / "image.nii.gz",
+    )
+
+    assert predict("--model", model, "--case", tmp_path / "four", "--out", tmp_path / "out") == 0
+    assert suffixes(tmp_path / "out" / "four") == STANDARD
 
 
 def test_a_registered_model_is_found_by_its_name_and_as_the_default(model, tmp_path, capsys):

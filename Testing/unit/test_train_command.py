@@ -1,6 +1,10 @@
-"""`train`: what it tells before it trains."""
+"""`train`: what it tells and refuses before it trains."""
+
+import pytest
 
 from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.training.configuration import configure
 
 
 def test_the_methods_are_listed_without_naming_cases(capsys):
@@ -26,3 +30,56 @@ def test_an_unknown_preset_gets_the_valid_ones(tmp_path, capsys):
     assert main(["train", *words, "--device", "cpu"]) == 2
     told = capsys.readouterr().err
     assert "no preset 'fast'. Choose one of: fast_check, liu_verbatim, standard" in told
+
+
+def test_every_option_is_written_down_with_its_value():
+    options = configure(variant="cpu").to_json()["options"]
+
+    network, loss = options["network"]["options"], options["loss"]
+    assert (network["width"], network["lite"]) == (8, True)
+    # Nothing in the preset says these.
+    assert (network["levels"], network["norm"], network["aspp_rates"]) == (5, "group", [1, 2, 3])
+    assert (loss["ce_weight"], loss["dice_weight"], loss["exponent"]) == (1.0, 1.0, 1)
+    assert loss["background"] is False
+
+
+@pytest.mark.parametrize("name", ["vnet", "unet3d"])
+def test_another_network_than_the_presets_starts_from_its_own_defaults(name):
+    network = configure(variant="cpu", settings={"network.name": name}).options.network
+
+    assert network.name == name
+    assert "lite" not in network.options
+
+
+def test_a_setting_of_another_network_comes_on_top_of_its_defaults():
+    settings = {"network.name": "vnet", "network.options.width": "8"}
+
+    network = configure(variant="cpu", settings=settings).options.network
+
+    assert network.options["width"] == 8
+    assert network.options["norm"] == "instance"
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("ema", "1.5"),
+        ("teacher_labelled_per_batch", "0"),
+        ("unlabelled_per_batch", "0"),
+        ("teacher_share", "-1"),
+        ("lambda_low", "-0.1"),
+        ("ramp", "2"),
+        ("head_rate", "0"),
+        ("training.patch_limit", "8"),
+        ("training.clip_norm", "-1"),
+        ("training.patch_size", "[8, 8, 8]"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_name(setting, value):
+    with pytest.raises(UsageError, match=f"{setting.split('.')[-1]} is .*must be|16 or more"):
+        configure(variant="cpu", settings={setting: value})
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(UsageError, match="--seed is -1, must be 0 or more"):
+        configure(variant="cpu", seed=-1)

@@ -358,6 +358,23 @@ def test_images_of_unlabelled_cases_make_a_difference(a_folder_of_cases):
     assert any(not np.array_equal(first[key], second[key]) for key in first)
 
 
+def test_a_patch_that_the_network_cannot_take_is_refused_before_anything_is_frozen(
+    a_folder_of_cases,
+):
+    wrong = {"training.patch_size": "[24, 24, 24]"}
+    with pytest.raises(UsageError, match="every side must be a multiple of 16"):
+        train(request_for(a_folder_of_cases, settings=wrong))
+
+    run = RunFolder(a_folder_of_cases / "run")
+    assert not run.is_run()
+    state = json.loads(run.state_json.read_text())
+    assert state["status"] == "failed"
+    assert "multiple of 16" in state["error"]
+    # The corrected command works on the same folder.
+    train(request_for(a_folder_of_cases, iterations=1))
+    assert json.loads(run.state_json.read_text())["status"] == "finished"
+
+
 def test_another_seed_gives_other_weights(a_folder_of_cases):
     train(request_for(a_folder_of_cases, "zero", iterations=4))
     train(request_for(a_folder_of_cases, "one", iterations=4, seed=1))
