@@ -23,6 +23,8 @@ class Piece:
     residue: str = ""
     by_folder: bool = False
     """Whether the label is known by its folder."""
+    in_set: bool = False
+    """Whether it lies in a folder such as `imagesTr`, which is never that of one case."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,8 +64,9 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
     by_place: dict[tuple[str, ...], list[Piece]] = defaultdict(list)
     bids: dict[Key, list[Piece]] = defaultdict(list)
     indexed = _indexed_folders(listing, names)
+    own_names = _names_outside_findings(listing, names)
     for found in listing.images:
-        parts = [names.folder(name) for name in found.folders]
+        parts = [_settled(names.folder(name), found, own_names) for name in found.folders]
         subject = bids_subject(found)
         if subject:
             piece = bids_piece(found, parts, names)
@@ -81,7 +82,9 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
     drafts = [
         draft
         for place, pieces in by_place.items()
-        for draft in _drafts_of_folder(place, pieces, listing.root.name)
+        for draft in _drafts_of_folder(
+            place, pieces, listing.root.name, is_alone=len(by_place) == 1
+        )
     ]
     drafts = _merged(_joined_by_key(drafts), names)
     drafts += [
@@ -90,6 +93,22 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
     ]
     drafts += _empty_folders(listing, drafts, names)
     return _finished(drafts, listing)
+
+
+def _names_outside_findings(listing: Listing, names: NameReader) -> set[Key]:
+    """Return the stems' words of the images that lie in no folder such as `lesions`."""
+    return {
+        words_of(found.stem)
+        for found in listing.images
+        if not any(names.folder(name).may_hold_labels for name in found.folders)
+    }
+
+
+def _settled(part: FolderParts, found: FoundImage, own_names: set[Key]) -> FolderParts:
+    """Take a folder such as `lesions` for one of labels where an image of that name lies apart."""
+    if part.may_hold_labels and words_of(found.stem) in own_names:
+        return FolderParts(is_label=True)
+    return part
 
 
 def _piece(
@@ -103,13 +122,16 @@ def _piece(
     if found.is_dicom and parts and (said.channel or said.label):
         # Below a named folder, the name of a series folder does not tell whose it is.
         said = replace(said, residue="")
+    if any(part.is_ignored for part in parts):
+        return Piece(found=found, ignored=True, residue=found.stem)
     if any(part.is_label for part in parts):
         says_role = said.channel is not None or said.label or said.ignored
         residue = said.residue if says_role else found.stem
         return Piece(found=found, label=2, residue=residue, by_folder=True)
+    in_set = any(part.is_set for part in parts)
     match = _INDEX.fullmatch(found.stem) if is_indexed else None
     if match:
-        return Piece(found=found, index=int(match["index"]), residue=match["stem"])
+        return Piece(found=found, index=int(match["index"]), residue=match["stem"], in_set=in_set)
     channel = said.channel
     if channel is None and not said.label and not said.ignored:
         channel = next((part.channel for part in reversed(parts) if part.channel), None)
@@ -119,6 +141,7 @@ def _piece(
         label=said.label,
         ignored=said.ignored,
         residue=said.residue,
+        in_set=in_set,
     )
 
 
@@ -155,7 +178,7 @@ def _indexed_folders(listing: Listing, names: NameReader) -> set[tuple[str, ...]
 
 
 def _drafts_of_folder(
-    place: tuple[str, ...], pieces: Sequence[Piece], root_name: str
+    place: tuple[str, ...], pieces: Sequence[Piece], root_name: str, *, is_alone: bool
 ) -> list[_Draft]:
     """Split what lies in one place into cases."""
     is_partition = not place or place[-1].startswith("/")
@@ -172,7 +195,13 @@ def _drafts_of_folder(
         for residue, group in by_residue.items()
     }
     image_residues = [residue for residue, group in bearing.items() if group]
-    is_case_folder = (
+    images = [one for group in bearing.values() for one in group]
+    # A set of one case is still a set: its name is the file's, as it will be beside others.
+    paired = {words_of(one.residue) for one in pieces if one.by_folder} if is_alone else set()
+    is_set = bool(images) and all(
+        one.residue and (one.in_set or words_of(one.residue) in paired) for one in images
+    )
+    is_case_folder = not is_set and (
         _has_plain_image(by_residue.get((), ()))
         or (bool(image_residues) and words_of(folder_name) in by_residue)
         or (not is_partition and len(image_residues) <= 1)

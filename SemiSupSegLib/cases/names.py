@@ -22,11 +22,12 @@ def _words(text: str) -> frozenset[str]:
 
 
 STRONG_LABEL_WORDS = _words(
-    "seg segm segmentation segmentations dseg label labels lbl labelmap gt groundtruth truth "
+    "seg segs segm segmentation segmentations dseg label labels lbl lbls labelmap labelmaps gt gts "
+    "groundtruth groundtruths truth "
     "annotation annotations contour contours manual laendo"
 )
 """Words that say "this is a label map"."""
-WEAK_LABEL_WORDS = _words("mask masks roi rois lesion lesions")
+WEAK_LABEL_WORDS = _words("mask masks msk msks roi rois lesion lesions")
 """Words that may say so, and yield to a strong word in the same case."""
 BRAIN_WORDS = _words("brain head skull body")
 """A mask of these is no label, and another label goes before a segmentation of them."""
@@ -38,12 +39,18 @@ PROCESSING_WORDS = _words(
 
 _KIND_FOLDER = re.compile(
     r"(?:images?|imgs?|scans?|volumes?|vols?|niftis?|nii|dicoms?|dcm|raw|bet|anat|mri?|ct|"
-    r"derivatives|inputs?|preprocessed|originals?|rawbet)(?P<part>tr|ts|val|test|train)?"
+    r"derivatives|inputs?|preprocessed|originals?|rawbet)(?P<part>tr|ts|val|va|test|train)?"
 )
 _LABEL_FOLDER = re.compile(
-    r"(?:labels?|seg|segs|segmentations?|masks?|gt|groundtruths?|annotations?|rois?|manual|truth|"
-    r"referencelabels?|manualmasks?|lesionmasks?)(?P<part>tr|ts|val|test|train)?"
+    r"(?:labels?|seg|segs|segmentations?|masks?|gt|groundtruths?|annotations?|rois?|manual|truth)"
+    r"(?P<part>tr|ts|val|va|test|train)?"
 )
+_PARTS = _words("tr ts val va test train")
+_BESIDE_LABEL = PROCESSING_WORDS | _words(
+    "map maps nii nifti niftis nrrd file files volume volumes data expert reference ref binary "
+    "all new tumor tumour brats"
+)
+"""Words that a folder of labels may have beside the one that says so."""
 _PARTITION_FOLDER = re.compile(
     r"(?:data|dataset|cases|patients|subjects|train|training|test|testing|val|valid|validation|"
     r"labell?ed|unlabell?ed|hgg|lgg)"
@@ -79,6 +86,12 @@ class FolderParts:
 
     channel: str | None = None
     is_label: bool = False
+    may_hold_labels: bool = False
+    """Whether its name is that of a finding (`lesions`): labels, or patients who have it."""
+    is_ignored: bool = False
+    """Whether it holds masks of the brain or head."""
+    is_set: bool = False
+    """Whether it holds images of many cases for sure (`imagesTr`), also if there is one only."""
     identity: str = ""
     """What it adds to the case's key; empty for folders such as `images`."""
     is_partition: bool = False
@@ -180,12 +193,21 @@ class NameReader:
             match = pattern.fullmatch(joined)
             if match:
                 part = match["part"]
-                kept = "" if part in (None, "tr", "train") else part
+                kept = _identity_of(part)
                 return FolderParts(
-                    channel=channel, is_label=is_label, identity=kept, is_partition=bool(kept)
+                    channel=channel,
+                    is_label=is_label,
+                    is_set=part is not None,
+                    identity=kept,
+                    is_partition=bool(kept),
                 )
         if channel is not None:
             return FolderParts(channel=channel)
+        if _joined(name) in ("lesion", "lesions"):
+            return FolderParts(identity=name, may_hold_labels=True)
+        said = _of_labels(words_of(name))
+        if said is not None:
+            return said
         return FolderParts(identity=name, is_partition=is_partition(name))
 
     def _label(self, stem: str, tokens: Sequence[Token], ranks: Sequence[int]) -> NameParts:
@@ -210,6 +232,27 @@ class NameReader:
 
     def _all_roles(self, words: Sequence[str]) -> bool:
         return all(label_rank(word) or word in self._channels for word in words)
+
+
+def _of_labels(words: Sequence[str]) -> FolderParts | None:
+    """Return what a folder's name of several words says, if each has to do with labels."""
+    part = words[-1] if words and words[-1] in _PARTS else None
+    own = words[:-1] if part else words
+    ranks = [label_rank(word) for word in own]
+    if not any(ranks) or any(
+        not rank and word not in _BESIDE_LABEL for word, rank in zip(own, ranks, strict=True)
+    ):
+        return None
+    kept = _identity_of(part)
+    if _is_of_brain(own) and max(ranks) == 1:
+        return FolderParts(is_ignored=True, identity=kept, is_partition=bool(kept))
+    return FolderParts(
+        is_label=True, is_set=part is not None, identity=kept, is_partition=bool(kept)
+    )
+
+
+def _identity_of(part: str | None) -> str:
+    return "" if part in (None, "tr", "train") else part
 
 
 def is_partition(name: str) -> bool:

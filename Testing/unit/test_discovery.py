@@ -241,6 +241,47 @@ def test_labels_in_a_separate_folder_find_their_images(cohort, image, label):
     assert codes(result) == []
 
 
+@pytest.mark.parametrize("folder", ["manual_labels", "label_maps", "labels_nii", "lesions", "lbl"])
+def test_a_folder_of_labels_may_have_a_compound_name(cohort, folder):
+    for seed, case in enumerate(("p1", "p2")):
+        write(cohort / "images" / f"{case}.nii.gz", an_image(seed))
+    write(cohort / folder / "p1.nii.gz", a_label((0, 1)))
+
+    assert states(discover(cohort, load_task("binary"))) == {"p1": "labelled", "p2": "unlabelled"}
+
+
+def test_a_folder_named_after_a_finding_may_hold_patients_who_have_it(cohort):
+    for seed, case in enumerate(("lesions/p1", "lesions/p2", "controls/p3", "controls/p4")):
+        write(cohort / f"{case}.nii.gz", an_image(seed))
+
+    assert set(states(discover(cohort, load_task("binary"))).values()) == {"unlabelled"}
+
+
+def test_a_folder_of_brain_masks_is_passed_over(cohort):
+    for folder in ("images", "brain_masks"):
+        for seed, case in enumerate(("p1", "p2")):
+            write(cohort / folder / f"{case}.nii.gz", an_image(seed))
+
+    result = discover(cohort, load_task("binary"))
+
+    assert states(result) == {"p1": "unlabelled", "p2": "unlabelled"}
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("imagesTr/la_001_0000", "labelsTr/la_001"),
+        ("imagesTr/la_001", "labelsTr/la_001"),
+        ("images/la_001", "labels/la_001"),
+    ],
+)
+def test_a_set_of_one_case_is_named_as_it_will_be_beside_others(cohort, image, label):
+    write(cohort / "Dataset001_x" / f"{image}.nii.gz", an_image(0))
+    write(cohort / "Dataset001_x" / f"{label}.nii.gz", a_label((0, 1)))
+
+    assert states(discover(cohort, load_task("binary"))) == {"la_001": "labelled"}
+
+
 def test_a_folder_a_channel_is_read_across(cohort):
     for number, channel in enumerate(BRATS_2021):
         for case in ("p1", "p2"):
