@@ -12,6 +12,7 @@ from SemiSupSegLib.cases.names import NameReader, words_of
 from SemiSupSegLib.cases.task import Task
 
 _MAX_NAMED_FILES = 5
+_ASSUMED = "assumed_channel_order"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,8 @@ def assign(
         channel = piece.channel
         if piece.index is not None:
             channel = by_order.get(piece.index)
-            if channel is not None and not _is_named_channel(group, names, piece.index):
+            is_assumed = channel is not None and not _is_named_channel(group, names, piece.index)
+            if is_assumed and not any(one.code == _ASSUMED for one in reasons):
                 reasons.append(_assumed_order(source, task))
         elif channel is None and len(task.channels) == 1:
             channel = task.channels[0].name
@@ -242,7 +244,7 @@ def _too_many_volumes(source: ImageSource, volumes: int, task: Task) -> Reason:
 def _assumed_order(source: ImageSource, task: Task) -> Reason:
     order = ", ".join(one.name for one in task.channels)
     return Reason(
-        code="assumed_channel_order",
+        code=_ASSUMED,
         severity=Severity.WARNING,
         file=str(source.path),
         message=f"channels are numbered without names; the task's order was assumed ({order})",

@@ -153,8 +153,12 @@ def _list_series(folder: Path, stamp: tuple[tuple[str, int], ...]) -> tuple[Seri
     )
     if num_damaged:
         # Nobody knows which series they belonged to.
-        problem = f"has {num_damaged} damaged files beside it, which may be slices of it"
-        found = tuple(replace(one, problem=one.problem or problem) for one in found)
+        files = "file" if num_damaged == 1 else "files"
+        problem = f"has {num_damaged} damaged {files} beside it, which may be slices of it"
+        found = tuple(
+            replace(one, problem=f"{problem}, and {one.problem}" if one.problem else problem)
+            for one in found
+        )
     return found
 
 

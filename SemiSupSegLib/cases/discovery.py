@@ -179,11 +179,13 @@ def _with_twins(examined: Sequence[Examined]) -> Iterator[Case]:
             places[digest].append((number, channel))
     for number, one in enumerate(examined):
         within: list[str] = []
-        others: dict[str, str] = {}
+        others: dict[str, list[str]] = {}
         for channel, digest in one.image_hashes.items():
             for there, channel_there in places[digest]:
                 if there != number:
-                    others.setdefault(examined[there].case.id, channel)
+                    shared = others.setdefault(examined[there].case.id, [])
+                    if channel not in shared:
+                        shared.append(channel)
                 elif channel_there != channel and channel not in within:
                     within.append(channel)
         reasons = [_duplicate_channels(one.case, within)] if within else []
@@ -205,17 +207,23 @@ def _duplicate_channels(case: Case, channels: Sequence[str]) -> Reason:
     )
 
 
-def _duplicate_cases(case: Case, others: Mapping[str, str]) -> Reason:
-    """Warn that other cases (id → channel here) hold an image of this one."""
+def _duplicate_cases(case: Case, others: Mapping[str, Sequence[str]]) -> Reason:
+    """Warn that other cases (id → channels here) hold images of this one."""
     named = ", ".join(list(others)[:_MAX_NAMED_TWINS])
     if len(others) > _MAX_NAMED_TWINS:
         named += f" and {len(others) - _MAX_NAMED_TWINS} more"
-    channels = ", ".join(dict.fromkeys(others.values()))
+    channels = list(dict.fromkeys(channel for shared in others.values() for channel in shared))
+    if len(channels) == 1:
+        what = f"the image of channel {channels[0]} is"
+    elif len(channels) == len(case.channels):
+        what = f"the images of all channels ({', '.join(channels)}) are"
+    else:
+        what = f"the images of channels {', '.join(channels)} are"
     return Reason(
         code="duplicate_content",
         severity=Severity.WARNING,
-        file=str(case.channels[next(iter(others.values()))].path),
-        message=f"the image of channel {channels} is also in {named}",
+        file=str(case.channels[channels[0]].path),
+        message=f"{what} also in {named}",
         remedy="If this is one scan twice, remove one, or keep both in the same set of the split",
     )
 

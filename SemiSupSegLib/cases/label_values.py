@@ -49,7 +49,7 @@ def check_label_values(values: Iterable[float], task: Task, path: Path) -> None:
             f"the label file {path.name} has voxels that are not numbers",
             "Export the segmentation again",
         )
-    named = ", ".join(f"{value:g}" for value in strange[:_MAX_NAMED_VALUES])
+    named = ", ".join(_written(value) for value in strange[:_MAX_NAMED_VALUES])
     more = " and more" if len(strange) > _MAX_NAMED_VALUES else ""
     meaning = "; ".join(
         f"{one.name} = {' or '.join(str(value) for value in one.values)}" for one in task.classes
@@ -61,3 +61,9 @@ def check_label_values(values: Iterable[float], task: Task, path: Path) -> None:
         f"not know ({meaning})",
         "Correct the label map, or give a task file that lists these values",
     )
+
+
+def _written(value: float) -> str:
+    """Return a value so that 1.000001 does not look like 1."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(float(value))

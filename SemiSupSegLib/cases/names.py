@@ -252,7 +252,7 @@ def _of_labels(words: Sequence[str]) -> FolderParts | None:
 
 
 def _identity_of(part: str | None) -> str:
-    return "" if part in (None, "tr", "train") else part
+    return "" if part is None or part in ("tr", "train") else part
 
 
 def is_partition(name: str) -> bool:

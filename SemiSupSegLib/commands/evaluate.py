@@ -25,8 +25,6 @@ REFERENCE_COLUMNS = (
     ("hd95_ref", "hd95 voxels", 2),
     ("asd_ref", "asd voxels", 2),
 )
-FEWEST_FOR_INTERVAL = 6
-"""Below, a bootstrap interval is narrower than it should be and is not printed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -173,7 +171,7 @@ def _headline(block: Mapping[str, Any], prefix: str) -> list[str]:
     dice = block["headline"]["dice"]
     targets = ", ".join(block["headline"]["targets"])
     line = f"{prefix}mean Dice of {targets}: {dice['mean']:.3f}"
-    if dice["low"] is not None and dice["n"] >= FEWEST_FOR_INTERVAL:
+    if dice["low"] is not None:
         line += f" (95 % interval {dice['low']:.3f} to {dice['high']:.3f})"
     return [line]
 

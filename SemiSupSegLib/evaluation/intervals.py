@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 MIN_CASES = 6
-"""With fewer, even a gain in every case has a chance of more than 5 % (2 x 0.5^5) without cause."""
+"""With fewer, even a gain in every case has a chance of more than 5 % (2 x 0.5^5) without cause,
+and a bootstrap interval is narrower than it should be: none is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,14 +20,14 @@ class Interval:
 
     mean: float
     low: float | None
-    """None with a single case."""
+    """None with fewer than `MIN_CASES`."""
     high: float | None
     n: int
 
     @property
     def is_outside_noise(self) -> bool:
-        """Whether the interval leaves out 0, from at least 6 cases."""
-        if self.low is None or self.high is None or self.n < MIN_CASES:
+        """Whether there is an interval, and it leaves out 0."""
+        if self.low is None or self.high is None:
             return False
         return self.low > 0 or self.high < 0
 
@@ -40,7 +41,7 @@ def bootstrap_mean(
 ) -> Interval:
     """Return the mean of one value a case with its percentile bootstrap interval.
 
-    The same values and seed give the same interval.
+    The same values and seed give the same interval; fewer than `MIN_CASES` values give none.
 
     Args:
         values: One a case (cases are drawn with replacement).
@@ -55,8 +56,8 @@ def bootstrap_mean(
     if array.size == 0 or not np.isfinite(array).all():
         raise ValueError(f"need at least one value and only finite ones, got {list(values)}")
     mean = float(array.mean())
-    if array.size == 1:
-        return Interval(mean=mean, low=None, high=None, n=1)
+    if array.size < MIN_CASES:
+        return Interval(mean=mean, low=None, high=None, n=array.size)
     tail = 50 * (1 - level)
     low, high = np.percentile(_resampled_means(array, seed, resamples), [tail, 100 - tail])
     return Interval(mean=mean, low=float(low), high=float(high), n=array.size)
@@ -107,11 +108,9 @@ def gain_sentence(
         word = "higher" if gain.mean > 0 else "lower"
         what = f"the student's {figure} is {size} {word} than the teacher's"
     if gain.low is None or gain.high is None:
-        return f"Over {cases} {what}; one case cannot tell a gain from noise."
+        return f"Over {cases} {what}; fewer than {MIN_CASES} cases cannot tell a gain from noise."
     interval = f"95 % interval of the difference {gain.low:+.3f} to {gain.high:+.3f}"
-    if gain.n < MIN_CASES:
-        verdict = f"fewer than {MIN_CASES} cases cannot tell a gain from noise"
-    elif gain.is_outside_noise:
+    if gain.is_outside_noise:
         verdict = f"the {'gain' if gain.mean > 0 else 'loss'} is outside the noise"
     else:
         verdict = "the difference is within the noise"

@@ -18,6 +18,8 @@ SURE = 0.9
 """A voxel surely belongs to what has at least this calibrated probability."""
 POSSIBLE = 0.1
 """A voxel possibly belongs to what has at least this calibrated probability."""
+OUTSIDE = {"confidence": 1.0, "uncertainty": 0.0, "agreement": 1.0}
+"""Outside the mask (the brain, say) all is background, whatever the network makes of it."""
 
 
 class Comparison(IntEnum):

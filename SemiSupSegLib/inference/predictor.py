@@ -18,7 +18,14 @@ from SemiSupSegLib.inference.calibration import (
     calibratable_trust,
     calibration_from_json,
 )
-from SemiSupSegLib.inference.maps import Decision, FigureSums, Maps, compare, set_background
+from SemiSupSegLib.inference.maps import (
+    OUTSIDE,
+    Decision,
+    FigureSums,
+    Maps,
+    compare,
+    set_background,
+)
 from SemiSupSegLib.inference.sliding_window import Slab, sliding_slabs
 from SemiSupSegLib.inference.stochastic import has_dropout, stochastic_logits
 from SemiSupSegLib.losses.agreement import js_agreement
@@ -213,7 +220,7 @@ class Predictor:
             if teacher is not None:
                 set_background(teacher, outside)
             for name, value in scalars.items():
-                value.masked_fill_(outside, _OUTSIDE[name])
+                value.masked_fill_(outside, OUTSIDE[name])
             yield _Reading(rows=rows, student=student, teacher=teacher, scalars=scalars)
 
 
@@ -227,10 +234,6 @@ class _Reading:
     teacher: Tensor | None
     scalars: dict[str, Tensor]
     """Maps by name, (n, H, W)."""
-
-
-_OUTSIDE = {"confidence": 1.0, "uncertainty": 0.0, "agreement": 1.0}
-"""Outside the mask (the brain, say) all is background, whatever the network makes of it."""
 
 
 def _collect_in_place(
@@ -271,7 +274,7 @@ def _collect_in_place(
         restored[name] = _restore_integers(labels.pop(name), prepared)
     for name in list(scalars):
         whole = scalars.pop(name)[None]
-        restored[name] = restore(whole, prepared, outside=(_OUTSIDE[name],))[0]
+        restored[name] = restore(whole, prepared, outside=(OUTSIDE[name],))[0]
     return _finish(
         restored,
         _named_probabilities(kept, prepared, task),
@@ -330,9 +333,9 @@ def _collect_resampled(
         restored["possible"] = _bits(student.possible.numpy())
     for name in list(scalars):
         scalar = scalars.pop(name)[None]
-        back = restore(scalar, prepared, outside=(_OUTSIDE[name],))[0].clip(0, 1)
+        back = restore(scalar, prepared, outside=(OUTSIDE[name],))[0].clip(0, 1)
         if beyond is not None:
-            back[beyond] = _OUTSIDE[name]
+            back[beyond] = OUTSIDE[name]
         restored[name] = back
     sums = FigureSums(task)
     sums.add(student, teacher_label)

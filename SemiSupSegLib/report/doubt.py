@@ -35,6 +35,7 @@ WHAT_TELLS = {
     "class_mean": "Mean trust by class (class_mean)",
     "mean_fg": "Mean trust near the foreground (mean_fg)",
     "mean_all": "Mean trust of all voxels (mean_all, the paper's)",
+    "pass_dice": "Mean Dice between the passes (pass_dice)",
     "foreground_share": "Share of foreground alone",
 }
 MAPS = ("confidence", "agreement", "uncertainty")
@@ -65,12 +66,35 @@ def doubt_section(record: RunRecord) -> Section:
     return Section(
         id="doubt",
         title="Doubt",
-        intro=(
-            "Image confidence is the Dice that a network expects of its own label map, from its "
-            "probabilities alone. It decides which unlabelled cases come first."
-        ),
+        intro=_what_confidence_is(record),
         blocks=blocks,
     )
+
+
+def _what_confidence_is(record: RunRecord) -> str:
+    """Say what image confidence is in this run, and what it decides."""
+    options = record.config["options"]
+    kind = options.get("pseudo_labels", {}).get("image_confidence", "self_dice")
+    expected = (
+        "the Dice that a network expects of its own label map, from its probabilities alone "
+        "(self_dice)"
+    )
+    order = options.get("curriculum", "stages")
+    if not record.stages:
+        return f"Image confidence is {expected}."
+    if kind == "self_dice":
+        text = f"Image confidence is {expected}."
+    else:
+        meant = WHAT_TELLS.get(kind, kind)
+        text = (
+            f"Image confidence of the unlabelled cases is, in this run: {meant[0].lower()}"
+            f"{meant[1:]}. On the validation cases it is {expected}."
+        )
+    decides = {
+        "stages": "It decides which unlabelled cases come first.",
+        "reversed": "The cases with the least of it come first in this run.",
+    }.get(order, f"It does not decide the order of the cases in this run (curriculum={order}).")
+    return f"{text} {decides}"
 
 
 def _stage_histograms(record: RunRecord) -> Figure:
@@ -197,7 +221,7 @@ def _scatter(record: RunRecord, validation: Mapping[str, Any]) -> Figure | None:
         axes.plot([low, high], [low, high], color=MUTED, linewidth=1, zorder=1)
         axes.set_xlim(low, high)
         axes.set_ylim(low, high)
-        axes.set_xlabel("image confidence (expected Dice)")
+        axes.set_xlabel("image confidence (self_dice: expected Dice)")
         axes.set_ylabel("Dice")
         axes.legend(loc="best")
         svg = to_svg(figure, "Image confidence against Dice on the validation cases")

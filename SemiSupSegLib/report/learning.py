@@ -160,6 +160,8 @@ def _draw_dice(
                     linewidth=1,
                     alpha=0.75,
                     linestyle=styles[place % len(styles)],
+                    # A line through few points is hardly seen, through one not at all.
+                    marker="." if len(series[name]) < 8 else "",
                     label=name.removeprefix("dice."),
                 )
     label = "mean" if len(others) > 1 else others[0].removeprefix("dice.")
@@ -248,7 +250,8 @@ def _draw_smoothed(
         fmean(y for _, y in finite[max(0, index - reach) : index + reach + 1])
         for index in range(len(finite))
     ]
-    axes.plot([x for x, _ in finite], means, color=color, label=label)
+    marker = "o" if len(finite) == 1 else ""
+    axes.plot([x for x, _ in finite], means, color=color, label=label, marker=marker, markersize=4)
 
 
 def _mark_stages(axes: Axes, record: RunRecord, spans: Sequence[PhaseSpan]) -> None:
@@ -332,8 +335,8 @@ def _shares_figure(record: RunRecord) -> Figure | None:
         title=f"Accepted and {doubted} voxels",
         caption=(
             f"Of all voxels, background included{cut}. The number at the right is the share "
-            f"{doubted}: {verb}. Accepted after averaging: teacher and student differed, their "
-            "mean decides with less weight."
+            f"{doubted}: {verb}. Accepted after averaging: teacher and student differed, or one of "
+            "them was not sure enough; their mean decides with less weight."
         ),
     )
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from SemiSupSegLib.evaluation.intervals import Interval, bootstrap_difference, gain_sentence
+from SemiSupSegLib.evaluation.intervals import (
+    MIN_CASES,
+    Interval,
+    bootstrap_difference,
+    gain_sentence,
+)
 from SemiSupSegLib.report.blocks import (
     MINUS,
     NOTHING,
@@ -48,8 +53,8 @@ def headline(record: RunRecord) -> list[str]:
     if not teacher:
         return [
             *sentences,
-            f"Method {record.config['method']} has no teacher: the student learnt from "
-            f"{labelled}, and there is nothing to compare it with in this run.",
+            f"Method {record.config['method']} has no teacher, so there is nothing to compare "
+            f"the student with in this run, which had {labelled}.",
         ]
     shared = [case for case in student if case in teacher]
     ours, theirs = [student[case] for case in shared], [teacher[case] for case in shared]
@@ -264,8 +269,8 @@ def _forest(record: RunRecord) -> Figure:
         svg=svg,
         title="Gain of the student over its teacher",
         caption=(
-            "Mean over cases with 95 % bootstrap interval. A filled mark: the interval leaves "
-            "out 0, from at least 6 cases. To the right of 0 the student is better."
+            f"Mean over cases with 95 % bootstrap interval (from {MIN_CASES} cases on). A filled "
+            "mark: the interval leaves out 0. To the right of 0 the student is better."
             f"{_compared(record)}"
         ),
     )
@@ -418,7 +423,7 @@ def _gain(student: Mapping[str, float], teacher: Mapping[str, float]) -> Interva
 
 def _interval(gain: Interval) -> str:
     if gain.low is None or gain.high is None:
-        return "one case: no interval"
+        return f"under {MIN_CASES} cases: no interval"
     return f"{number(gain.low, sign=True)} to {number(gain.high, sign=True)}"
 
 

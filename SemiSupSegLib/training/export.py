@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SemiSupSegLib import __version__
+from SemiSupSegLib.evaluation.metrics import statistics_of
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.inference.calibration import (
     Calibration,
@@ -87,15 +88,29 @@ def export(
     common = _manifest(data, config, calibration, figures, trainer)
     write_package(
         run.models / "student",
-        manifest={**common, "name": f"{data.task.name} {config.method} student"},
+        manifest={
+            **common,
+            "name": f"{data.task.name} {config.method} student",
+            "training": _training(config.iterations, len(data.unlabelled), data, config, trainer),
+        },
         weights={
             "student": _arrays(student),
             **({"teacher": _arrays(teacher)} if teacher is not None else {}),
         },
-        card=_card("Student", data, config, figures.get("student", {})),
+        card=_card(
+            "Student",
+            f"Trained on {_cases_of(data, len(data.unlabelled))}, {config.iterations:,} optimizer "
+            "updates of all phases together",
+            data,
+            config,
+            figures.get("student", {}),
+        ),
     )
     if teacher is not None:
         alone = _calibrate(teacher, None, data)
+        # What it learnt from, which is less than the run: its figures are a baseline's.
+        updates = trainer.updates_of("teacher")
+        unlabelled = len(data.unlabelled) if trainer.uses_unlabelled("teacher") else 0
         validation = {"student": figures["teacher"]} if "teacher" in figures else {}
         write_package(
             run.models / "teacher",
@@ -104,9 +119,17 @@ def export(
                 "name": f"{data.task.name} {config.method} teacher",
                 "calibration": alone.to_json(),
                 "validation": validation,
+                "training": _training(updates, unlabelled, data, config, trainer),
             },
             weights={"student": _arrays(teacher)},
-            card=_card("Teacher", data, config, figures.get("teacher", {})),
+            card=_card(
+                "Teacher",
+                f"Its segmentation was trained on {_cases_of(data, unlabelled)}, {updates:,} "
+                "optimizer updates",
+                data,
+                config,
+                figures.get("teacher", {}),
+            ),
         )
     return _summary(data, figures)
 
@@ -187,7 +210,7 @@ def _figures(run: RunFolder) -> dict[str, dict[str, Any]]:
                     own.append(float(metrics["dice"]))
     return {
         network: {
-            target: {"dice": {"mean": float(np.mean(one)), "sd": float(np.std(one)), "n": len(one)}}
+            target: {"dice": {name: statistics_of(one)[name] for name in ("mean", "sd", "n")}}
             for target, one in by_target.items()
         }
         for network, by_target in scores.items()
@@ -218,15 +241,6 @@ def _manifest(
         "calibration": calibration.to_json(),
         "review": {},
         "reference_distribution": _reference_distribution(data),
-        "training": {
-            "iterations": config.iterations,
-            "labelled": len(data.labelled),
-            "unlabelled": len(data.unlabelled),
-            "validation": len(data.validation),
-            "preset": config.preset,
-            "seed": config.seed,
-            "seconds": round(sum(trainer.phase_seconds.values()), 1),
-        },
         "validation": dict(figures),
         "library": {
             "SemiSupSeg": __version__,
@@ -266,14 +280,36 @@ def _reference_distribution(data: RunData) -> dict[str, Any]:
     }
 
 
-def _card(role: str, data: RunData, config: RunConfig, figures: Mapping[str, Any]) -> str:
+def _training(
+    updates: int, unlabelled: int, data: RunData, config: RunConfig, trainer: Trainer
+) -> dict[str, Any]:
+    """Return what a network was trained on; seconds are those of the whole run."""
+    return {
+        "iterations": updates,
+        "labelled": len(data.labelled),
+        "unlabelled": unlabelled,
+        "validation": len(data.validation),
+        "preset": config.preset,
+        "seed": config.seed,
+        "seconds": round(sum(trainer.phase_seconds.values()), 1),
+    }
+
+
+def _cases_of(data: RunData, unlabelled: int) -> str:
+    if not unlabelled:
+        return f"{len(data.labelled)} labelled cases"
+    return f"{len(data.labelled)} labelled and {unlabelled} unlabelled cases"
+
+
+def _card(
+    role: str, trained: str, data: RunData, config: RunConfig, figures: Mapping[str, Any]
+) -> str:
     entry = find_method(config.method)
     lines = [
         f"# {role}: {data.task.title}",
         "",
         f"Method: {config.method} ({entry.title}). Source: {entry.paper}.",
-        f"Trained on {len(data.labelled)} labelled and {len(data.unlabelled)} unlabelled cases, "
-        f"{config.iterations} optimizer updates, preset {config.preset}, seed {config.seed}.",
+        f"{trained}; preset {config.preset}, seed {config.seed}.",
         "",
         "Mean Dice on the validation cases, last checkpoint:",
         "",

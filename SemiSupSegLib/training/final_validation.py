@@ -17,6 +17,7 @@ from SemiSupSegLib.evaluation.errors import ERROR_KINDS, split_errors
 from SemiSupSegLib.evaluation.metrics import evaluate_label_maps
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.inference.calibration import Calibration, calibratable_trust
+from SemiSupSegLib.inference.maps import OUTSIDE
 from SemiSupSegLib.losses.agreement import js_agreement
 from SemiSupSegLib.losses.trust import ImageConfidence, image_confidence
 from SemiSupSegLib.losses.uncertainty import uncertainty_from_log, variance_from_log
@@ -97,6 +98,9 @@ def summarise_validation(
                     probabilities, log_variance, temperatures[name], label, prediction, roi
                 )
         maps = _maps(outputs, calibration, task.num_classes)
+        outside = np.asarray(case.mask()) == 0
+        for name, values in maps.items():
+            values[outside] = OUTSIDE[name]
         histograms.add(maps, region_of_interest(predictions["student"], label, spacing))
         write_slice(
             folder / f"{case.id}.npz",

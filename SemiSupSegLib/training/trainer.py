@@ -132,6 +132,16 @@ class Trainer:
         """The best student on validation, reported beside the last one."""
         return self._best
 
+    def updates_of(self, predictor: str) -> int:
+        """Return the updates of the phases that change a predictor, as far as they judge it."""
+        return sum(phase.iterations for phase in self._phases if predictor in phase.judged)
+
+    def uses_unlabelled(self, predictor: str) -> bool:
+        """Return whether such a phase uses unlabelled cases."""
+        return any(
+            predictor in phase.judged and phase.unlabelled_per_batch > 0 for phase in self._phases
+        )
+
     @property
     def phase_seconds(self) -> Mapping[str, float]:
         """Working time by phase."""
@@ -333,7 +343,8 @@ class Trainer:
         position = self._position
         position.phase_iteration += 1
         position.iteration += 1
-        if position.phase_iteration % self._options.log_every == 0:
+        is_last = position.phase_iteration == phase.iterations
+        if is_last or position.phase_iteration % self._options.log_every == 0:
             self._check_finite(phase)
             values = {name: float(value) for name, value in result.terms.items()}
             values["rate"] = self._optimizer.param_groups[0]["lr"] if self._optimizer else 0.0

@@ -111,7 +111,9 @@ def _beside_default(runs: list[Mapping[str, Any]], variant: str) -> str:
     if not both:
         return ""
     interval = bootstrap_mean(np.mean([control[k] - default[k] for k in both], axis=0).tolist())
-    return f"{interval.mean:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+    return f"{interval.mean:+.3f}" + (
+        "" if interval.low is None else f" ({interval.low:+.3f} to {interval.high:+.3f})"
+    )
 
 
 def _gain_lines(runs: list[Mapping[str, Any]]) -> list[str]:
@@ -128,12 +130,17 @@ def _gain_lines(runs: list[Mapping[str, Any]]) -> list[str]:
             pairs = [key for key in both if key[:3] == budget]
             gains = np.mean([student[key] - other[key] for key in pairs], axis=0)
             interval = bootstrap_mean(gains.tolist())
-            lines.append(
-                f"* Student over {title}, {budget[0]} labels, {budget[1]} updates, "
-                f"{len(pairs)} {'seed' if len(pairs) == 1 else 'seeds'}: "
-                f"{interval.mean:+.3f} Dice, paired 95 % interval over {interval.n} cases "
+            noise = (
+                f"{interval.n} cases cannot tell a gain from noise"
+                if interval.low is None
+                else f"paired 95 % interval over {interval.n} cases "
                 f"{interval.low:+.3f} to {interval.high:+.3f}, "
                 f"{'outside' if interval.is_outside_noise else 'within'} the noise"
+            )
+            lines.append(
+                f"* Student over {title}, {budget[0]} labels, {budget[1]:,} updates, "
+                f"{len(pairs)} {'seed' if len(pairs) == 1 else 'seeds'}: "
+                f"{interval.mean:+.3f} Dice, {noise}"
             )
     return ["", *lines] if lines else []
 

@@ -132,6 +132,14 @@ def test_an_unknown_label_value_is_named_with_what_the_task_knows(a_case):
     assert "enhancing = 4 or 3" in finding(case).message
 
 
+def test_a_label_value_beside_a_known_one_is_written_with_all_its_digits(a_case):
+    values = sitk.GetArrayFromImage(a_label((0, 1, 2, 4))).astype(np.float64)
+    values[values == 1] = 1.000001
+    write(a_case / "p1_seg.nii.gz", placed(values))
+
+    assert "the values 1.000001, which task" in finding(scanned(a_case)).message
+
+
 def test_a_label_map_with_fractions_is_refused(a_case):
     values = sitk.GetArrayFromImage(a_label()).astype(np.float32)
     values[0, 0, 0] = 1.5
@@ -252,6 +260,17 @@ def test_one_scan_under_two_names_is_a_warning_on_both(cohort):
     assert finding(first).message == "the image of channel t2 is also in p2"
     assert finding(second).message == "the image of channel t2 is also in p1"
     assert (first.twins, second.twins) == (("p2",), ("p1",))
+
+
+def test_a_whole_case_under_two_names_names_all_its_channels(cohort):
+    for case in ("p1", "p2"):
+        write_brats_case(cohort / case, seed=1, label=None)
+
+    first, _ = discover(cohort).cases
+
+    assert finding(first).message == (
+        "the images of all channels (t1, t1ce, t2, flair) are also in p2"
+    )
 
 
 @pytest.mark.parametrize("kind", ["int32", "float32", "float64", "scaled uint16"])
@@ -433,6 +452,18 @@ def test_a_damaged_slice_makes_a_dicom_series_unusable(cohort, kept):
     (case,) = discover(cohort).cases
 
     assert (case.state.value, finding(case).code) == ("unusable", "unreadable")
+
+
+def test_a_damaged_slice_in_the_middle_is_said_beside_the_gap_it_leaves(cohort):
+    folder = write_dicom_series(cohort / "P1", seed=1, description="LGE")
+    path = folder / "IM0003_1.dcm"
+    path.write_bytes(path.read_bytes()[:-40])
+
+    (case,) = discover(cohort).cases
+
+    assert case.state.value == "unusable"
+    assert "1 damaged file beside it" in finding(case).message
+    assert "uneven slice distances" in finding(case).message
 
 
 def test_labels_of_other_cases_are_never_opened(cohort):

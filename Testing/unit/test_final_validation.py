@@ -130,6 +130,18 @@ def test_slices_hold_labels_maps_and_spacing_of_the_fullest_slice(a_run, validat
         assert arrays["agreement"].max() == 200
 
 
+def test_outside_the_mask_the_maps_are_those_of_a_prediction(a_run, validation):
+    for case in validation:
+        case.arrays["mask"][:, :, -3:] = 0
+    content = summarised(a_run, validation, student=a_network(0), teacher=a_network(2))
+
+    shown = content["pictures"]["best"]
+    with np.load(a_run.validation / "slices" / f"{shown}.npz", allow_pickle=False) as arrays:
+        assert (arrays["confidence"][:, :-3] < 200).any()
+        for name, value in (("confidence", 200), ("agreement", 200), ("uncertainty", 0)):
+            assert (arrays[name][:, -3:] == value).all(), name
+
+
 def test_without_teacher_and_log_variance_the_maps_that_need_them_are_absent(a_run, validation):
     content = summarised(a_run, validation, student=a_network(0, with_variance=False))
 

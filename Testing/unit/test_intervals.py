@@ -21,10 +21,13 @@ def test_interval_is_close_to_the_one_of_the_normal_distribution_for_many_cases(
     assert found.high == pytest.approx(values.mean() + reach, abs=0.001)
 
 
-def test_interval_of_two_values_reaches_from_one_to_the_other():
-    found = bootstrap_mean([0.2, 0.6])
+def test_fewer_than_six_values_have_no_interval():
+    found = bootstrap_mean([0.1, 0.2, 0.3, 0.4, 0.5])
 
-    assert (found.mean, found.low, found.high) == pytest.approx((0.4, 0.2, 0.6))
+    assert found.mean == pytest.approx(0.3)
+    assert (found.low, found.high) == (None, None)
+    assert not found.is_outside_noise
+    assert bootstrap_mean([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]).low is not None
 
 
 def test_the_same_seed_gives_the_same_interval():
@@ -88,7 +91,7 @@ def test_few_cases_cannot_tell_a_gain_from_noise():
     assert few.endswith("fewer than 6 cases cannot tell a gain from noise.")
     assert gain_sentence([0.9], [0.8]) == (
         "Over 1 case the student's Dice is 0.100 higher than the teacher's; "
-        "one case cannot tell a gain from noise."
+        "fewer than 6 cases cannot tell a gain from noise."
     )
 
 

@@ -175,9 +175,9 @@ def test_one_validation_case_gives_a_sentence_instead_of_an_interval(tmp_path):
     run = make_run_folder(tmp_path / "run", num_validation=1, num_unlabelled=5)
     record = read_record(run)
 
-    assert "one case cannot tell a gain from noise" in " ".join(headline(record))
+    assert "fewer than 6 cases cannot tell a gain from noise" in " ".join(headline(record))
     remarks = {name: remark for name, _, remark in tiles(record)}
-    assert remarks["Gain"].startswith("one case: no interval")
+    assert remarks["Gain"].startswith("under 6 cases: no interval")
     assert "only 1 validation case" in text_of(pictures_section(record))
 
 

@@ -537,6 +537,18 @@ def test_supervised_training_and_a_teacher_of_as_many_updates_are_the_same(a_fol
     assert all(np.array_equal(teacher[name], alone[name]) for name in teacher)
 
 
+def test_the_teachers_package_says_what_the_teacher_learnt_from(a_folder_of_cases):
+    train(request_for(a_folder_of_cases))
+
+    models = a_folder_of_cases / "run" / "models"
+    student, teacher = (read_package(models / name).manifest for name in ("student", "teacher"))
+    assert (student["training"]["iterations"], student["training"]["unlabelled"]) == (26, 4)
+    assert (teacher["training"]["iterations"], teacher["training"]["unlabelled"]) == (10, 0)
+    assert "Its segmentation was trained on 3 labelled cases, 10 optimizer updates" in (
+        models / "teacher" / "card.md"
+    ).read_text(encoding="utf-8")
+
+
 def test_a_better_student_takes_over_the_labelling(a_folder_of_cases):
     train(request_for(a_folder_of_cases, iterations=3, settings={**TWO_STAGES, **REFRESHED}))
 
