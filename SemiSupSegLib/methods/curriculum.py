@@ -108,6 +108,8 @@ class CurriculumOptions:
     low_mode: LowMode = "subtract_clipped"
     smoothing: float = 0.0
     """Label smoothing of pseudo-labels."""
+    teacher_copy_paste: float = 0.0
+    """Share of the teacher's batches whose patches exchange a box, label included."""
     copy_paste: float = 0.0
     """Share of the student's batches in which labelled and unlabelled patches exchange a box
     (without unlabelled cases, labelled ones among each other)."""
@@ -138,7 +140,9 @@ class CurriculumOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0")
         if self.teacher_share + self.stage_share == 0:
             raise ValueError("teacher_share and stage_share are 0: nothing would be trained")
-        for name in ("copy_paste", "ramp"):
+        if self.teacher_copy_paste and self.teacher_labelled_per_batch < 2:
+            raise ValueError("teacher_copy_paste needs teacher_labelled_per_batch of 2 or more")
+        for name in ("copy_paste", "teacher_copy_paste", "ramp"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
         for name in ("smoothing", "ema"):
@@ -301,7 +305,11 @@ class Curriculum:
         """Return the loss terms of a batch."""
         if phase.name == "teacher":
             return supervised_step(
-                self._teacher_raw, batch, self._options.loss, self._class_weights
+                self._teacher_raw,
+                batch,
+                self._options.loss,
+                self._class_weights,
+                self._options.teacher_copy_paste,
             )
         if phase.stage is None:
             network = self._teacher if phase.name == "distil" else self._student
