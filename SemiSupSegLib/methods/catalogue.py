@@ -7,13 +7,23 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.methods.curriculum import Curriculum, CurriculumOptions, fewer_passes
+from SemiSupSegLib.methods.curriculum import (
+    Curriculum,
+    CurriculumOptions,
+    fewer_passes,
+    less_mixing,
+)
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 
 
 def _nothing(options: object, share: float) -> Mapping[str, str]:
+    return {}
+
+
+def _the_same(options: object, task: Task) -> Mapping[str, str]:
     return {}
 
 
@@ -34,6 +44,8 @@ class MethodEntry:
     when_shorter: Callable[[Any, float], Mapping[str, str]] = _nothing
     """Called with the preset's options and the share (0-1) of its updates that a shorter run has;
     returns settings, as of `--set`, that fit it better. What a user sets goes before them."""
+    for_task: Callable[[Any, Task], Mapping[str, str]] = _the_same
+    """The same, called with the options and the run's task."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -53,6 +65,7 @@ METHODS: dict[str, MethodEntry] = {
         options=CurriculumOptions,
         make=Curriculum,
         when_shorter=fewer_passes,
+        for_task=less_mixing,
     ),
 }
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT
@@ -91,10 +92,7 @@ class CurriculumOptions:
     validation are then no longer untouched; the teacher that is judged stays the first."""
     refresh_gain: float = 0.005
     """Mean Dice by which the student must be better."""
-    student_init: Literal["scratch", "teacher", "continue"] = "scratch"
-    """`teacher`: the student begins with the teacher's averaged weights. `continue`: it goes on
-    where the teacher's training stopped, with the last weights, the optimizer's memory, and a
-    learning rate schedule that runs over teacher and stages; nothing is shaken up on the way."""
+    student_init: Literal["scratch", "teacher"] = "scratch"
     warm_start: bool = True
     """Whether a stage goes on from the student of the stage before."""
     restart_schedule: bool = False
@@ -108,8 +106,6 @@ class CurriculumOptions:
     low_mode: LowMode = "subtract_clipped"
     smoothing: float = 0.0
     """Label smoothing of pseudo-labels."""
-    teacher_copy_paste: float = 0.0
-    """Share of the teacher's batches whose patches exchange a box, label included."""
     copy_paste: float = 0.0
     """Share of the student's batches in which labelled and unlabelled patches exchange a box
     (without unlabelled cases, labelled ones among each other)."""
@@ -127,11 +123,6 @@ class CurriculumOptions:
                 "curriculum is 'oracle', which reads the labels of unlabelled cases; "
                 "set allow_oracle=true if this is research data"
             )
-        if self.student_init == "continue" and self.restart_schedule:
-            raise ValueError(
-                "student_init is 'continue', which has one learning rate schedule for teacher and "
-                "student, but restart_schedule is true"
-            )
         for name in ("teacher_labelled_per_batch", "labelled_per_batch", "unlabelled_per_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
@@ -140,9 +131,7 @@ class CurriculumOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0")
         if self.teacher_share + self.stage_share == 0:
             raise ValueError("teacher_share and stage_share are 0: nothing would be trained")
-        if self.teacher_copy_paste and self.teacher_labelled_per_batch < 2:
-            raise ValueError("teacher_copy_paste needs teacher_labelled_per_batch of 2 or more")
-        for name in ("copy_paste", "teacher_copy_paste", "ramp"):
+        for name in ("copy_paste", "ramp"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
         for name in ("smoothing", "ema"):
@@ -252,19 +241,11 @@ class Curriculum:
                 message=f"low_mode={options.low_mode} has no lower bound and may diverge; the run "
                 "then stops. It is meant for reproducing the paper.",
             )
-        one_schedule = options.student_init == "continue"
-        length = sum(self._stage_iterations)
-        done = 0
-        if one_schedule:
-            done = self._teacher_iterations
-            length += done
         phases = [
             Phase(
                 name="teacher",
                 iterations=self._teacher_iterations,
-                group=self._group(
-                    self._teacher_raw, 0, length if one_schedule else self._teacher_iterations
-                ),
+                group=self._group(self._teacher_raw, 0, self._teacher_iterations),
                 labelled_per_batch=options.teacher_labelled_per_batch,
                 epilogue=self._hand_weights_to_student,
                 judged=("teacher",),
@@ -272,7 +253,8 @@ class Curriculum:
         ]
         if self._teacher.has_log_variance:
             phases.append(self._distil_phase("distil", self._teacher, data))
-        former = "teacher" if one_schedule else ""
+        length = sum(self._stage_iterations)
+        done = 0
         for stage, iterations in enumerate(self._stage_iterations, start=1):
             alone = options.restart_schedule
             phases.append(
@@ -289,14 +271,13 @@ class Curriculum:
                     unlabelled_cases=lambda stage=stage: self._cases_of(stage, data),  # type: ignore[misc]
                     prologue=lambda stage=stage: self._begin_stage(stage, data),  # type: ignore[misc]
                     maps=lambda case_id, stage=stage: self._maps(stage, case_id, data),  # type: ignore[misc]
-                    continues="" if alone else former,
+                    continues=stage > 1 and not alone and options.warm_start,
                     strong_view=options.strong_view,
                     stage=stage,
                     judged_at_end=("student_raw",),
                 )
             )
             done += iterations
-            former = f"stage_{stage}" if options.warm_start else ""
         if self._student.has_log_variance:
             phases.append(self._distil_phase("student_distil", self._student, data))
         return phases
@@ -305,11 +286,7 @@ class Curriculum:
         """Return the loss terms of a batch."""
         if phase.name == "teacher":
             return supervised_step(
-                self._teacher_raw,
-                batch,
-                self._options.loss,
-                self._class_weights,
-                self._options.teacher_copy_paste,
+                self._teacher_raw, batch, self._options.loss, self._class_weights
             )
         if phase.stage is None:
             network = self._teacher if phase.name == "distil" else self._student
@@ -437,13 +414,9 @@ class Curriculum:
         )
 
     def _hand_weights_to_student(self) -> None:
-        if self._options.student_init == "scratch":
-            return
-        goes_on = self._options.student_init == "continue"
-        source = self._teacher_raw if goes_on else self._teacher
-        self._student_raw.load_state_dict(source.state_dict())
-        self._student.load_state_dict(self._teacher.state_dict())
-        self._student_iteration = self._teacher_iterations if goes_on else 0
+        if self._options.student_init == "teacher":
+            self._student_raw.load_state_dict(self._teacher.state_dict())
+            self._student.load_state_dict(self._teacher.state_dict())
 
     def _begin_stage(self, stage: int, data: TrainingData) -> None:
         options = self._options
@@ -451,8 +424,8 @@ class Curriculum:
             self._make_maps(stage, data)
         # After the maps: they are refined by the student of the stage before.
         if stage > 1 and not options.warm_start:
-            scratch = options.student_init == "scratch"
-            fresh = self._build(f"student {stage}") if scratch else self._teacher
+            from_teacher = options.student_init == "teacher"
+            fresh = self._teacher if from_teacher else self._build(f"student {stage}")
             self._student_raw.load_state_dict(fresh.state_dict())
             self._student_iteration = 0
         self._stage_norm = _weight_norm(self._student_raw)
@@ -549,6 +522,19 @@ def fewer_passes(options: CurriculumOptions, share: float) -> Mapping[str, str]:
     passes = options.pseudo_labels.passes
     fewer = max(2, round(passes * share))
     return {"pseudo_labels.passes": str(fewer)} if fewer < passes else {}
+
+
+def less_mixing(options: CurriculumOptions, task: Task) -> Mapping[str, str]:
+    """Return the setting that leaves copy-paste out of a task with one class.
+
+    Boxes of another patient take a single large organ out of its surroundings, by which it is
+    known; tumour parts are known by their texture (docs/adr/0007).
+
+    Args:
+        options: Those of the preset.
+        task: The run's.
+    """
+    return {"copy_paste": "0"} if options.copy_paste and len(task.classes) == 1 else {}
 
 
 def _named(

@@ -84,9 +84,8 @@ class Phase:
     """Work per case before the first step; resumable case by case."""
     epilogue: Callable[[], None] | None = None
     """Called after the last step, before the next phase."""
-    continues: str = ""
-    """Name of the earlier phase whose optimizer's state this one goes on with; the two may learn
-    different networks of one architecture."""
+    continues: bool = False
+    """Whether the optimizer's state of the former phase is kept."""
     train_mode: bool = True
     """Whether networks that learn are in train mode (dropout); a head alone learns in eval mode."""
     strong_view: bool = False

@@ -148,31 +148,6 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
     optimizer.load_state_dict(content)
 
 
-def with_parked(
-    optimizer: Mapping[str, Tensor], parked: Mapping[str, Mapping[str, Tensor]]
-) -> dict[str, Tensor]:
-    """Return an optimizer's tensors and, as `phase/parameter number/quantity`, parked ones."""
-    together = dict(optimizer)
-    for phase, tensors in parked.items():
-        together.update({f"{phase}/{key}": value for key, value in tensors.items()})
-    return together
-
-
-def split_parked(
-    tensors: Mapping[str, Tensor],
-) -> tuple[dict[str, Tensor], dict[str, Mapping[str, Tensor]]]:
-    """Undo `with_parked`."""
-    own: dict[str, Tensor] = {}
-    parked: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        if key.count("/") == 1:
-            own[key] = value
-        else:
-            phase, rest = key.split("/", 1)
-            parked.setdefault(phase, {})[rest] = value
-    return own, dict(parked)
-
-
 def _complete(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
 

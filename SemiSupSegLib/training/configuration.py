@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.methods.catalogue import find_method
@@ -144,6 +145,16 @@ def configure(
         iterations=total,
         seed=seed,
     )
+
+
+def fit_to_task(config: RunConfig, task: Task, settings: Mapping[str, str]) -> RunConfig:
+    """Return the options with what the method chooses by the task; what a user set stays."""
+    wanted = find_method(config.method).for_task(config.options, task)
+    chosen = {name: text for name, text in wanted.items() if name not in settings}
+    for name, text in chosen.items():
+        logger.info("For task %s, %s is %s.", task.name, name, text)
+    options = with_settings(config.options, chosen, f"method {config.method}")
+    return replace(config, options=options)
 
 
 def _spelled_out(options: Any) -> Any:

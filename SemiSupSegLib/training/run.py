@@ -44,7 +44,12 @@ from SemiSupSegLib.runs.events import EventKind, EventLog
 from SemiSupSegLib.runs.lock import Lock, LockedError
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
-from SemiSupSegLib.training.configuration import RunConfig, config_from_json, configure
+from SemiSupSegLib.training.configuration import (
+    RunConfig,
+    config_from_json,
+    configure,
+    fit_to_task,
+)
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.devices import choose_device
 from SemiSupSegLib.training.export import export
@@ -234,6 +239,7 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
     cache = _scan_cache(request.cases, store)
     scan = discover(request.cases, task, cache=cache, label_ids=wanted)
     task = scan.task
+    config = fit_to_task(config, task, request.settings)
     usable = [case for case in scan.cases if case.state is not CaseState.UNUSABLE]
     if request.split is not None:
         split = read_split(request.split, scan.cases)

@@ -33,8 +33,6 @@ from SemiSupSegLib.training.checkpoints import (
     network_tensors,
     optimizer_tensors,
     save_checkpoint,
-    split_parked,
-    with_parked,
 )
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.options import TrainingOptions
@@ -114,8 +112,6 @@ class Trainer:
         self._best = BestOnValidation(run, data.task)
         self._optimizer: torch.optim.Optimizer | None = None
         self._saved_optimizer: Mapping[str, Tensor] = {}
-        self._parked: dict[str, Mapping[str, Tensor]] = {}
-        """Optimizer states of finished phases that a later phase goes on with, by phase."""
         self._sampler = self._new_sampler()
         self._last_saved = 0.0
         self._autocast = _autocast_type(options.precision, device)
@@ -236,23 +232,11 @@ class Trainer:
         position.phase += 1
         position.phase_iteration = 0
         position.prologue_done = False
-        self._hand_over_optimizer(phase)
+        following = self._phases[position.phase] if position.phase < len(self._phases) else None
+        if following is None or not following.continues:
+            self._optimizer = None
+            self._saved_optimizer = {}
         self._save(None, 0.0)
-
-    def _hand_over_optimizer(self, finished: Phase) -> None:
-        """Park the finished phase's optimizer state for who goes on with it; take up the next's."""
-        coming = self._phases[self._position.phase :]
-        wanted = {phase.continues for phase in coming}
-        if finished.name in wanted:
-            self._parked[finished.name] = (
-                optimizer_tensors(self._optimizer) if self._optimizer else self._saved_optimizer
-            )
-        self._optimizer = None
-        self._saved_optimizer = {}
-        if coming and coming[0].continues:
-            self._saved_optimizer = self._parked.get(coming[0].continues, {})
-        still_wanted = {phase.continues for phase in coming[1:]}
-        self._parked = {name: one for name, one in self._parked.items() if name in still_wanted}
 
     def _submit(
         self,
@@ -536,7 +520,7 @@ class Trainer:
         self._metrics.truncate_after(self._position.iteration)
         self._optimizer = None
         self._recent = []
-        self._saved_optimizer, self._parked = split_parked(checkpoint.optimizer)
+        self._saved_optimizer = checkpoint.optimizer
         self._sampler = self._new_sampler()
         self._last_saved = time.monotonic()
         return True
@@ -558,7 +542,7 @@ class Trainer:
             self._number(),
             Checkpoint(
                 weights=network_tensors(self._networks),
-                optimizer=with_parked(optimizer, self._parked),
+                optimizer=optimizer,
                 state={
                     "position": position,
                     "method": self._method.state(),

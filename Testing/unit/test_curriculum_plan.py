@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions
@@ -82,37 +81,3 @@ def test_comparing_passes_needs_passes_that_differ():
 def test_a_quantile_that_trusts_no_voxel_is_refused():
     with pytest.raises(ValueError, match="quantile is 1"):
         PseudoLabelOptions(threshold_mode="class_quantile", quantile=1)
-
-
-def test_a_student_that_goes_on_shares_the_teachers_schedule_and_memory():
-    """Of 100 updates 42 are the teacher's, 4 each head's, 8 or 9 each stage's."""
-    options = {"teacher_share": 42.0, "head_share": 4.0, "stage_share": 25 / 3}
-    phases = a_method(student_init="continue", **options).phases(some_data())
-    learning = [phase for phase in phases if "distil" not in phase.name]
-
-    assert [phase.name for phase in learning] == ["teacher", *(f"stage_{n}" for n in range(1, 7))]
-    assert {phase.group.schedule_length for phase in learning} == {92}
-    starts = [phase.group.schedule_start for phase in learning]
-    assert starts == [sum(one.iterations for one in learning[:n]) for n in range(7)]
-    assert [phase.continues for phase in learning] == ["", *(one.name for one in learning[:-1])]
-
-
-def test_a_student_that_goes_on_has_no_schedule_of_its_own():
-    with pytest.raises(ValueError, match="restart_schedule is true"):
-        CurriculumOptions(student_init="continue", restart_schedule=True)
-
-
-def test_a_student_that_goes_on_has_the_teachers_last_weights_and_average():
-    method = a_method(student_init="continue")
-    teacher_phase = method.phases(some_data())[0]
-    networks = method.networks()
-    with torch.no_grad():
-        for parameter in networks["teacher_raw"].parameters():
-            parameter.add_(1)
-    teacher_phase.epilogue()
-
-    for one, other in (("student_raw", "teacher_raw"), ("student", "teacher")):
-        ours, theirs = networks[one].state_dict(), networks[other].state_dict()
-        assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    first = next(iter(networks["student"].parameters()))
-    assert not torch.equal(first, next(iter(networks["student_raw"].parameters())))

@@ -3,8 +3,9 @@
 import pytest
 
 from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.training.configuration import configure
+from SemiSupSegLib.training.configuration import configure, fit_to_task
 
 
 def test_the_methods_are_listed_without_naming_cases(capsys):
@@ -83,3 +84,14 @@ def test_a_value_out_of_range_is_refused_with_its_name(setting, value):
 def test_a_negative_seed_is_refused():
     with pytest.raises(UsageError, match="--seed is -1, must be 0 or more"):
         configure(variant="cpu", seed=-1)
+
+
+def test_boxes_are_exchanged_in_tasks_of_several_classes_unless_told_otherwise():
+    def copy_paste(task: str, **settings: str) -> float:
+        config = configure(variant="cpu", settings=settings)
+        return fit_to_task(config, load_task(task), settings).options.copy_paste
+
+    assert copy_paste("brats") == 1
+    assert copy_paste("binary") == 0
+    assert copy_paste("binary", copy_paste="0.5") == 0.5
+    assert copy_paste("brats", copy_paste="0") == 0

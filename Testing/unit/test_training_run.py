@@ -192,11 +192,7 @@ def test_four_updates_are_enough_for_a_student(a_folder_of_cases):
     assert weights_of(a_folder_of_cases / "run")
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [{}, REFRESHED, {"student_init": "continue"}],
-    ids=["default", "refreshed", "continued"],
-)
+@pytest.mark.parametrize("settings", [{}, REFRESHED], ids=["default", "refreshed"])
 def test_a_killed_run_ends_with_the_same_weights_to_the_bit(a_folder_of_cases, settings):
     train(request_for(a_folder_of_cases, "undisturbed", settings=settings))
     always = {**settings, "training.checkpoint_seconds": "0"}
