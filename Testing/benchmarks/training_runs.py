@@ -62,7 +62,7 @@ DATASETS = {
         folder="la/cases",
         split="la/split_8.json",
         task="binary",
-        iterations=2640,
+        iterations=5280,
     ),
     "brats_whole": Dataset(
         folder="brats_whole/cases",
