@@ -20,7 +20,7 @@ README = ROOT / "README.md"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 sys.path.insert(0, str(ROOT))
 
-from SemiSupSegLib.evaluation.intervals import bootstrap_mean  # noqa: E402 (path is set)
+from SemiSupSegLib.evaluation.intervals import Interval, bootstrap_mean  # noqa: E402 (path is set)
 from SemiSupSegLib.files import read_json, replacing  # noqa: E402
 
 TITLES = {
@@ -59,13 +59,19 @@ def _training_lines() -> list[str]:
         for iterations in sorted({one["iterations"] for one in own}, reverse=True):
             budget = [one for one in own if one["iterations"] == iterations]
             whole = dataset == "brats_whole"
-            lines += [*_table(budget, iterations, with_volumes=whole), *_gain_lines(budget)]
+            lines += [
+                *_table(budget, iterations, with_volumes=whole),
+                *_control_line(budget),
+                *_gain_lines(budget),
+            ]
     if lines:
         lines += [
             "",
             "±: standard deviation between seeds. Beside the default: difference from `curriculum`",
             "with the same seeds, with its paired 95 % interval over the cases. Copy-paste among",
             "labelled cases needs no unlabelled one: `supervised copy paste` shows what it brings.",
+            "Controls begin with the default run's teacher and its pseudo-labels, which are the same",
+            "to the bit in runs of one seed; those that change them were run from the start.",
         ]
     return lines
 
@@ -87,6 +93,9 @@ def _table(
         "|---|---|---|" + "---|" * (len(targets) + 2),
     ]
     for (labels, name, network), group in sorted(groups.items(), key=_order):
+        if network == "teacher" and name != "curriculum":
+            # A control's teacher is the default's.
+            continue
         means = [f"{np.mean([one['dice'][target] for one in group]):.3f}" for target in targets]
         values = [one["mean"] for one in group]
         spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
@@ -103,17 +112,49 @@ def _table(
     return lines
 
 
-def _beside_default(runs: list[Mapping[str, Any]], variant: str) -> str:
+def _beside(runs: list[Mapping[str, Any]], variant: str) -> Interval | None:
     """Return a control's difference from the default, paired by case and seed."""
     default = _case_means(runs, "curriculum", "")
     control = _case_means(runs, "curriculum", variant)
     both = sorted(default.keys() & control.keys())
     if not both:
+        return None
+    return bootstrap_mean(np.mean([control[k] - default[k] for k in both], axis=0).tolist())
+
+
+def _beside_default(runs: list[Mapping[str, Any]], variant: str) -> str:
+    interval = _beside(runs, variant)
+    if interval is None:
         return ""
-    interval = bootstrap_mean(np.mean([control[k] - default[k] for k in both], axis=0).tolist())
     return f"{interval.mean:+.3f}" + (
         "" if interval.low is None else f" ({interval.low:+.3f} to {interval.high:+.3f})"
     )
+
+
+def _control_line(runs: list[Mapping[str, Any]]) -> list[str]:
+    """Say which controls differ from the default by more than the noise over cases."""
+    variants = sorted({one["variant"] for one in runs if one["method"] == "curriculum"} - {""})
+    told = {}
+    for variant in variants:
+        interval = _beside(runs, variant)
+        if interval is not None:
+            told[variant] = interval
+    if not told:
+        return []
+    differ = [
+        f"{variant.replace('_', ' ')} ({interval.mean:+.3f})"
+        for variant, interval in told.items()
+        if interval.is_outside_noise
+    ]
+    return [
+        "",
+        f"* Of {len(told)} controls, {len(differ) or 'none'} "
+        + (
+            f"differ from the default outside the noise: {', '.join(differ)}."
+            if differ
+            else "differs from the default outside the noise."
+        ),
+    ]
 
 
 def _gain_lines(runs: list[Mapping[str, Any]]) -> list[str]:
