@@ -70,8 +70,8 @@ def _training_lines() -> list[str]:
             "±: standard deviation between seeds. Beside the default: difference from `curriculum`",
             "with the same seeds, with its paired 95 % interval over the cases. Copy-paste among",
             "labelled cases needs no unlabelled one: `supervised copy paste` shows what it brings.",
-            "Controls begin with the default run's teacher and its pseudo-labels, which are the same",
-            "to the bit in runs of one seed; those that change them were run from the start.",
+            "Controls begin with the default run's teacher and its pseudo-labels, the same to the",
+            "bit in all runs of one seed; those that change them were run from the start.",
         ]
     return lines
 
