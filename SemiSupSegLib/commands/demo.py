@@ -22,7 +22,7 @@ SETTINGS = {
     "ema": "0.98",
     "pseudo_labels.passes": "2",
     "training.prediction_overlap": "0.25",
-    "training.validate_every": "75",
+    "training.validate_every": "120",
 }
 """On top of the preset `fast_check`."""
 
