@@ -100,7 +100,7 @@ def write_overview(path: Path, rows: Sequence[OverviewRow], task: Task) -> None:
             axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             axes.imshow(_tile(row, column, task), aspect=row.aspect, interpolation="nearest")
-        axes_row[0].set_ylabel(row.title, color="white", fontsize=8)
+        axes_row[0].set_ylabel(row.title, color="white", fontsize=8, linespacing=1.5)
     for axes, column in zip(grid[0], columns, strict=True):
         axes.set_title(_heading(column), color="white", fontsize=7, loc="left")
     handles = [Patch(color=f"#{bytes(one.color).hex()}", label=one.name) for one in task.classes]
