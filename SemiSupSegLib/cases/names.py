@@ -246,9 +246,7 @@ def _of_labels(words: Sequence[str]) -> FolderParts | None:
     kept = _identity_of(part)
     if _is_of_brain(own) and max(ranks) == 1:
         return FolderParts(is_ignored=True, identity=kept, is_partition=bool(kept))
-    return FolderParts(
-        is_label=True, is_set=part is not None, identity=kept, is_partition=bool(kept)
-    )
+    return FolderParts(is_label=True, identity=kept, is_partition=bool(kept))
 
 
 def _identity_of(part: str | None) -> str:

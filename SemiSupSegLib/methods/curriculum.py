@@ -527,8 +527,7 @@ def fewer_passes(options: CurriculumOptions, share: float) -> Mapping[str, str]:
 def less_mixing(options: CurriculumOptions, task: Task) -> Mapping[str, str]:
     """Return the setting that leaves copy-paste out of a task with one class.
 
-    Boxes of another patient take a single large organ out of its surroundings, by which it is
-    known; tumour parts are known by their texture (docs/adr/0007).
+    There it cost Dice, on a fold of the only such data set that was tried (docs/adr/0007).
 
     Args:
         options: Those of the preset.
