@@ -152,7 +152,11 @@ class Trainer:
         """
         self._resume()
         self._progress.begin([phase.iterations for phase in self._phases], self._position.iteration)
-        with ThreadPoolExecutor(1, thread_name_prefix="patches") as loader:
+        # One thread varies patches: a second team of OpenMP threads on the cores that the network
+        # computes on doubled the time of a step. The setting is the loader thread's own.
+        with ThreadPoolExecutor(
+            1, "patches", initializer=torch.set_num_threads, initargs=(1,)
+        ) as loader:
             while self._position.phase < len(self._phases):
                 phase = self._phases[self._position.phase]
                 started = time.monotonic()

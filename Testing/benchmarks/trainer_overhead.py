@@ -18,8 +18,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -39,7 +41,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--updates", type=int, default=60, help="of each turn")
     parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
     arguments = parser.parse_args()
     folder = arguments.data / "brats_cubes"
     if not folder.is_dir():
@@ -53,69 +55,79 @@ def main() -> int:
         original(self)
 
     Trainer.train = remember  # type: ignore[method-assign]
+    measurements = []
     work = Path(tempfile.mkdtemp(prefix="semisupseg-overhead-"))
-    ratios, waits, steps = [], [], []
     try:
-        for turn in range(arguments.turns + 1):
-            train(_request(folder, work, turn, arguments))
-            trainer = seen[-1]
-            own = trainer.stepping_seconds / arguments.updates
-            bare = _bare_loop(arguments)
-            if turn == 0:
-                continue  # Imports and first calls are not the loop's.
-            ratios.append(own / bare)
-            waits.append(trainer.waiting_seconds / trainer.stepping_seconds)
-            steps.append(bare)
-            print(f"trainer {own * 1e3:.1f} ms, bare {bare * 1e3:.1f} ms, waiting {waits[-1]:.2%}")
+        for threads in arguments.threads:
+            ratios, waits, steps = [], [], []
+            for turn in range(arguments.turns + 1):
+                train(_request(folder, work, f"{threads}-{turn}", arguments.updates, threads))
+                trainer = seen[-1]
+                own = trainer.stepping_seconds / arguments.updates
+                bare = _bare_loop(arguments.updates, threads)
+                if turn == 0:
+                    continue  # Imports and first calls are not the loop's.
+                ratios.append(own / bare)
+                waits.append(trainer.waiting_seconds / trainer.stepping_seconds)
+                steps.append(bare)
+                print(
+                    f"{threads} threads: trainer {own * 1e3:.1f} ms, bare {bare * 1e3:.1f} ms, "
+                    f"waiting {waits[-1]:.2%}"
+                )
+            measurements += _measurements(threads, ratios, waits, steps)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {arguments.threads} thread"
-    common = {"machine": machine, "date": date.today().isoformat()}
-    write_json(
-        RESULTS,
-        {
-            "measurements": [
-                {
-                    "name": "trainer.step",
-                    "value": round(statistics.median(ratios), 4),
-                    "unit": "ratio",
-                    "ratio_to": "bare loop, same network, loss and batch",
-                    **common,
-                },
-                {
-                    "name": "trainer.waiting_for_data",
-                    "value": round(statistics.median(waits), 5),
-                    "unit": "fraction of step time",
-                    "ratio_to": None,
-                    **common,
-                },
-                {
-                    "name": "bare.step",
-                    "value": round(statistics.median(steps), 4),
-                    "unit": "s",
-                    "ratio_to": None,
-                    **common,
-                },
-            ]
-        },
-    )
-    print(f"step time over a bare loop: {statistics.median(ratios):.3f}")
-    print(f"waiting for data: {statistics.median(waits):.3%} of step time")
+    write_json(RESULTS, {"measurements": measurements})
+    for one in measurements:
+        print(one["name"], one["value"], one["unit"])
     return 0
 
 
-def _request(folder: Path, work: Path, turn: int, arguments: argparse.Namespace) -> TrainRequest:
+def _measurements(
+    threads: int, ratios: Sequence[float], waits: Sequence[float], steps: Sequence[float]
+) -> list[dict[str, Any]]:
+    count = f"{threads} thread{'s' if threads > 1 else ''}"
+    common = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {count}",
+        "date": date.today().isoformat(),
+    }
+    return [
+        {
+            "name": f"trainer.step.threads_{threads}",
+            "value": round(statistics.median(ratios), 4),
+            "unit": "ratio",
+            "ratio_to": "bare loop, same network, loss and batch",
+            **common,
+        },
+        {
+            "name": f"trainer.waiting_for_data.threads_{threads}",
+            "value": round(statistics.median(waits), 5),
+            "unit": "fraction of step time",
+            "ratio_to": None,
+            **common,
+        },
+        {
+            "name": f"bare.step.threads_{threads}",
+            "value": round(statistics.median(steps), 4),
+            "unit": "s",
+            "ratio_to": None,
+            **common,
+        },
+    ]
+
+
+def _request(folder: Path, work: Path, turn: str, updates: int, threads: int) -> TrainRequest:
     return TrainRequest(
         cases=folder / "cases",
         out=work / f"run{turn}",
         task="brats",
         method="supervised",
         split=folder / "split.json",
-        iterations=arguments.updates,
+        iterations=updates,
         device="cpu",
         store=work / "store",
         settings={
-            "training.threads": str(arguments.threads),
+            "training.threads": str(threads),
             # Judging and saving are not steps.
             "training.validate_every": "100000",
             "training.checkpoint_seconds": "100000",
@@ -123,9 +135,9 @@ def _request(folder: Path, work: Path, turn: int, arguments: argparse.Namespace)
     )
 
 
-def _bare_loop(arguments: argparse.Namespace) -> float:
+def _bare_loop(updates: int, threads: int) -> float:
     torch.manual_seed(0)
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(threads)
     network = build_network("transaspp", {"width": 8, "lite": True}, in_channels=4, num_classes=4)
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, foreach=True)
@@ -133,13 +145,13 @@ def _bare_loop(arguments: argparse.Namespace) -> float:
     labels = torch.randint(0, 4, (4, 32, 32, 32))
     options = SupervisedLossOptions(profile="liu")
     started = time.perf_counter()
-    for _ in range(arguments.updates):
+    for _ in range(updates):
         loss = supervised_loss(network(images), labels, options)["total"]
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-    return (time.perf_counter() - started) / arguments.updates
+    return (time.perf_counter() - started) / updates
 
 
 if __name__ == "__main__":

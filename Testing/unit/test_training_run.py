@@ -28,6 +28,7 @@ from SemiSupSegLib.runs.events import read_events
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training import progress as progress_module
 from SemiSupSegLib.training import run as run_module
+from SemiSupSegLib.training import trainer as trainer_module
 from SemiSupSegLib.training.checkpoints import load_checkpoint
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.run import TrainRequest, train
@@ -184,6 +185,33 @@ def test_the_record_holds_the_words_and_threads_that_were_used(a_folder_of_cases
     assert record["command"] == words
     assert record["training"]["threads"] == used
     assert record["config"]["training"]["threads"] == used
+
+
+def test_patches_are_varied_on_one_thread_beside_the_networks_threads(
+    a_folder_of_cases, monkeypatch
+):
+    """Two teams of threads on the same cores made each step take twice as long."""
+    threads = {"patches": set(), "network": set()}
+    vary, step = trainer_module.augment, Curriculum.step
+
+    def vary_and_tell(*arguments, **options):
+        threads["patches"].add(torch.get_num_threads())
+        return vary(*arguments, **options)
+
+    def step_and_tell(self, phase, batch, clock):
+        threads["network"].add(torch.get_num_threads())
+        return step(self, phase, batch, clock)
+
+    monkeypatch.setattr(trainer_module, "augment", vary_and_tell)
+    monkeypatch.setattr(Curriculum, "step", step_and_tell)
+    before = torch.get_num_threads()
+
+    try:
+        train(request_for(a_folder_of_cases, iterations=4, settings={"training.threads": "2"}))
+    finally:
+        torch.set_num_threads(before)
+
+    assert threads == {"patches": {1}, "network": {2}}
 
 
 def test_four_updates_are_enough_for_a_student(a_folder_of_cases):
