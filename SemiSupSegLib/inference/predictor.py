@@ -27,7 +27,7 @@ from SemiSupSegLib.inference.maps import (
     set_background,
 )
 from SemiSupSegLib.inference.sliding_window import Slab, sliding_slabs
-from SemiSupSegLib.inference.stochastic import has_dropout, stochastic_logits
+from SemiSupSegLib.inference.stochastic import has_dropout, seeded_dropout_logits
 from SemiSupSegLib.losses.agreement import js_agreement
 from SemiSupSegLib.losses.uncertainty import (
     log_variance_target,
@@ -166,14 +166,15 @@ class Predictor:
         return torch.cat(outputs, 1)
 
     def _student_outputs(self, patches: Tensor) -> list[Tensor]:
+        stem = self._student.stem(patches)
         if self._passes > 1:
             temperature = self._calibration.temperature
             statistics = pass_statistics(
                 (logits.float() / temperature).softmax(1)
-                for logits in stochastic_logits(self._student, patches, self._passes, seed=0)
+                for logits in seeded_dropout_logits(self._student, stem, self._passes, seed=0)
             )
             return [statistics.mean, statistics.variance[:, None]]
-        features = self._student.features(patches)
+        features = self._student.body(stem)
         outputs = [self._student.segment(features).float()]
         if self._student.has_log_variance:
             outputs.append(self._student.log_variance(features).float())

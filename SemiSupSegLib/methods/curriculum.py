@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active
+from SemiSupSegLib.inference.stochastic import dropout_logits, has_dropout
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT
 from SemiSupSegLib.losses.ema import teacher_of, update_teacher
 from SemiSupSegLib.losses.low_confidence import (
@@ -358,11 +358,12 @@ class Curriculum:
         """Regress the head on the log variance of stochastic passes (2.); labels are not used."""
         options = self._options.pseudo_labels
         with torch.no_grad():
-            with only_dropout_active(network):
-                variance = pass_statistics(
-                    network(batch.images).float().softmax(1) for _ in range(max(2, options.passes))
-                ).variance
-            features = network.features(batch.images)
+            stem = network.stem(batch.images)
+            variance = pass_statistics(
+                logits.float().softmax(1)
+                for logits in dropout_logits(network, stem, max(2, options.passes))
+            ).variance
+            features = network.body(stem)
         loss = log_variance_loss(
             network.log_variance(features),
             variance,

@@ -38,7 +38,7 @@ from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.evaluation.overlap import dice_of_targets
 from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
 from SemiSupSegLib.inference.calibration import TemperatureSampler
-from SemiSupSegLib.inference.stochastic import has_dropout, only_dropout_active
+from SemiSupSegLib.inference.stochastic import dropout_logits, has_dropout
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT, RefineMode, refine
 from SemiSupSegLib.losses.trust import (
     ImageConfidence,
@@ -373,22 +373,24 @@ def _forward(
 
     def forward(patches: Tensor) -> Tensor:
         each: list[Tensor] = []
+        stem = network.stem(patches)
 
         def predictions() -> Iterator[Tensor]:
-            for _ in range(passes):
-                probabilities = (network(patches).float() / temperature).softmax(1)
+            made = (
+                dropout_logits(network, stem, passes)
+                if passes > 1
+                else iter([network.segment(network.body(stem))])
+            )
+            for logits in made:
+                probabilities = (logits.float() / temperature).softmax(1)
                 if keep_passes:
                     each.append(probabilities)
                 yield probabilities
 
-        if passes > 1:
-            with only_dropout_active(network):
-                statistics = pass_statistics(predictions())
-        else:
-            statistics = pass_statistics(predictions())
+        statistics = pass_statistics(predictions())
         variance = statistics.variance[:, None]
         if from_head:
-            log_variance = network.log_variance(network.features(patches)).float()
+            log_variance = network.log_variance(network.body(stem)).float()
             variance = variance_from_log(log_variance, network.num_classes, options.epsilon)
         entropy = statistics.mean_entropy[:, None]
         return torch.cat([statistics.mean, variance, entropy, *each], 1)
@@ -404,9 +406,8 @@ def _repredict_forward(
 
     def forward(patches: Tensor) -> Tensor:
         total = torch.zeros(())
-        with only_dropout_active(network):
-            for _ in range(passes):
-                total = total + (network(patches).float() / temperature).softmax(1)
+        for logits in dropout_logits(network, network.stem(patches), passes):
+            total = total + (logits.float() / temperature).softmax(1)
         for axes in flips:
             turned = torch.flip(patches, axes) if axes else patches
             own = (network(turned).float() / temperature).softmax(1)

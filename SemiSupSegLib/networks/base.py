@@ -13,7 +13,8 @@ class SegmentationNetwork(nn.Module):
     """A network that makes class logits and, if it has the head, a log-variance per voxel.
 
     A subclass sets `segmentation_head` and, if asked to, `log_variance_head`, and implements
-    `_body`. Weights are drawn from torch's global generator: seed it before construction.
+    `body` and, if part of it comes before any dropout, `_stem`. Weights are drawn from torch's
+    global generator: seed it before construction.
 
     Attributes:
         in_channels: Channels of the image.
@@ -69,8 +70,26 @@ class SegmentationNetwork(nn.Module):
         Raises:
             ValueError: If the image does not fit the network.
         """
+        return self.body(self.stem(image))
+
+    def stem(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return what comes before any dropout, the same for all stochastic passes of an image.
+
+        Args:
+            image: (B, C, D, H, W).
+
+        Returns:
+            Whatever this network's `body` goes on from.
+
+        Raises:
+            ValueError: If the image does not fit the network.
+        """
         self._check(image)
-        return self._body(image)
+        return self._stem(image)
+
+    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
+        """Return the last feature map (B, F, D, H, W) of a `stem`, which stays as it is."""
+        raise NotImplementedError
 
     def segment(self, features: Tensor) -> Tensor:
         """Return class logits (B, K, D, H, W) of `features` (B, F, D, H, W)."""
@@ -123,8 +142,8 @@ class SegmentationNetwork(nn.Module):
                 "and this normalization needs more; choose a larger patch or norm=group"
             )
 
-    def _body(self, image: Tensor) -> Tensor:
-        raise NotImplementedError
+    def _stem(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (image,)
 
     def _check(self, image: Tensor) -> None:
         if image.ndim != 5 or image.shape[1] != self.in_channels:

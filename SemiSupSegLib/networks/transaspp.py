@@ -84,6 +84,7 @@ class TransASPPUNet(SegmentationNetwork):
         )
         channels = [min(options.width * 2**i, MOST_CHANNELS) for i in range(options.levels)]
         rates = [rate * options.dropout for rate in _DROPOUT[options.levels]]
+        self._stem_levels = next((i for i, rate in enumerate(rates) if rate), options.levels)
         norm: Normalization = options.norm
 
         def block(inputs: int, level: int, rate: float) -> ResidualBlock:
@@ -123,16 +124,24 @@ class TransASPPUNet(SegmentationNetwork):
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
 
-    def _body(self, image: Tensor) -> Tensor:
-        values = self.encoder[0](image)
-        skips = [values]
-        for shrink, block in zip(self.shrink, self.encoder[1:], strict=True):
-            values = block(shrink(values))
-            skips.append(values)
+    def _stem(self, image: Tensor) -> tuple[Tensor, ...]:
+        skips = [self.encoder[0](image)]
+        self._encode(skips, self._stem_levels)
+        return tuple(skips)
+
+    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
+        """Return the last feature map of the finest levels, which have no dropout."""
+        skips = list(stem)
+        self._encode(skips, len(self.encoder))
         values = self.transformer(self.pyramid(skips.pop()))
         for level in self.decoder:
             values = level(values, skips.pop())
         return cast("Tensor", values)
+
+    def _encode(self, skips: list[Tensor], levels: int) -> None:
+        """Add the next coarser levels until there are `levels`."""
+        for level in range(len(skips), levels):
+            skips.append(self.encoder[level](self.shrink[level - 1](skips[-1])))
 
 
 class _DecoderLevel(nn.Module):

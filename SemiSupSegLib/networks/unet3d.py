@@ -75,12 +75,17 @@ class UNet3D(SegmentationNetwork):
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
 
-    def _body(self, image: Tensor) -> Tensor:
+    def _stem(self, image: Tensor) -> tuple[Tensor, ...]:
         values = self.encoder[0](image)
         skips = [values]
         for block in self.encoder[1:]:
             values = block(self.shrink(values))
             skips.append(values)
+        return tuple(skips)
+
+    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
+        """Return the last feature map of all levels of the encoder."""
+        skips = list(stem)
         values = self.bottom_dropout(skips.pop())
         for block in self.decoder:
             values = block(torch.cat([skips.pop(), double_size(values)], 1))

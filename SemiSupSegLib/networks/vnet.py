@@ -72,12 +72,17 @@ class VNet(SegmentationNetwork):
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
 
-    def _body(self, image: Tensor) -> Tensor:
+    def _stem(self, image: Tensor) -> tuple[Tensor, ...]:
         values = self.encoder[0](image)
         skips = [values]
         for shrink, block in zip(self.shrink, self.encoder[1:], strict=True):
             values = block(shrink(values))
             skips.append(values)
+        return tuple(skips)
+
+    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
+        """Return the last feature map of all levels of the encoder."""
+        skips = list(stem)
         values = self.dropout(skips.pop())
         for grow, block in zip(self.grow, self.decoder, strict=True):
             values = block(grow(values) + skips.pop())

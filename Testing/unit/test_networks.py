@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.inference.stochastic import dropout_logits
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.networks.upsampling import double_size
 
@@ -245,3 +246,31 @@ def test_doubling_runs_in_half_precision():
         doubled = double_size(values)
 
     torch.testing.assert_close(doubled.float(), double_size(values), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "maps"),
+    [
+        ("transaspp", {"width": 4, "lite": True}, 2),
+        ("transaspp", {"width": 4, "lite": True, "levels": 4}, 1),
+        ("transaspp", {"width": 4, "lite": True, "dropout": 0}, 5),
+        ("vnet", {"width": 4}, 5),
+        ("unet3d", {"width": 4}, 5),
+    ],
+)
+def test_passes_from_one_stem_are_what_whole_passes_would_be(name, options, maps):
+    network = build_network(name, options, in_channels=2, num_classes=3).eval()
+    image = torch.randn(2, 2, 32, 16, 16)
+    with torch.no_grad():
+        stem = network.stem(image)
+        before = [one.clone() for one in stem]
+        torch.manual_seed(5)
+        passes = list(dropout_logits(network, stem, 3))
+        torch.manual_seed(5)
+        network.train()
+        whole = [network(image) for _ in range(3)]
+
+    assert len(stem) == maps
+    assert all(torch.equal(one, was) for one, was in zip(stem, before, strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(passes, whole, strict=True))
+    assert torch.equal(passes[0], passes[1]) == (options.get("dropout") == 0)
