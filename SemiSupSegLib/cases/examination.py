@@ -238,7 +238,7 @@ def _image_findings(source: ImageSource, volume: VolumeFacts, channel: str) -> l
     if volume.num_not_finite:
         return [_not_finite(source, volume)]
     if volume.minimum < volume.maximum:
-        return []
+        return _label_suspicion(source, volume, channel)
     is_empty = volume.minimum == 0
     what = "is empty: every voxel is 0" if is_empty else f"has {volume.minimum:g} in every voxel"
     return [
@@ -248,6 +248,21 @@ def _image_findings(source: ImageSource, volume: VolumeFacts, channel: str) -> l
             file=str(source.path),
             message=f"{source.path.name} (channel {channel}) {what}",
             remedy="Export the scan again",
+        )
+    ]
+
+
+def _label_suspicion(source: ImageSource, volume: VolumeFacts, channel: str) -> list[Reason]:
+    if volume.values is None:
+        return []
+    return [
+        Reason(
+            code="looks_like_labels",
+            severity=Severity.WARNING,
+            file=str(source.path),
+            message=f"{source.path.name} (channel {channel}) has only {len(volume.values)} "
+            "different values, all of them whole numbers: it may be a label map",
+            remedy="If it is one, name the file or its folder for it (seg, labels)",
         )
     ]
 

@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_RECORD = 2
+_RECORD = 3
 """Version of the records in the cache; others are ignored."""
+
+_HIGHEST_LABEL, _MOST_LABELS = 255, 16
+"""An image with no higher and no more values may be a label map."""
 
 Stamp = tuple[tuple[int, int], ...]
 """Size and modification time (ns) of each file of an image."""
@@ -49,7 +52,7 @@ class VolumeFacts:
     """Of the finite voxels; 0 if there are none."""
     maximum: float
     values: tuple[float, ...] | None
-    """Distinct values of a label map; None for images."""
+    """Distinct values of a label map, and of an image that has as few; None for other images."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +218,8 @@ def _volume_facts(volumes: Volumes, number: int, with_values: bool) -> VolumeFac
         values = tuple(distinct_values(real))
     elif with_values:
         values = ()
+    elif not num_not_finite and ends[0] >= 0 and ends[1] <= _HIGHEST_LABEL:
+        values = _few_values(real)
     fits = not num_not_finite and max(-ends[0] - 1, ends[1]) < 1 << 15
     return VolumeFacts(
         sha256=_values_hash(real, fits),
@@ -223,6 +228,14 @@ def _volume_facts(volumes: Volumes, number: int, with_values: bool) -> VolumeFac
         maximum=ends[1],
         values=values,
     )
+
+
+def _few_values(values: NDArray[Any]) -> tuple[float, ...] | None:
+    """Return the distinct values if they are as few and whole as those of a label map."""
+    if not all(_are_whole(one) for one in (values.reshape(-1)[::1009], values)):
+        return None
+    found = distinct_values(values)
+    return tuple(found) if len(found) <= _MOST_LABELS else None
 
 
 def _values_hash(values: NDArray[Any], fits_int16: bool) -> str:

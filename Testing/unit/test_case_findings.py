@@ -185,6 +185,31 @@ def test_an_image_of_one_value_is_an_error(a_case, value, code):
     assert (case.state.value, finding(case).code) == ("unusable", code)
 
 
+@pytest.mark.parametrize(
+    ("values", "is_suspicious"),
+    [
+        ([0, 1], True),
+        ([0, 255], True),
+        ([0.0, 1.0, 2.0, 4.0], True),
+        (list(range(16)), True),
+        (list(range(17)), False),
+        ([0, 0.5], False),
+        ([-1, 1], False),
+        ([0, 1000], False),
+    ],
+)
+def test_an_image_with_a_label_maps_values_is_warned_of(a_case, values, is_suspicious):
+    image = np.resize(np.asarray(values), SIZE[::-1])
+    kind = np.float32 if image.dtype.kind == "f" else np.int16
+    write(a_case / "p1_t2.nii.gz", placed(image.astype(kind)))
+
+    case = scanned(a_case)
+
+    assert case.state.value == "labelled"
+    assert [one.code for one in case.reasons] == ["looks_like_labels"] * is_suspicious
+    assert not is_suspicious or f"only {len(values)} different values" in finding(case).message
+
+
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".nrrd", ".mha"])
 @pytest.mark.parametrize("stem", ["p1_t2", "p1_seg"])
 def test_a_truncated_file_is_never_taken_for_a_whole_one(a_case, stem, suffix):
