@@ -45,7 +45,13 @@ from SemiSupSegLib.methods.protocol import (
     TrainingData,
     share_iterations,
 )
-from SemiSupSegLib.methods.pseudo_labels import Labeller, PseudoLabelOptions, headline_dice
+from SemiSupSegLib.methods.pseudo_labels import (
+    Labeller,
+    PseudoLabelOptions,
+    headline_dice,
+    refining_passes,
+    scoring_passes,
+)
 from SemiSupSegLib.methods.supervised import (
     class_weights,
     segmentation_parameters,
@@ -270,6 +276,7 @@ class Curriculum:
                     unlabelled_per_batch=options.unlabelled_per_batch if uses_unlabelled else 0,
                     unlabelled_cases=lambda stage=stage: self._cases_of(stage, data),  # type: ignore[misc]
                     prologue=lambda stage=stage: self._begin_stage(stage, data),  # type: ignore[misc]
+                    prologue_work=self._prologue_work(stage, data),
                     maps=lambda case_id, stage=stage: self._maps(stage, case_id, data),  # type: ignore[misc]
                     continues=stage > 1 and not alone and options.warm_start,
                     strong_view=options.strong_view,
@@ -408,6 +415,7 @@ class Curriculum:
             ),
             unlabelled_cases=lambda: tuple(data.unlabelled),
             train_mode=False,
+            passes_per_patch=max(2, options.pseudo_labels.passes) + 1,
             judged=(),
             # The averaged networks are frozen; only their head learns here, and only now.
             prologue=lambda: _set_trainable(head, True),
@@ -430,6 +438,15 @@ class Curriculum:
             self._student_raw.load_state_dict(fresh.state_dict())
             self._student_iteration = 0
         self._stage_norm = _weight_norm(self._student_raw)
+
+    def _prologue_work(self, stage: int, data: TrainingData) -> int:
+        """Return the forward passes that are sure to come; a refresh of the teacher is not."""
+        if not self._uses_unlabelled(data):
+            return 0
+        options, windows = self._options.pseudo_labels, data.count_windows(data.unlabelled)
+        if stage == 1:
+            return windows * scoring_passes(self._teacher, options)
+        return round(windows * self._fraction(stage)) * refining_passes(options)
 
     def _make_maps(self, stage: int, data: TrainingData) -> None:
         former = None

@@ -97,6 +97,11 @@ class Phase:
     """Predictors worth validating in this phase: those that it changes."""
     judged_at_end: tuple[str, ...] = ()
     """Further ones, validated after the phase's last update."""
+    passes_per_patch: int = 3
+    """Forward passes of a network that an update takes for each of its patches, a backward pass
+    counted as two; what tells the time left."""
+    prologue_work: int = 0
+    """Forward passes over one patch that the prologue takes."""
     draws_as: str = ""
     """Name from which patches, augmentation and dropout are drawn; default the phase's own. Phases
     of two methods that share it see the same patches, which makes their comparison a paired one."""
@@ -105,6 +110,11 @@ class Phase:
     def stream(self) -> str:
         """The name that draws follow from, besides the run's seed."""
         return self.draws_as or self.name
+
+    @property
+    def work_per_update(self) -> int:
+        """Forward passes over one patch."""
+        return self.passes_per_patch * (self.labelled_per_batch + self.unlabelled_per_batch)
 
 
 class TrainingData(Protocol):
@@ -129,6 +139,9 @@ class TrainingData(Protocol):
 
         All random draws of the windows follow from `seed` and the run's seed.
         """
+
+    def count_windows(self, case_ids: Iterable[str]) -> int:
+        """Return over how many windows `predict` goes for these cases together."""
 
     def label(self, case_id: str) -> NDArray[np.uint8]:
         """Return the label of a labelled training or validation case as class indices (D, H, W)."""

@@ -52,6 +52,8 @@ from SemiSupSegLib.losses.uncertainty import pass_statistics, variance_from_log
 from SemiSupSegLib.methods.protocol import TrainingData
 from SemiSupSegLib.networks.base import SegmentationNetwork
 
+_FLIPS = [tuple(2 + axis for axis in range(3) if code >> axis & 1) for code in range(8)]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabelOptions:
@@ -235,7 +237,7 @@ class Labeller:
         again = None
         if refined and options.refinement == "repredict":
             temperature = read_json(self._scores_file)["temperature"]
-            again = _repredict_forward(self._network, temperature, 2 * max(2, options.passes))
+            again = _repredict_forward(self._network, temperature, _more_passes(options))
         shares = _Shares(data.task.num_classes)
         for case_id in data.each(cases, f"preparing stage {stage}"):
             file = folder / f"{case_id}.npy"
@@ -343,6 +345,19 @@ def stage_size(fraction: float, num_cases: int) -> int:
     return min(num_cases, max(1, int(fraction * num_cases + 1e-9)))
 
 
+def scoring_passes(network: SegmentationNetwork, options: PseudoLabelOptions) -> int:
+    """Return over how many forward passes of each window `Labeller.score_cases` takes."""
+    passes = options.passes if has_dropout(network) else 1
+    return passes + _reads_head(network, options)
+
+
+def refining_passes(options: PseudoLabelOptions) -> int:
+    """Return how many of each window `Labeller.make_stage_maps` takes from the second stage on."""
+    if options.refinement == "off":
+        return 0
+    return 1 + (options.refinement == "repredict") * (_more_passes(options) + len(_FLIPS))
+
+
 class _Shares:
     """Counts, case by case, how many voxels are kept, averaged and doubted."""
 
@@ -364,11 +379,19 @@ class _Shares:
         self.voxels[:, 1] += np.bincount(label[~high], minlength=count)
 
 
+def _reads_head(network: SegmentationNetwork, options: PseudoLabelOptions) -> bool:
+    return options.uncertainty == "head" and network.has_log_variance
+
+
+def _more_passes(options: PseudoLabelOptions) -> int:
+    return 2 * max(2, options.passes)
+
+
 def _forward(
     network: SegmentationNetwork, options: PseudoLabelOptions, temperature: float, passes: int
 ) -> Callable[[Tensor], Tensor]:
     """Return mean probabilities (K), variance, mean pass entropy, and the passes if needed."""
-    from_head = options.uncertainty == "head" and network.has_log_variance
+    from_head = _reads_head(network, options)
     keep_passes = options.image_confidence == "pass_dice"
 
     def forward(patches: Tensor) -> Tensor:
@@ -402,17 +425,16 @@ def _repredict_forward(
     network: SegmentationNetwork, temperature: float, passes: int
 ) -> Callable[[Tensor], Tensor]:
     """Return the mean of more passes and of the predictions of all eight flips."""
-    flips = [tuple(2 + axis for axis in range(3) if code >> axis & 1) for code in range(8)]
 
     def forward(patches: Tensor) -> Tensor:
         total = torch.zeros(())
         for logits in dropout_logits(network, network.stem(patches), passes):
             total = total + (logits.float() / temperature).softmax(1)
-        for axes in flips:
+        for axes in _FLIPS:
             turned = torch.flip(patches, axes) if axes else patches
             own = (network(turned).float() / temperature).softmax(1)
             total = total + (torch.flip(own, axes) if axes else own)
-        return total / (passes + len(flips))
+        return total / (passes + len(_FLIPS))
 
     return forward
 

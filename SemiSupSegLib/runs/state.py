@@ -32,12 +32,11 @@ class RunState:
     iteration: int = 0
     """Optimizer updates done, over all phases."""
     planned: int = 0
-    """Optimizer updates of all phases; work on cases between them does not count."""
+    """Work of all phases: forward passes over one patch, a backward pass counted as two."""
     finished: int = 0
-    """Optimizer updates done; equal to `iteration` in a training run."""
+    """Work done."""
     seconds_left: float | None = None
-    """Expected from the time of the session's updates and of the work on cases since its first;
-    None before."""
+    """Expected from the time that the session's work since its first update took; None before."""
     pid: int | None = None
     host: str = ""
     heartbeat: float | None = None

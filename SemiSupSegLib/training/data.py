@@ -14,7 +14,7 @@ from torch import Tensor
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.inference.sliding_window import sliding_window
+from SemiSupSegLib.inference.sliding_window import count_windows, sliding_window
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import EventKind, EventLog, read_events
@@ -123,6 +123,14 @@ class RunData:
             # Outside the handler: the exception holds what it wanted to free.
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def count_windows(self, case_ids: Iterable[str], overlap: float | None = None) -> int:
+        """Return over how many windows `predict` goes for these cases together."""
+        overlap = self._overlap if overlap is None else overlap
+        return sum(
+            count_windows(self._prepared[case_id].shape, self.patch_size, overlap)
+            for case_id in case_ids
+        )
 
     def outside(self, case_id: str) -> Tensor:
         """Return where the case's mask says that there is nothing to find, boolean (D, H, W)."""

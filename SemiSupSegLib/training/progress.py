@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 from SemiSupSegLib.errors import StoppedError
@@ -38,7 +38,9 @@ class Progress:
         self._lock = lock
         self._events = EventLog(run.events_file)
         self._control = Control(run.control)
+        self._updates = 0
         self._planned = 0
+        self._finished = 0
         self.seconds_before = 0.0
         self.on_pause: Callable[[], None] = _nothing
         """Called before a pause, to give up what others may want meanwhile."""
@@ -46,29 +48,36 @@ class Progress:
         self._session = time.monotonic()
         self._phase = ""
         self._iteration = 0
-        self._first_iteration: int | None = None
+        self._finished_at_start: int | None = None
         self._started = time.monotonic()
         self._written = 0.0
         self._told = time.monotonic()
 
-    def begin(self, iterations: Sequence[int], done: int) -> None:
-        """Say how many updates each phase has, and how many of all are done already."""
-        self._planned = sum(iterations)
-        self._iteration = done
-        self.write(RunStatus.RUNNING)
+    def begin(self, updates: int, work: int) -> None:
+        """Say how many updates there are, and how much work they and all else are."""
+        self._updates = updates
+        self._planned = work
 
-    def enter(self, phase: str, iteration: int) -> None:
-        """Say which phase has begun."""
+    def enter(self, phase: str, iteration: int, work: int) -> None:
+        """Say which phase has begun, and how many updates and how much work is done."""
         self._phase = phase
         self._iteration = iteration
+        self._finished = work
         self.write(RunStatus.RUNNING)
 
-    def advance(self, iteration: int) -> None:
-        """Say that an update has been made; written down every two seconds."""
-        if self._first_iteration is None:
-            self._first_iteration = iteration - 1
+    def advance(self, iteration: int, work: int) -> None:
+        """Say that an update has been made; written down every two seconds.
+
+        Args:
+            iteration: Updates done.
+            work: Done, that between the updates included.
+        """
+        if self._finished_at_start is None:
+            # The first update's time is mostly that of first calls.
+            self._finished_at_start = work
             self._started = time.monotonic()
         self._iteration = iteration
+        self._finished = work
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self.write(RunStatus.RUNNING)
 
@@ -118,7 +127,7 @@ class Progress:
         self._events.append(EventKind.STOPPED, iteration=self._iteration)
         self.write(RunStatus.STOPPED)
         raise StoppedError(
-            f"Stopped at update {self._iteration} of {self._planned}. "
+            f"Stopped at update {self._iteration} of {self._updates}. "
             "Start the same command again to go on."
         )
 
@@ -132,7 +141,7 @@ class Progress:
             phase=": ".join(one for one in (self._phase, doing) if one),
             iteration=self._iteration,
             planned=self._planned,
-            finished=self._iteration,
+            finished=self._finished,
             seconds_left=self._seconds_left(),
             pid=os.getpid(),
             host=platform.node(),
@@ -145,7 +154,7 @@ class Progress:
         if time.monotonic() - self._told < _TELL_SECONDS:
             return
         self._told = time.monotonic()
-        if not self._planned:
+        if not self._updates:
             logger.info("%s", doing)
             return
         left = self._seconds_left()
@@ -154,7 +163,7 @@ class Progress:
             self._phase,
             f", {doing}" if doing else "",
             self._iteration,
-            self._planned,
+            self._updates,
             f", about {max(1, round(left / 60))} min left" if left else "",
         )
 
@@ -164,10 +173,11 @@ class Progress:
         return self.seconds_before + time.monotonic() - self._session
 
     def _seconds_left(self) -> float | None:
-        if self._first_iteration is None or self._iteration <= self._first_iteration:
+        if self._finished_at_start is None or self._finished <= self._finished_at_start:
             return None
-        per_update = (time.monotonic() - self._started) / (self._iteration - self._first_iteration)
-        return round(per_update * (self._planned - self._iteration), 1)
+        seconds = time.monotonic() - self._started
+        rate = seconds / (self._finished - self._finished_at_start)
+        return round(rate * (self._planned - self._finished), 1)
 
 
 def _nothing() -> None:

@@ -41,6 +41,7 @@ from SemiSupSegLib.training.randomness import seed_of
 from SemiSupSegLib.training.rates import rate_factor
 from SemiSupSegLib.training.sampling import RawPatch, Sampler, augment
 from SemiSupSegLib.training.validation import BestOnValidation, validation_dice
+from SemiSupSegLib.training.work import Work
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +109,8 @@ class Trainer:
         for network in self._networks.values():
             network.to(device)
         self._phases = list(method.phases(data))
+        windows = data.count_windows(data.validation, options.validation_overlap)
+        self._work = Work(self._phases, options.validate_every, windows)
         self._position = Position(patch_size=data.patch_size)
         self._best = BestOnValidation(run, data.task)
         self._optimizer: torch.optim.Optimizer | None = None
@@ -151,7 +154,7 @@ class Trainer:
             SemiSupSegError: If training cannot go on.
         """
         self._resume()
-        self._progress.begin([phase.iterations for phase in self._phases], self._position.iteration)
+        self._progress.begin(sum(phase.iterations for phase in self._phases), self._work.planned)
         # One thread varies patches: a second team of OpenMP threads on the cores that the network
         # computes on doubled the time of a step. The setting is the loader thread's own.
         with ThreadPoolExecutor(
@@ -182,7 +185,7 @@ class Trainer:
                 iterations=phase.iterations,
                 iteration=position.iteration,
             )
-        self._progress.enter(phase.name, position.iteration)
+        self._progress.enter(phase.name, position.iteration, self._work_done())
         logger.info("Phase %s: %d updates.", phase.name, phase.iterations)
         if phase.prologue is not None and (phase.stage is None or not position.prologue_done):
             # Without a stage it only says what may learn: cheap, and not in the checkpoint.
@@ -343,7 +346,13 @@ class Trainer:
                 kind="step",
                 seconds=self._progress.seconds,
             )
-        self._progress.advance(position.iteration)
+        self._progress.advance(position.iteration, self._work_done())
+
+    def _work_done(self) -> int:
+        position = self._position
+        return self._work.done(
+            position.phase, position.phase_iteration, prologue_done=position.prologue_done
+        )
 
     def _attend(self, phase: Phase, started: float) -> None:
         """Validate, save, pause or stop where it is time to."""

@@ -30,8 +30,30 @@ def a_method(**options):
 def some_data(unlabelled=("b", "c")):
     told = []
     return SimpleNamespace(
-        unlabelled=unlabelled, told=told, tell=lambda kind, **values: told.append(values["message"])
+        unlabelled=unlabelled,
+        told=told,
+        tell=lambda kind, **values: told.append(values["message"]),
+        count_windows=lambda case_ids: 10 * len(case_ids),
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "stages"),
+    [
+        ({}, [180, 4, 8, 12, 16, 20]),
+        ({"refinement": "off", "uncertainty": "mc"}, [160, 0, 0, 0, 0, 0]),
+        ({"refinement": "repredict", "passes": 3}, [80, 60, 120, 180, 240, 300]),
+    ],
+)
+def test_predictions_before_the_stages_are_planned_work(options, stages):
+    """20 windows: 8 passes and the head's one to score, one to refine (6 + 8 more to repredict)."""
+    phases = a_method(pseudo_labels=PseudoLabelOptions(**options)).phases(some_data())
+    distil = (max(2, options.get("passes", 8)) + 1) * 4
+
+    assert [phase.prologue_work for phase in phases if phase.stage] == stages
+    assert phases[0].work_per_update == 6
+    assert phases[1].work_per_update == distil
+    assert phases[2].work_per_update == 12
 
 
 def test_without_unlabelled_cases_no_phase_draws_any():

@@ -26,6 +26,7 @@ from SemiSupSegLib.networks.transaspp import TransASPPUNet
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import read_events
 from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.runs.state import RunState
 from SemiSupSegLib.training import progress as progress_module
 from SemiSupSegLib.training import run as run_module
 from SemiSupSegLib.training import trainer as trainer_module
@@ -154,6 +155,8 @@ def test_a_run_leaves_student_and_teacher_with_figures_and_rankings(a_folder_of_
     cases = json.loads((run.validation / "cases.json").read_text())["cases"]
     assert sorted(cases) == ["case7", "case8"]
     assert {"student", "teacher"} <= set(cases["case7"])
+    state = RunState.read(run.state_json)
+    assert (state.iteration, state.finished) == (26, state.planned)
     sizes = [
         json.loads((run.stage(number) / "summary.json").read_text())["num_cases"]
         for number in range(1, 7)
