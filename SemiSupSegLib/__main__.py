@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import os
 import sys
@@ -31,6 +32,10 @@ def main(words: list[str] | None = None) -> int:
         0 done, 1 the work failed (the message says why), 2 wrong usage, 3 stopped and resumable.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that a terminal or a redirected output cannot show must not end the work.
+            stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if words is None else words
     # Only the named command is imported: `scan --help` should not load torch.
     wanted = [name for name in COMMANDS if words and words[0] == name] or COMMANDS

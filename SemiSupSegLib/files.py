@@ -13,6 +13,16 @@ from typing import IO, Any
 from SemiSupSegLib.errors import SemiSupSegError
 
 
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_RIGHTS = 0o666 & ~_umask()
+"""Of any new file. Asked once: the mask can only be read by changing it, for all threads."""
+
+
 @contextlib.contextmanager
 def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that takes its place when the block ends well.
@@ -24,16 +34,17 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         path: The file to create or replace; its folder must exist.
         mode: "wb", or "w" (UTF-8, Unix line ends).
     """
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "\n")
+    encoding, errors, newline = (None,) * 3 if "b" in mode else ("utf-8", "backslashreplace", "\n")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     temporary = Path(name)
     try:
-        with open(handle, mode, encoding=encoding, newline=newline) as stream:  # noqa: PTH123 (a handle)
+        # A file name may hold bytes that are no UTF-8; the escape is one in JSON, too.
+        with open(handle, mode, encoding=encoding, errors=errors, newline=newline) as stream:  # noqa: PTH123 (a handle)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes the file private; results get the rights any new file has.
-        temporary.chmod(0o666 & ~_umask())
+        # mkstemp makes the file private.
+        temporary.chmod(_RIGHTS)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -53,7 +64,7 @@ def replacing_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(_RIGHTS)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -104,16 +115,11 @@ def read_json(path: Path) -> Any:
         SemiSupSegError: If the file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        # Some editors begin a file with a byte order mark.
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SemiSupSegError(f"{path} does not exist. Check the path.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise SemiSupSegError(
             f"{path} cannot be read as JSON ({error}). Restore the file or make it anew."
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

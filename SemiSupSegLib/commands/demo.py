@@ -188,8 +188,9 @@ def _own(folder: Path, out: Path, task: str | None, seed: int) -> Material:
     split = default_split(scan.cases, seed)
     if not split.train_labelled or not split.validation:
         raise SemiSupSegError(
-            f"{folder} has {len(split.train_labelled)} patients with a label; two or more are "
-            f"needed, one to train on and one to judge by. 'scan {folder}' tells what is there."
+            f"Of the labelled cases in {folder}, {len(split.train_labelled)} can be trained on and "
+            f"{len(split.validation)} judged by; one of each is needed, of different patients. "
+            f"'scan {folder}' tells what is there."
         )
     file = out / "split.json"
     write_split(file, split)

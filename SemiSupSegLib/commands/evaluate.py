@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from SemiSupSegLib.cases.case import Case
 
 HELP = "judge predictions by the labels of their cases"
 
@@ -88,6 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     judged, failed = judge(
         matching.requests, workers=arguments.workers, progress=_progress_on(sys.stderr)
     )
+    failed = [*matching.refused, *failed]
     problems = "\n".join(f"  {one.id}: {one.message}" for one in failed)
     if not judged:
         raise SemiSupSegError(f"None of {len(failed)} cases could be judged:\n{problems}")
@@ -103,15 +107,27 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json is not None:
         write_json(arguments.json, content)
     print("\n".join(_report(content)))
-    for one in judged:
-        for warning in one.warnings:
-            logging.getLogger(__name__).warning(warning)
+    for warning in (
+        *_label_warnings(scan.cases),
+        *(one for case in judged for one in case.warnings),
+    ):
+        logging.getLogger(__name__).warning(warning)
     if failed:
         raise SemiSupSegError(
             f"{len(failed)} of {len(failed) + len(judged)} cases could not be judged and are not "
             f"in the figures above:\n{problems}"
         )
     return 0
+
+
+def _label_warnings(cases: Sequence[Case]) -> Iterable[str]:
+    """Return what the scan doubts about the meaning of the labels, each sentence once."""
+    return dict.fromkeys(
+        reason.sentences
+        for case in cases
+        for reason in case.reasons
+        if reason.code == "label_meaning"
+    )
 
 
 def _progress_on(stream: Any) -> Callable[[int, int], None] | None:
@@ -170,6 +186,8 @@ def _mean_and_sd(statistics: Mapping[str, Any], digits: int) -> str:
 def _headline(block: Mapping[str, Any], prefix: str) -> list[str]:
     dice = block["headline"]["dice"]
     targets = ", ".join(block["headline"]["targets"])
+    if dice["mean"] is None:
+        return [f"{prefix}mean Dice of {targets}: no case has any of them"]
     line = f"{prefix}mean Dice of {targets}: {dice['mean']:.3f}"
     if dice["low"] is not None:
         line += f" (95 % interval {dice['low']:.3f} to {dice['high']:.3f})"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from SemiSupSegLib.cases.case import Case, Reason, Severity
 from SemiSupSegLib.cases.discovery import discover
+from SemiSupSegLib.cases.patients import is_timepoint
 from SemiSupSegLib.cases.task import Task, load_task
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.files import make_output_folder
@@ -209,8 +210,11 @@ def _cases(arguments: argparse.Namespace, task: Task) -> tuple[list[Case], list[
     if arguments.case is not None and all(
         one.path.parent.resolve() == folder.resolve() for one in found[0].channels.values()
     ):
-        # Among other cases a single file lends its name; here the folder is the case.
-        found = [replace(found[0], id=folder.resolve().name)]
+        # Among other cases a single file lends its name; here the folder is the case. A visit is
+        # one of a patient's, and of many patients'.
+        own = folder.resolve()
+        name = f"{own.parent.name}_{own.name}" if is_timepoint(own.name) else own.name
+        found = [replace(found[0], id=name)]
     if not found:
         raise SemiSupSegError(
             f"No case with the channels {', '.join(one.name for one in task.channels)} was found "

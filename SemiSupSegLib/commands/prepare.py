@@ -33,10 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prepare and say where and how much."""
-    from SemiSupSegLib.cases.case import CaseState
+    from SemiSupSegLib.cases.case import CaseState, Severity
     from SemiSupSegLib.cases.discovery import discover
     from SemiSupSegLib.cases.inspection import default_cache
-    from SemiSupSegLib.cases.split import read_split
+    from SemiSupSegLib.cases.split import read_lists, read_split
     from SemiSupSegLib.cases.task import load_task
     from SemiSupSegLib.errors import SemiSupSegError, UsageError
     from SemiSupSegLib.options import with_settings
@@ -53,22 +53,34 @@ def run(arguments: argparse.Namespace) -> int:
         settings[key.removeprefix("preparation.")] = value
     options = with_settings(PreparationOptions(), settings, "preparation")
     task = None if arguments.task is None else load_task(arguments.task)
+    wanted = None
+    if arguments.split is not None:
+        lists = read_lists(arguments.split)
+        wanted = {*lists["train_labelled"], *lists["validation"]}
     scan = discover(
         arguments.cases,
         task,
         check_content=False,
         cache=default_cache(arguments.cases, arguments.store),
+        label_ids=wanted,
     )
     usable = [case for case in scan.cases if case.state is not CaseState.UNUSABLE]
+    unusable = {
+        case.id: " ".join(one.sentences for one in case.reasons if one.severity is Severity.ERROR)
+        for case in scan.cases
+        if case.state is CaseState.UNUSABLE
+    }
     if not usable:
         raise SemiSupSegError(f"{arguments.cases} has no usable case. Run scan on it to see why.")
     if arguments.split is None:
         labelled = [case for case in usable if case.label is not None]
         with_label = {case.id for case in labelled}
+        needed = set()
     else:
         split = read_split(arguments.split, scan.cases)
         labelled = [case for case in usable if case.id in split.train_labelled]
         with_label = {*split.train_labelled, *split.validation}
+        needed = {*with_label, *split.train_unlabelled}
     frozen = freeze_spacing(scan.task, options, labelled)
     store = default_store() if arguments.store is None else arguments.store
     result = prepare_cases(
@@ -80,11 +92,12 @@ def run(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         progress=_show if sys.stderr.isatty() else None,
     )
-    for case_id, reason in result.failed:
+    for case_id, reason in (*unusable.items(), *result.failed):
         print(f"Left out {case_id}: {reason}")
     spacing = " x ".join(f"{one:g}" for one in frozen.spacing or ())
-    print(f"{len(result.prepared)} of {len(usable)} cases are prepared at {spacing} mm in {store}.")
-    return 1 if result.failed else 0
+    count = f"{len(result.prepared)} of {len(scan.cases)} cases"
+    print(f"{count} are prepared at {spacing} mm in {store}.")
+    return 1 if result.failed or needed & unusable.keys() else 0
 
 
 def _show(done: int, total: int) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.evaluation.calibration import MARGIN_MM
 from SemiSupSegLib.evaluation.errors import BOUNDARY_MM, ERROR_KINDS
-from SemiSupSegLib.evaluation.intervals import bootstrap_difference, bootstrap_mean, gain_sentence
+from SemiSupSegLib.evaluation.intervals import bootstrap_mean, gain_sentence
 from SemiSupSegLib.evaluation.judging import (
     CaseJudgement,
     Failure,
@@ -49,6 +48,8 @@ class Matching:
     """Labelled, but not predicted."""
     unknown: tuple[str, ...]
     """Predicted, but no such case was found."""
+    refused: tuple[Failure, ...]
+    """Predicted, but which file is the reference label is not clear."""
 
 
 def match(
@@ -79,6 +80,12 @@ def match(
         if (folder / f"{folder.name}_label.nii.gz").is_file()
     }
     known = {case.id: case for case in cases}
+    refused = {
+        case.id: reason.sentences
+        for case in cases
+        for reason in case.reasons
+        if case.id in predicted and reason.code == "doubled_label"
+    }
     requests = tuple(
         JudgingRequest(
             id=case.id,
@@ -90,7 +97,7 @@ def match(
             with_teacher=with_teacher,
         )
         for case in cases
-        if case.label is not None and case.id in predicted
+        if case.label is not None and case.id in predicted and case.id not in refused
     )
     matching = Matching(
         requests=requests,
@@ -101,8 +108,9 @@ def match(
             sorted(case.id for case in cases if case.label and case.id not in predicted)
         ),
         unknown=tuple(sorted(predicted - known.keys())),
+        refused=tuple(Failure(id=name, message=why) for name, why in sorted(refused.items())),
     )
-    if not requests:
+    if not requests and not refused:
         raise SemiSupSegError(
             f"Nothing to evaluate: {predictions} holds {len(predicted)} predictions "
             f"({len(matching.without_label)} of cases without a reference label, "
@@ -172,15 +180,36 @@ def cohort_figures(
     }
     if teachers:
         content["teacher"] = _network_block(teachers, task, skip_empty=skip_empty)
-        content["gain"] = _gain_block(students, teachers, task)
+        content["gain"] = _gain_block(students, teachers, task, skip_empty=skip_empty)
     warnings = [warning for one in judged for warning in one.warnings]
     return {**content, "warnings": warnings}
 
 
 def headline_dice(figures: dict[str, Figures], task: Task) -> float:
     """Return the mean Dice of the task's regions, or of its classes if it has none."""
-    values = [figures[target]["dice"] for target in task.headline_targets]
+    return _mean_dice(figures, task.headline_targets)
+
+
+def _mean_dice(figures: Mapping[str, Figures], targets: Sequence[str]) -> float:
+    values = [figures[target]["dice"] for target in targets]
     return float(np.mean([value for value in values if isinstance(value, float)]))
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | int | None]:
+    if not values:
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    return bootstrap_mean(values).to_json()
+
+
+def _kept(
+    targets: Sequence[str], networks: Sequence[Mapping[str, Figures]], skip_empty: bool
+) -> list[str]:
+    """Return the targets of a case that count: with `skip_empty`, those that any map holds."""
+    return [
+        target
+        for target in targets
+        if not skip_empty or any(one[target].get("empty") != "both_empty" for one in networks)
+    ]
 
 
 def _results(requests: Sequence[JudgingRequest], workers: int) -> Iterator[CaseJudgement | Failure]:
@@ -204,14 +233,15 @@ def _network_block(
     judgements: dict[str, Judgement], task: Task, *, skip_empty: bool
 ) -> dict[str, object]:
     cases = {name: one.figures for name, one in judgements.items()}
-    means = [headline_dice(figures, task) for figures in cases.values()]
-    interval = bootstrap_mean(means)
+    kept = {name: _kept(task.headline_targets, [one], skip_empty) for name, one in cases.items()}
+    means = [_mean_dice(cases[name], targets) for name, targets in kept.items() if targets]
+    interval = _interval(means)
     return {
         "cases": cases,
         "summary": summarise(cases, skip_empty=skip_empty),
         "headline": {
             "targets": list(task.headline_targets),
-            "dice": statistics_of(means) | {"low": interval.low, "high": interval.high},
+            "dice": statistics_of(means) | {"low": interval["low"], "high": interval["high"]},
         },
         "errors": _errors_block(judgements),
     }
@@ -380,23 +410,23 @@ def _ranking_block(judged: Sequence[CaseJudgement], task: Task) -> dict[str, obj
 
 
 def _gain_block(
-    students: dict[str, Judgement], teachers: dict[str, Judgement], task: Task
+    students: dict[str, Judgement], teachers: dict[str, Judgement], task: Task, *, skip_empty: bool
 ) -> dict[str, object]:
     """Student against teacher, paired by case, for every target and their headline mean."""
-    pairs = [(one, teachers[name]) for name, one in students.items() if name in teachers]
+    pairs = [
+        (one.figures, teachers[name].figures) for name, one in students.items() if name in teachers
+    ]
 
-    def gain(figure: str, dice: Callable[[Judgement], float]) -> dict[str, object]:
-        student, teacher = [dice(one) for one, _ in pairs], [dice(other) for _, other in pairs]
-        return bootstrap_difference(student, teacher).to_json() | {
-            "sentence": gain_sentence(student, teacher, figure=figure)
-        }
+    def gain(figure: str, targets: Sequence[str]) -> dict[str, object]:
+        kept = [(pair, _kept(targets, pair, skip_empty)) for pair in pairs]
+        student = [_mean_dice(pair[0], names) for pair, names in kept if names]
+        teacher = [_mean_dice(pair[1], names) for pair, names in kept if names]
+        differences = [one - other for one, other in zip(student, teacher, strict=True)]
+        return _interval(differences) | {"sentence": gain_sentence(student, teacher, figure=figure)}
 
     return {
-        "headline": gain("mean Dice", lambda one: headline_dice(one.figures, task)),
-        "targets": {
-            target: gain(f"Dice of {target}", partial(_dice_of, target=target))
-            for target in task.targets
-        },
+        "headline": gain("mean Dice", task.headline_targets),
+        "targets": {target: gain(f"Dice of {target}", [target]) for target in task.targets},
     }
 
 

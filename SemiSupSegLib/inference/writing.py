@@ -17,7 +17,8 @@ from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.task import Task
-from SemiSupSegLib.files import write_json
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.inference.maps import Maps
 from SemiSupSegLib.preparation.restoring import write_volume
 
@@ -49,7 +50,7 @@ def write_result(
     warnings: Iterable[str] = (),
     workers: int = 2,
 ) -> Path:
-    """Write `folder/<case>/` and return it; an earlier result there is replaced.
+    """Write `folder/<case>/` and return it; an earlier result of the same images is replaced.
 
     All files are written under temporary names first. Then the old figures go, the maps take
     their places, and the new figures come last: whoever finds `case.json` finds its maps. Other
@@ -66,6 +67,10 @@ def write_result(
         inputs: The case's images; a review made on this result is joined to them by content.
         warnings: Said besides those of the maps.
         workers: Files compressed at the same time.
+
+    Raises:
+        SemiSupSegError: If the result there is of other images: a second time point or another
+            patient never takes the place of the first.
     """
     target = folder / case_id
     target.mkdir(parents=True, exist_ok=True)
@@ -83,6 +88,7 @@ def write_result(
             hashes = pool.map(content_hash, inputs.values())
             names = list(pool.map(write, orders))
             hashed = dict(zip(inputs, hashes, strict=True))
+        _refuse_other_images(target, hashed)
         write_json(stage / FIGURES_FILE, _figures(case_id, maps, model_sha256, hashed, warnings))
         (target / FIGURES_FILE).unlink(missing_ok=True)
         for name in names:
@@ -94,6 +100,18 @@ def write_result(
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return target
+
+
+def _refuse_other_images(target: Path, hashed: Mapping[str, str]) -> None:
+    file = target / FIGURES_FILE
+    if not file.is_file():
+        return
+    former = read_json(file).get("inputs")
+    if former and hashed and former != hashed:
+        raise SemiSupSegError(
+            f"{target} holds the result of other images. Choose another folder with --out, or move "
+            "that result away first."
+        )
 
 
 def _volumes(maps: Maps, task: Task) -> Iterable[tuple[str, Callable[[], NDArray[Any]]]]:

@@ -49,10 +49,21 @@ def overview_row(case: Case, result: Path, task: Task, title: str) -> OverviewRo
     Raises:
         SemiSupSegError: If a file cannot be read.
     """
+    import SimpleITK as sitk
+
+    # Results are on the first channel's grid, which other files need not share.
     # The last channel of the built-in tasks shows most (FLAIR; the only one).
     source = case.channels[list(case.channels)[-1]]
-    image, aspect = _axial(read_image(source))
-    labels = {} if case.label is None else {"Reference": _axial(read_label(case.label, task))[0]}
+    grid = sitk.ReadImage(str(result / f"{case.id}_label.nii.gz"))
+    image, aspect = _axial(
+        sitk.Resample(read_image(source), grid, sitk.Transform(), sitk.sitkLinear)
+    )
+    labels = {}
+    if case.label is not None:
+        reference = read_label(case.label, task)
+        labels["Reference"] = _axial(
+            sitk.Resample(reference, grid, sitk.Transform(), sitk.sitkNearestNeighbor)
+        )[0]
     for column, suffix in (("Teacher", "pseudolabel"), ("Student", "label")):
         file = result / f"{case.id}_{suffix}.nii.gz"
         if file.is_file():

@@ -18,7 +18,12 @@ from SemiSupSegLib.runs.metrics import MetricRow, read_metrics
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
 
-_PATH = re.compile(r"(?:[A-Za-z]:)?(?:[/\\][^\s/\\:;,'\"()<>]+)+[/\\]([^\s/\\:;,'\"()<>]+)")
+_PART = r"[^\s/\\:;,'\"()<>]"
+_PATH = re.compile(
+    # Folders may have spaces in their names; of the last part only what comes before one is known
+    # to belong to it.
+    rf"(?<![\w/\\.])(?:[A-Za-z]:)?[/\\]{{1,2}}(?:{_PART}(?:[ ]*{_PART})*[/\\])+({_PART}+)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

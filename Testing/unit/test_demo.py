@@ -90,7 +90,7 @@ def test_made_up_cases_are_split_so_that_the_new_ones_are_used_for_nothing(tmp_p
 def test_own_cases_need_two_labelled_patients(tmp_path):
     cohort = write_cohort(tmp_path / "own", 3, 1, seed=1, size=VOXELS)
 
-    with pytest.raises(SemiSupSegError, match="has 1 patients with a label; two or more"):
+    with pytest.raises(SemiSupSegError, match="1 can be trained on and 0 judged by"):
         demo._own(cohort.cases, tmp_path, "brats", seed=0)
 
 
@@ -166,6 +166,22 @@ def test_a_row_is_the_fullest_axial_slice_with_the_front_at_the_top(a_predicted_
     assert not row.labels["Teacher"].any()
     assert row.aspect == pytest.approx(2.0)
     assert set(row.maps) == {"uncertainty"}
+
+
+def test_a_row_shows_images_and_labels_of_another_grid_where_the_result_lies(a_predicted_case):
+    case, folder = a_predicted_case
+    for name, kind in (("c_flair", sitk.sitkLinear), ("c_seg", sitk.sitkNearestNeighbor)):
+        image = sitk.ReadImage(str(folder / f"{name}.nii.gz"))
+        grid = sitk.Expand(image, [1, 1, 2], kind)
+        sitk.WriteImage(
+            sitk.RegionOfInterest(grid, [12, 10, 12], [0, 0, 4]), str(folder / f"{name}.nii.gz")
+        )
+
+    row = overview_row(case, folder, load_task("brats"), "c")
+
+    assert row.image.shape == row.labels["Student"].shape == (10, 12)
+    np.testing.assert_array_equal(row.labels["Reference"], row.labels["Student"])
+    assert row.image.max() == pytest.approx(1)
 
 
 def test_the_picture_shows_the_class_in_its_colour(a_predicted_case, tmp_path):

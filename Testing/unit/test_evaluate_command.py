@@ -342,3 +342,41 @@ def test_figures_that_cannot_be_written_are_told_before_judging(tmp_path, cases,
     streams = capsys.readouterr()
     assert f"{tmp_path} is a folder. Give the name of a file." in streams.err
     assert "Dice" not in streams.out
+
+
+def test_targets_in_neither_map_can_be_left_out_of_every_mean(tmp_path, cases):
+    """Case one has no enhancing part in any map: its WT and TC alone count, 1 and 0.5 in one."""
+    without = a_label()
+    without[without == 4] = 2
+    add_case(cases, "one", without)
+    halved = without.copy()
+    halved[5:8, 5:8, 4:7][:, :, 1:] = 2
+    add_prediction(tmp_path / "out", "one", halved, pseudo_label=without)
+
+    words = ("--network", "teacher")
+    _, counted = evaluate(tmp_path, cases, *words)
+    _, left_out = evaluate(tmp_path, cases, "--skip-empty", *words)
+
+    core = counted["cases"]["one"]["TC"]["dice"]
+    assert core < 1
+    assert counted["headline"]["dice"]["mean"] == pytest.approx((1 + core + 1) / 3)
+    assert left_out["headline"]["dice"]["mean"] == pytest.approx((1 + core) / 2)
+    assert left_out["gain"]["headline"]["mean"] == pytest.approx((core - 1) / 2)
+    assert left_out["gain"]["targets"]["ET"] == {
+        "mean": None, "low": None, "high": None, "n": 0,
+        "sentence": "No case has a Dice of ET of both, so student and teacher cannot be compared.",
+    }  # fmt: skip
+
+
+def test_a_case_with_two_labels_is_not_judged_by_either(tmp_path, cases, capsys):
+    write(cases / "two" / "labels" / "anna_seg.nii.gz", a_label())
+    write(cases / "two" / "labels" / "ben_seg.nii.gz", a_label())
+    for name in ("one", "two"):
+        add_prediction(tmp_path / "out", name, a_label())
+
+    code, found = evaluate(tmp_path, cases)
+
+    assert code == 1
+    assert list(found["cases"]) == ["one"]
+    assert "may be the label" in found["failed"]["two"]
+    assert "two: " in capsys.readouterr().err

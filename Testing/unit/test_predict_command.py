@@ -324,6 +324,30 @@ def test_a_second_run_replaces_the_maps_and_leaves_reviews_alone(model, tmp_path
     assert review.read_text() == "{}\n"
 
 
+def test_visits_of_two_patients_become_two_results(model, tmp_path):
+    for patient in ("P1", "P2"):
+        a_case(tmp_path / patient, "2020-01-01")
+        case = tmp_path / patient / "2020-01-01"
+        assert predict("--model", model, "--case", case, "--out", tmp_path / "out") == 0
+
+    results = {folder.name for folder in (tmp_path / "out").iterdir()}
+    assert results == {"P1_2020-01-01", "P2_2020-01-01"}
+
+
+def test_the_result_of_other_images_is_not_replaced(model, tmp_path, capsys):
+    words = ["--model", model, "--out", tmp_path / "out", "--case"]
+    a_case(tmp_path / "first", "same")
+    a_case(tmp_path / "second", "same", seed=1)
+    predict(*words, tmp_path / "first" / "same")
+    before = {file: file.read_bytes() for file in (tmp_path / "out" / "same").iterdir()}
+
+    code = predict(*words, tmp_path / "second" / "same")
+
+    assert code == 1
+    assert "holds the result of other images" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in (tmp_path / "out" / "same").iterdir()} == before
+
+
 def test_a_review_of_a_result_finds_its_images_under_another_name(model, tmp_path):
     a_case(tmp_path / "cases", "one")
     a_case(tmp_path / "cases", "two", seed=1)

@@ -62,6 +62,37 @@ def test_with_a_split_labels_of_unlabelled_cases_stay_closed(cohort, tmp_path, c
     assert labels_in(store) == 2
 
 
+def test_with_a_split_a_damaged_label_of_an_unlabelled_case_does_no_harm(cohort, tmp_path, capsys):
+    (cohort / "case1" / "seg.nii.gz").write_bytes(b"damaged")
+    split = {"train_labelled": ["case0"], "train_unlabelled": ["case1"], "validation": ["case2"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    words = ["--cases", str(cohort), "--store", str(tmp_path / "store")]
+
+    code = main(["prepare", *words, "--split", str(tmp_path / "split.json")])
+
+    assert code == 0
+    assert "3 of 3 cases are prepared" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("use", "expected"), [("train_unlabelled", 1), (None, 0)])
+def test_unusable_cases_are_said_and_those_of_the_split_are_a_failure(
+    cohort, tmp_path, capsys, use, expected
+):
+    (cohort / "case1" / "mri.nii.gz").write_bytes(b"damaged")
+    split = {"train_labelled": ["case0"], "train_unlabelled": [], "validation": ["case2"]}
+    if use is not None:
+        split[use] = ["case1"]
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    words = ["--cases", str(cohort), "--store", str(tmp_path / "store")]
+
+    code = main(["prepare", *words, "--split", str(tmp_path / "split.json")])
+
+    assert code == expected
+    printed = capsys.readouterr().out
+    assert "Left out case1: mri.nii.gz" in printed
+    assert "2 of 3 cases are prepared" in printed
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

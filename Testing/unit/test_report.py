@@ -275,6 +275,10 @@ def test_figures_that_were_not_written_are_named(tmp_path):
         ("/a/b/c.nii.gz is damaged", "c.nii.gz is damaged"),
         (r"C:\Users\x\run is full", "run is full"),
         ("1/2 of the voxels, t1/t2", "1/2 of the voxels, t1/t2"),
+        ("teacher / student / both, 1/2 and t1/t2", "teacher / student / both, 1/2 and t1/t2"),
+        ("/data/Doe John/t1.nii.gz and /data/Doe J/t2.nii", "t1.nii.gz and t2.nii"),
+        (r"C:\Users\Max Mustermann\data\P1\t1.nii.gz has changed", "t1.nii.gz has changed"),
+        (r"'\\server\share\Doe John\x.nii'", "'x.nii'"),
     ],
 )
 def test_absolute_paths_are_cut_down_to_their_last_part(text, expected):

@@ -1,0 +1,59 @@
+"""Writing and reading files that other programs and other systems made."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import read_json, replacing, write_json
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_a_byte_order_mark_does_not_matter(tmp_path, mark):
+    (tmp_path / "one.json").write_bytes(mark + b'{"a": 1}')
+
+    assert read_json(tmp_path / "one.json") == {"a": 1}
+
+
+def test_a_name_that_is_no_utf_8_is_written_and_read_back(tmp_path):
+    name = os.fsdecode(b"M\xfcller")
+
+    write_json(tmp_path / "one.json", {"case": name, "town": "Zürich"})
+
+    assert read_json(tmp_path / "one.json") == {"case": name, "town": "Zürich"}
+    assert "Zürich" in (tmp_path / "one.json").read_text(encoding="utf-8")
+
+
+def test_what_is_no_json_is_refused_with_its_name(tmp_path):
+    (tmp_path / "one.json").write_text("{")
+
+    with pytest.raises(SemiSupSegError, match=r"one\.json cannot be read as JSON"):
+        read_json(tmp_path / "one.json")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_a_new_file_has_the_rights_of_any_new_file(tmp_path):
+    (tmp_path / "usual").touch()
+
+    with replacing(tmp_path / "ours") as stream:
+        stream.write(b"x")
+
+    rights = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("usual", "ours")}
+    assert len(rights) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_that_the_output_cannot_show_does_not_end_a_scan(tmp_path):
+    for name in ("Иванов", os.fsdecode(b"M\xfcller")):
+        (tmp_path / "cases" / name).mkdir(parents=True)
+        (tmp_path / "cases" / name / "mri.nii.gz").write_bytes(b"")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    words = [sys.executable, "-m", "SemiSupSegLib", "scan", str(tmp_path / "cases")]
+
+    done = subprocess.run(words, env=environment, capture_output=True, check=False)
+
+    assert b"Traceback" not in done.stderr
+    assert b"2 unusable" in done.stdout
