@@ -18,6 +18,8 @@ SURE = 0.9
 """A voxel surely belongs to what has at least this calibrated probability."""
 POSSIBLE = 0.1
 """A voxel possibly belongs to what has at least this calibrated probability."""
+MOST_BITS = 31
+"""Classes that `sure` and `possible` can hold: their bits are those of an int32."""
 OUTSIDE = {"confidence": 1.0, "uncertainty": 0.0, "agreement": 1.0}
 """Outside the mask (the brain, say) all is background, whatever the network makes of it."""
 
@@ -96,6 +98,8 @@ class Decision:
         """uint8, the most likely class; the lowest of equals."""
         self.second: Tensor
         """uint8, the second most likely class."""
+        self.has_bits = details and task.num_classes - 1 <= MOST_BITS
+        """Whether `sure` and `possible` are made."""
         self.sure: Tensor
         self.possible: Tensor
         self.probability_sums = np.zeros(task.num_classes)
@@ -110,7 +114,7 @@ class Decision:
         else:
             self._compare(probability, index)
         self.probability_sums[index] = float(probability.sum(dtype=torch.float64))
-        if self._details and index > 0:
+        if self.has_bits and index > 0:
             bit = 1 << (index - 1)
             self.sure += (probability >= SURE).to(self.sure.dtype) * bit
             self.possible += (probability >= POSSIBLE).to(self.possible.dtype) * bit
@@ -130,6 +134,7 @@ class Decision:
         if self._details:
             self._second_best = torch.full_like(probability, -1)
             self.second = torch.zeros_like(self.label)
+        if self.has_bits:
             kind = torch.uint8 if self._num_classes <= 9 else torch.int32
             self.sure = torch.zeros_like(probability, dtype=kind)
             self.possible = torch.zeros_like(probability, dtype=kind)

@@ -19,6 +19,7 @@ from SemiSupSegLib.inference.calibration import (
     calibration_from_json,
 )
 from SemiSupSegLib.inference.maps import (
+    MOST_BITS,
     OUTSIDE,
     Decision,
     FigureSums,
@@ -26,6 +27,7 @@ from SemiSupSegLib.inference.maps import (
     compare,
     set_background,
 )
+from SemiSupSegLib.inference.precision import automatic_autocast
 from SemiSupSegLib.inference.sliding_window import Slab, sliding_slabs
 from SemiSupSegLib.inference.stochastic import has_dropout, seeded_dropout_logits
 from SemiSupSegLib.losses.agreement import js_agreement
@@ -122,34 +124,44 @@ class Predictor:
             StoppedError: When `should_stop` says so.
             SemiSupSegError: If the device has too little memory.
         """
-        slabs = sliding_slabs(
-            prepared.image(),
-            self.forward,
-            patch_size=self.patch_size,
-            overlap=self._overlap,
-            batch_size=self._batch_size,
-            device=self._device,
-            should_stop=should_stop,
-            progress=progress,
-        )
         collect = _collect_in_place if _keeps_voxels(prepared) else _collect_resampled
-        try:
-            # Not a decorator: a generator must not leave inference mode switched on.
-            with torch.inference_mode():
-                return collect(
-                    self._read(slabs, prepared),
-                    prepared,
-                    self.task,
-                    details=maps == "all",
-                    probabilities=probabilities,
-                    warnings=tuple(self._warnings),
-                )
-        except torch.cuda.OutOfMemoryError as error:
-            raise SemiSupSegError(
-                f"{self._device} has too little free memory for windows of "
-                f"{' x '.join(map(str, self.patch_size))} voxels. Close other programs that use "
-                "it, or predict with --device cpu."
-            ) from error
+        warnings = list(self._warnings)
+        if maps == "all" and self.task.num_classes - 1 > MOST_BITS:
+            warnings.append(
+                f"The task has more than {MOST_BITS} classes: there are no maps sure and possible."
+            )
+        while True:
+            slabs = sliding_slabs(
+                prepared.image(),
+                self.forward,
+                patch_size=self.patch_size,
+                overlap=self._overlap,
+                batch_size=self._batch_size,
+                device=self._device,
+                should_stop=should_stop,
+                progress=progress,
+            )
+            try:
+                # Not a decorator: a generator must not leave inference mode switched on.
+                with torch.inference_mode():
+                    return collect(
+                        self._read(slabs, prepared),
+                        prepared,
+                        self.task,
+                        details=maps == "all",
+                        probabilities=probabilities,
+                        warnings=tuple(warnings),
+                    )
+            except torch.cuda.OutOfMemoryError as error:
+                if self._batch_size == 1:
+                    raise SemiSupSegError(
+                        f"{self._device} has too little free memory for a window of "
+                        f"{' x '.join(map(str, self.patch_size))} voxels. Close other programs "
+                        "that use it, or predict with --device cpu."
+                    ) from error
+            # Outside the handler: the exception holds what is to become free.
+            self._batch_size = 1
+            torch.cuda.empty_cache()
 
     def forward(self, patches: Tensor) -> Tensor:
         """Return everything the maps need of some windows, (B, R, d, h, w).
@@ -159,7 +171,7 @@ class Predictor:
         """
         if self._device.type == "cpu":
             patches = patches.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
+        with automatic_autocast(self._device):
             outputs = self._student_outputs(patches)
             if self._teacher is not None:
                 outputs.append(self._teacher(patches).float())
@@ -258,7 +270,9 @@ def _collect_in_place(
             student.add(probability)
         made = {"label": student.label}
         if details:
-            made.update(second=student.second, sure=student.sure, possible=student.possible)
+            made["second"] = student.second
+            if student.has_bits:
+                made.update(sure=student.sure, possible=student.possible)
         if one.teacher is not None:
             made["pseudo_label"] = _most_likely(one.teacher, task)
         sums.add(student, made.get("pseudo_label"))
@@ -330,8 +344,9 @@ def _collect_resampled(
     restored["label"] = student.label.numpy()
     if details:
         restored["second"] = student.second.numpy()
-        restored["sure"] = _bits(student.sure.numpy())
-        restored["possible"] = _bits(student.possible.numpy())
+        if student.has_bits:
+            restored["sure"] = _bits(student.sure.numpy())
+            restored["possible"] = _bits(student.possible.numpy())
     for name in list(scalars):
         scalar = scalars.pop(name)[None]
         back = restore(scalar, prepared, outside=(OUTSIDE[name],))[0].clip(0, 1)

@@ -445,7 +445,9 @@ class Curriculum:
             return 0
         options, windows = self._options.pseudo_labels, data.count_windows(data.unlabelled)
         if stage == 1:
-            return windows * scoring_passes(self._teacher, options)
+            fitted = data.validation if options.temperature == "fitted" else ()
+            passes = scoring_passes(self._teacher, options)
+            return windows * passes + data.count_windows(fitted)
         return round(windows * self._fraction(stage)) * refining_passes(options)
 
     def _make_maps(self, stage: int, data: TrainingData) -> None:

@@ -348,7 +348,7 @@ def stage_size(fraction: float, num_cases: int) -> int:
 def scoring_passes(network: SegmentationNetwork, options: PseudoLabelOptions) -> int:
     """Return over how many forward passes of each window `Labeller.score_cases` takes."""
     passes = options.passes if has_dropout(network) else 1
-    return passes + _reads_head(network, options)
+    return passes + (options.uncertainty == "head" and network.has_log_variance)
 
 
 def refining_passes(options: PseudoLabelOptions) -> int:
@@ -380,7 +380,8 @@ class _Shares:
 
 
 def _reads_head(network: SegmentationNetwork, options: PseudoLabelOptions) -> bool:
-    return options.uncertainty == "head" and network.has_log_variance
+    """Return whether trust takes the variance from the head; an untaught one knows none."""
+    return options.uncertainty == "head" and network.is_head_taught
 
 
 def _more_passes(options: PseudoLabelOptions) -> int:

@@ -64,6 +64,14 @@ class SegmentationNetwork(nn.Module):
         """Whether the network has a log-variance head."""
         return self.log_variance_head is not None
 
+    @property
+    def is_head_taught(self) -> bool:
+        """Whether the log-variance head has learnt: before its first update it is a constant."""
+        if not isinstance(self.log_variance_head, nn.Sequential):
+            return False
+        last = self.log_variance_head[-1].weight
+        return isinstance(last, Tensor) and bool(last.any())
+
     def features(self, image: Tensor) -> Tensor:
         """Return the last feature map (B, F, D, H, W) of an image (B, C, D, H, W).
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError
+from SemiSupSegLib.inference.precision import automatic_autocast
 from SemiSupSegLib.inference.sliding_window import count_windows, sliding_window
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.runs.control import Control
@@ -82,14 +83,15 @@ class RunData:
         spacings = [case.grid.spacing for case in self._prepared.values()]
         return all(abs(x - y) <= 0.01 * x for x, y, _ in spacings)
 
-    def sampler(self, patch_size: tuple[int, int, int], foreground_fraction: float) -> Sampler:
-        """Return a sampler of the training cases."""
+    def sampler(
+        self, patch_size: tuple[int, int, int], foreground_fraction: float, *, resident: bool
+    ) -> Sampler:
+        """Return a sampler of the training cases; if `resident`, a GPU may keep the images."""
         training = {
             case_id: self._prepared[case_id] for case_id in (*self.labelled, *self.unlabelled)
         }
-        return Sampler(
-            training, patch_size, self.seed, foreground_fraction, self._resident(training)
-        )
+        where = self._resident(training) if resident else None
+        return Sampler(training, patch_size, self.seed, foreground_fraction, where)
 
     def predict(
         self,
@@ -103,7 +105,8 @@ class RunData:
         while True:
             torch.manual_seed(seed_of(self.seed, seed, case_id))
             try:
-                with torch.inference_mode():
+                # As in every result: what is fitted here is applied there.
+                with torch.inference_mode(), automatic_autocast(self._device):
                     return sliding_window(
                         image,
                         _in_pairs(forward) if self._device.type == "cpu" else forward,
@@ -111,7 +114,11 @@ class RunData:
                         overlap=self._overlap if overlap is None else overlap,
                         batch_size=self._windows,
                         device=self._device,
+                        should_stop=self._progress.is_stop_wanted,
+                        progress=lambda done, total: self._progress.beat(),
                     )
+            except StoppedError:
+                self._progress.obey("stop")
             except torch.cuda.OutOfMemoryError as error:
                 if self._windows == 1:
                     raise SemiSupSegError(

@@ -43,6 +43,13 @@ Judged = Callable[[PreparedCase], tuple[Tensor, Tensor | None]]
 """Class probabilities (K, D, H, W) and log-variance (D, H, W) of a prepared case."""
 
 
+def export_work(method: Method, data: RunData) -> int:
+    """Return the forward passes over one patch that `export` takes."""
+    # Calibrated and judged; so is a teacher, once more for itself; and the best student is judged.
+    passes = 6 if "teacher" in method.predictors() else 3
+    return passes * data.count_windows(data.validation)
+
+
 def export(
     *,
     method: Method,
@@ -66,14 +73,20 @@ def export(
     teacher = predictors.get("teacher")
     assert isinstance(student, SegmentationNetwork)
     assert teacher is None or isinstance(teacher, SegmentationNetwork)
+    best = build("best").to(device)
+    has_best = trainer.best.load_into(best)
+    heads = [student] if teacher is None else [student, teacher]
+    if not all(one.is_head_taught for one in heads):
+        # An untaught head gives one doubt for all voxels; without it, passes tell.
+        for one in (*heads, best):
+            one.log_variance_head = None
     calibration = _calibrate(student, teacher, data)
     judged: dict[str, Judged] = {
         "student": _judge(student, data, calibration.temperature),
     }
     if teacher is not None:
         judged["teacher"] = _judge(teacher, data, calibration.teacher_temperature)
-    best = build("best").to(device)
-    if trainer.best.load_into(best):
+    if has_best:
         best.eval()
         judged["best_validation"] = _judge(best, data, calibration.temperature)
     if data.validation:
@@ -86,6 +99,8 @@ def export(
         )
     figures = _figures(run)
     common = _manifest(data, config, calibration, figures, trainer)
+    if not student.has_log_variance:
+        common["network"]["options"]["log_variance_head"] = False
     write_package(
         run.models / "student",
         manifest={

@@ -49,7 +49,9 @@ class Progress:
         self._phase = ""
         self._iteration = 0
         self._finished_at_start: int | None = None
-        self._started = time.monotonic()
+        self._started = self._advanced = time.monotonic()
+        self._doing = ""
+        self._polled = 0.0
         self._written = 0.0
         self._told = time.monotonic()
 
@@ -78,6 +80,7 @@ class Progress:
             self._started = time.monotonic()
         self._iteration = iteration
         self._finished = work
+        self._advanced = time.monotonic()
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self.write(RunStatus.RUNNING)
 
@@ -90,11 +93,24 @@ class Progress:
 
     def attend(self, what: str) -> None:
         """Keep the heartbeat and obey wishes during long work; call it as often as you like."""
+        self._doing = what
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self.write(RunStatus.RUNNING, doing=what)
             wish = self.wish()
             if wish:
                 self.obey(wish)
+
+    def beat(self) -> None:
+        """Keep the heartbeat within the work on one case, where a pause has to wait."""
+        if time.monotonic() - self._written > _WRITE_SECONDS:
+            self.write(RunStatus.RUNNING, doing=self._doing)
+
+    def is_stop_wanted(self) -> bool:
+        """Return whether to stop at once; cheap to ask often."""
+        if time.monotonic() - self._polled < _POLL_SECONDS:
+            return False
+        self._polled = time.monotonic()
+        return self._control.is_stop_wanted
 
     def wish(self) -> Wish | None:
         """Return what a control file asks for."""
@@ -111,6 +127,7 @@ class Progress:
             StoppedError: If stopping was asked for, also during a pause.
         """
         if wish == "pause":
+            began = time.monotonic()
             self.on_pause()
             self.write(RunStatus.PAUSED)
             self._events.append(EventKind.PAUSED, iteration=self._iteration)
@@ -120,6 +137,7 @@ class Progress:
                     self.write(RunStatus.PAUSED)
             if not self._control.is_stop_wanted:
                 self.on_resume()
+                self._leave_out(time.monotonic() - began)
                 self._events.append(EventKind.RESUMED, iteration=self._iteration)
                 self.write(RunStatus.RUNNING)
                 return
@@ -131,6 +149,12 @@ class Progress:
             "Start the same command again to go on."
         )
 
+    def _leave_out(self, seconds: float) -> None:
+        """Take a pause out of the working time."""
+        self._session += seconds
+        self._started += seconds
+        self._advanced += seconds
+
     def write(self, status: RunStatus, error: str | None = None, doing: str = "") -> None:
         """Replace `state.json` and renew the lock."""
         self._written = time.monotonic()
@@ -141,7 +165,7 @@ class Progress:
             phase=": ".join(one for one in (self._phase, doing) if one),
             iteration=self._iteration,
             planned=self._planned,
-            finished=self._finished,
+            finished=self._planned if status is RunStatus.FINISHED else self._finished,
             seconds_left=self._seconds_left(),
             pid=os.getpid(),
             host=platform.node(),
@@ -175,9 +199,10 @@ class Progress:
     def _seconds_left(self) -> float | None:
         if self._finished_at_start is None or self._finished <= self._finished_at_start:
             return None
-        seconds = time.monotonic() - self._started
-        rate = seconds / (self._finished - self._finished_at_start)
-        return round(rate * (self._planned - self._finished), 1)
+        rate = (self._advanced - self._started) / (self._finished - self._finished_at_start)
+        # Work on cases between updates is planned, but only its time tells how much is done.
+        left = rate * (self._planned - self._finished) - (time.monotonic() - self._advanced)
+        return round(max(left, 0.0), 1)
 
 
 def _nothing() -> None:

@@ -52,7 +52,7 @@ from SemiSupSegLib.training.configuration import (
 )
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.devices import choose_device
-from SemiSupSegLib.training.export import export
+from SemiSupSegLib.training.export import export, export_work
 from SemiSupSegLib.training.options import TrainingOptions
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.randomness import seed_of
@@ -162,7 +162,7 @@ def _train(
     config = config_from_json(content["config"])
     split = _frozen_split(content)
     store = str(request.store or content["store"])
-    device = torch.device(content["device"])
+    device = _device_again(content["device"])
     _set_threads(config.training)
     cases = _run_cases(request, content)
     oracle_ids = split.train_unlabelled if getattr(config.options, "allow_oracle", False) else ()
@@ -196,6 +196,7 @@ def _train(
         options=config.training,
         seed=config.seed,
         device=device,
+        work_after=export_work(method, data),
     )
     trainer.train()
     return export(
@@ -207,6 +208,22 @@ def _train(
         config=config,
         device=device,
     )
+
+
+def _device_again(name: str) -> torch.device:
+    """Return the run's device.
+
+    Raises:
+        SemiSupSegError: If it is not there now; a run never changes to another kind of device.
+    """
+    try:
+        return choose_device(name)
+    except UsageError:
+        raise SemiSupSegError(
+            f"This run was started on {name}, which PyTorch cannot use now; doctor tells why. "
+            "Start the same command again when it is back: nothing is lost. A new run can use "
+            "--device cpu."
+        ) from None
 
 
 def _network(config: RunConfig, task: Task) -> SegmentationNetwork:
@@ -359,6 +376,9 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def _set_threads(options: TrainingOptions) -> None:
     torch.set_num_threads(options.threads)
+    # Takes effect in a thread with its first parallel work, for which another thread's setting
+    # may come before; asking counts as work.
+    torch.get_num_threads()
 
 
 def _frozen_split(content: Mapping[str, Any]) -> Split:

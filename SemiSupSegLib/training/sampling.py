@@ -181,11 +181,14 @@ class Sampler:
             self._candidates[key] = found
         return self._candidates[key]
 
-    def leave_device(self, *, for_good: bool = False) -> None:
-        """Drop the images that are kept on the device; unless for good, they come back."""
+    @property
+    def keeps_images(self) -> bool:
+        """Whether images stay on a device."""
+        return self._resident is not None
+
+    def leave_device(self) -> None:
+        """Drop the images that are kept on the device; they come back when they are needed."""
         self._images.clear()
-        if for_good:
-            self._resident = None
 
     def forget_phase(self, phase: str) -> None:
         """Drop what is remembered of a phase's pseudo-labels."""
@@ -193,12 +196,12 @@ class Sampler:
             del self._candidates[key]
 
     def _image(self, case_id: str) -> Tensor:
-        # Both may change meanwhile, in the trainer's thread.
-        resident, image = self._resident, self._images.get(case_id)
-        if resident is None:
+        if self._resident is None:
             return _mapped(self._cases[case_id].image())
+        # They may be dropped meanwhile, in the trainer's thread.
+        image = self._images.get(case_id)
         if image is None:
-            image = torch.from_numpy(np.array(self._cases[case_id].image())).to(resident)
+            image = torch.from_numpy(np.array(self._cases[case_id].image())).to(self._resident)
             self._images[case_id] = image
         return image
 

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError
+from SemiSupSegLib.inference.precision import automatic_precision
 from SemiSupSegLib.methods.protocol import (
     Batch,
     Clock,
@@ -59,10 +60,14 @@ class Position:
     phase_iteration: int = 0
     iteration: int = 0
     prologue_done: bool = False
+    is_judging_due: bool = False
+    """Whether the networks are still to be judged after the last update."""
     rate_scale: float = 1.0
     """Halved once after a loss that was not finite."""
     batch_scale: float = 1.0
     """Halved when the device runs out of memory."""
+    keeps_images: bool = True
+    """Whether a GPU may keep the cases' images; not once it ran out of memory."""
     phase_seconds: dict[str, float] = field(default_factory=dict)
     """Working time by phase, of all sessions."""
     seconds: float = 0.0
@@ -83,6 +88,7 @@ class Trainer:
         options: How the run is carried out.
         seed: The run's seed.
         device: Where the networks are.
+        work_after: Forward passes over one patch that follow the training.
     """
 
     def __init__(
@@ -95,6 +101,7 @@ class Trainer:
         options: TrainingOptions,
         seed: int,
         device: torch.device,
+        work_after: int = 0,
     ) -> None:
         self._method = method
         self._data = data
@@ -110,7 +117,7 @@ class Trainer:
             network.to(device)
         self._phases = list(method.phases(data))
         windows = data.count_windows(data.validation, options.validation_overlap)
-        self._work = Work(self._phases, options.validate_every, windows)
+        self._work = Work(self._phases, options.validate_every, windows, after=work_after)
         self._position = Position(patch_size=data.patch_size)
         self._best = BestOnValidation(run, data.task)
         self._optimizer: torch.optim.Optimizer | None = None
@@ -155,6 +162,7 @@ class Trainer:
         """
         self._resume()
         self._progress.begin(sum(phase.iterations for phase in self._phases), self._work.planned)
+        self._progress.enter(self._phase_name(), self._position.iteration, self._work_done())
         # One thread varies patches: a second team of OpenMP threads on the cores that the network
         # computes on doubled the time of a step. The setting is the loader thread's own.
         with ThreadPoolExecutor(
@@ -162,7 +170,7 @@ class Trainer:
         ) as loader:
             while self._position.phase < len(self._phases):
                 phase = self._phases[self._position.phase]
-                started = time.monotonic()
+                started = self._progress.seconds
                 try:
                     if phase.iterations:
                         self._run_phase(phase, loader, started)
@@ -197,6 +205,8 @@ class Trainer:
                 self._save(phase, started)
         unlabelled = tuple(phase.unlabelled_cases())
         self._set_modes(phase)
+        if position.is_judging_due:
+            self._judge(phase, started)
         pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
         while position.phase_iteration < phase.iterations:
             begun = time.monotonic()
@@ -360,8 +370,8 @@ class Trainer:
         ended = position.phase_iteration == phase.iterations
         if position.iteration % self._options.validate_every == 0 or ended:
             self._check_finite(phase)
-            self._validate(phase)
-            self._set_modes(phase)
+            position.is_judging_due = True
+            self._judge(phase, started)
         due = time.monotonic() - self._last_saved > self._options.checkpoint_seconds
         if ended:
             # The phase's end writes a checkpoint; a wish is heard after it.
@@ -374,6 +384,16 @@ class Trainer:
             self._progress.obey(wish)
         # A pause, here or while validating, gives the optimizer's memory away.
         self._prepare_optimizer(phase)
+
+    def _judge(self, phase: Phase, started: float) -> None:
+        try:
+            self._validate(phase)
+        except StoppedError:
+            # The updates are kept, and the judging begins anew.
+            self._save(phase, started)
+            raise
+        self._position.is_judging_due = False
+        self._set_modes(phase)
 
     def _validate(self, phase: Phase) -> None:
         position = self._position
@@ -465,12 +485,18 @@ class Trainer:
         )
 
     def _shrink(self, phase: Phase) -> None:
-        """Make batch or patch smaller after the device ran out of memory, and say so."""
+        """Keep no images, or make batch or patch smaller, after the device ran out of memory."""
         position = self._position
         if self._optimizer is not None:
             self._optimizer.zero_grad(set_to_none=True)
-        self._sampler.leave_device(for_good=True)
+        kept, position.keeps_images = self._sampler.keeps_images, False
+        self._sampler = self._new_sampler()
         torch.cuda.empty_cache()
+        if kept:
+            message = "The device ran out of memory: going on without keeping the images there."
+            logger.warning("%s", message)
+            self._events.append(EventKind.WARNING, message=message)
+            return
         largest = max(phase.labelled_per_batch, phase.unlabelled_per_batch)
         if largest * position.batch_scale >= 2:
             position.batch_scale /= 2
@@ -544,7 +570,7 @@ class Trainer:
         position["seconds"] = self._progress.seconds
         if phase is not None:
             seconds = dict(position["phase_seconds"])
-            seconds[phase.name] = seconds.get(phase.name, 0.0) + time.monotonic() - started
+            seconds[phase.name] = seconds.get(phase.name, 0.0) + self._progress.seconds - started
             position["phase_seconds"] = seconds
         optimizer = optimizer_tensors(self._optimizer) if self._optimizer else {}
         if self._optimizer is None and self._saved_optimizer:
@@ -584,11 +610,15 @@ class Trainer:
         self._saved_optimizer = {}
 
     def _new_sampler(self) -> Sampler:
-        return self._data.sampler(self._position.patch_size, self._options.foreground_fraction)
+        return self._data.sampler(
+            self._position.patch_size,
+            self._options.foreground_fraction,
+            resident=self._position.keeps_images,
+        )
 
     def _add_seconds(self, phase: Phase, started: float) -> None:
         seconds = self._position.phase_seconds
-        seconds[phase.name] = seconds.get(phase.name, 0.0) + time.monotonic() - started
+        seconds[phase.name] = seconds.get(phase.name, 0.0) + self._progress.seconds - started
 
     def _phase_name(self) -> str:
         index = self._position.phase
@@ -614,6 +644,4 @@ def build_optimizer(group: ParameterGroup) -> torch.optim.Optimizer:
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "bfloat16":
         return torch.bfloat16
-    if precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
-    return None
+    return automatic_precision(device) if precision == "auto" else None

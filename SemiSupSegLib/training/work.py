@@ -14,14 +14,21 @@ class Work:
         phases: The plan.
         validate_every: Updates between validations; there is one at each phase's end, too.
         validation_windows: Windows of all validation cases.
+        after: Work after the last phase.
     """
 
     def __init__(
-        self, phases: Sequence[Phase], validate_every: int, validation_windows: int
+        self,
+        phases: Sequence[Phase],
+        validate_every: int,
+        validation_windows: int,
+        *,
+        after: int = 0,
     ) -> None:
         self._phases = phases
         self._validate_every = validate_every
         self._validation_windows = validation_windows
+        self._after = after
         self._before = [0]
         """Work of all phases before each."""
         for number, phase in enumerate(phases):
@@ -29,8 +36,8 @@ class Work:
 
     @property
     def planned(self) -> int:
-        """The work of all phases."""
-        return self._before[-1]
+        """The work of all phases and what comes after them."""
+        return self._before[-1] + self._after
 
     def done(self, number: int, updates: int, *, prologue_done: bool) -> int:
         """Return the work that is done after some updates of a phase.

@@ -31,6 +31,7 @@ def some_data(unlabelled=("b", "c")):
     told = []
     return SimpleNamespace(
         unlabelled=unlabelled,
+        validation=("d",),
         told=told,
         tell=lambda kind, **values: told.append(values["message"]),
         count_windows=lambda case_ids: 10 * len(case_ids),
@@ -40,13 +41,14 @@ def some_data(unlabelled=("b", "c")):
 @pytest.mark.parametrize(
     ("options", "stages"),
     [
-        ({}, [180, 4, 8, 12, 16, 20]),
-        ({"refinement": "off", "uncertainty": "mc"}, [160, 0, 0, 0, 0, 0]),
-        ({"refinement": "repredict", "passes": 3}, [80, 60, 120, 180, 240, 300]),
+        ({}, [190, 4, 8, 12, 16, 20]),
+        ({"refinement": "off", "uncertainty": "mc", "temperature": "none"}, [160, 0, 0, 0, 0, 0]),
+        ({"refinement": "repredict", "passes": 3}, [90, 60, 120, 180, 240, 300]),
     ],
 )
 def test_predictions_before_the_stages_are_planned_work(options, stages):
-    """20 windows: 8 passes and the head's one to score, one to refine (6 + 8 more to repredict)."""
+    """20 windows: 8 passes and the head's one to score, one to refine (6 + 8 more to repredict);
+    10 windows of a validation case to fit the temperature."""
     phases = a_method(pseudo_labels=PseudoLabelOptions(**options)).phases(some_data())
     distil = (max(2, options.get("passes", 8)) + 1) * 4
 

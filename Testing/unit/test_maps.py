@@ -71,6 +71,16 @@ def test_twelve_classes_have_a_bit_each():
     assert decided(probabilities, a_task(12)).sure.flatten().tolist() == [1 << 11]
 
 
+@pytest.mark.parametrize(("foreground", "has_bits"), [(31, True), (32, False)])
+def test_more_classes_than_bits_get_no_bits(foreground, has_bits):
+    decision = decided([[0.0] * foreground + [1.0]], a_task(foreground))
+
+    assert decision.has_bits == has_bits
+    assert decision.label.item() == foreground
+    if has_bits:
+        assert decision.sure.item() == 1 << 30
+
+
 def test_volumes_have_an_interval_from_sure_and_possible_voxels():
     sums = FigureSums(a_task())
     sums.add(decided(VOXELS), None)

@@ -11,6 +11,7 @@ from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.task import Channel, Class, Region, Task
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError
 from SemiSupSegLib.inference import predictor as predictor_module
+from SemiSupSegLib.inference.precision import automatic_precision
 from SemiSupSegLib.inference.predictor import Predictor
 from SemiSupSegLib.models.package import write_package
 from SemiSupSegLib.networks.catalogue import build_network
@@ -301,6 +302,35 @@ def test_a_network_without_variance_head_gets_several_passes_unless_told_otherwi
 def test_prediction_stops_between_windows(package):
     with pytest.raises(StoppedError, match="Stopped after 0 of"):
         Predictor(package, device=CPU).predict(a_prepared_case(), should_stop=lambda: True)
+
+
+def test_a_device_with_little_memory_gets_one_window_at_a_time(package, monkeypatch):
+    case = a_prepared_case()
+    expected = Predictor(package, device=CPU).predict(case)
+    predictor = Predictor(package, device=CPU, batch_size=4)
+    forward, sizes = predictor.forward, []
+
+    def forward_on_a_small_device(patches):
+        sizes.append(len(patches))
+        if len(patches) > 1:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return forward(patches)
+
+    monkeypatch.setattr(predictor, "forward", forward_on_a_small_device)
+    found = predictor.predict(case)
+
+    assert sizes[0] > 1
+    assert set(sizes[1:]) == {1}
+    np.testing.assert_array_equal(found.label, expected.label)
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), None), ((8, 0), torch.bfloat16)])
+def test_bfloat16_is_for_gpus_that_compute_with_it(monkeypatch, capability, expected):
+    """PyTorch calls it supported on older ones, too, where convolutions only emulate it."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+
+    assert automatic_precision(torch.device("cuda:1")) is expected
+    assert automatic_precision(torch.device("cpu")) is None
 
 
 def test_weights_of_another_network_are_refused(tmp_path):

@@ -1,8 +1,13 @@
 """How far a run is, as its folder tells."""
 
+from types import SimpleNamespace
+
+import pytest
+
+from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.lock import Lock
 from SemiSupSegLib.runs.run_folder import RunFolder
-from SemiSupSegLib.runs.state import RunState
+from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.training import progress as progress_module
 from SemiSupSegLib.training.progress import Progress
 
@@ -42,3 +47,54 @@ def test_the_time_left_follows_from_the_work_and_not_from_the_updates(tmp_path, 
 
     assert first is None
     assert RunState.read(run.state_json).seconds_left == 80
+
+
+@pytest.fixture
+def a_clock(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(progress_module, "_WRITE_SECONDS", -1.0)
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: clock.now)
+    return clock
+
+
+def test_a_pause_is_no_working_time(tmp_path, a_clock, monkeypatch):
+    """20 s for 40 units, then an hour's pause: 80 s are left for 160, and 20 s were worked."""
+    run = RunFolder(tmp_path)
+    control = Control(run.control)
+    with Lock(run.lock_file) as lock:
+        progress = Progress(run, lock)
+        progress.begin(100, 220)
+        progress.advance(1, 20)
+        a_clock.now += 20
+        progress.advance(2, 60)
+
+        def sleep(seconds):
+            a_clock.now += 3600
+            control.clear()
+
+        monkeypatch.setattr(progress_module.time, "sleep", sleep)
+        control.want_pause()
+        progress.obey("pause")
+
+    assert RunState.read(run.state_json).seconds_left == 80
+    assert progress.seconds == 20
+
+
+def test_the_time_left_falls_while_cases_are_worked_on(tmp_path, a_clock):
+    """10 units of 5 s each: 50 s are planned for what is left, of which 30 s go by in a case."""
+    run = RunFolder(tmp_path)
+    with Lock(run.lock_file) as lock:
+        progress = Progress(run, lock)
+        progress.begin(3, 40)
+        progress.advance(1, 20)
+        a_clock.now += 50
+        progress.advance(2, 30)
+        left = []
+        for _ in range(3):
+            progress.attend("judging")
+            left.append(RunState.read(run.state_json).seconds_left)
+            a_clock.now += 30
+        progress.write(RunStatus.FINISHED)
+
+    assert left == [50, 20, 0]
+    assert RunState.read(run.state_json).finished == 40

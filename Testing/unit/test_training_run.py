@@ -18,6 +18,7 @@ import torch
 from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.commands import demo
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
+from SemiSupSegLib.inference.predictor import Predictor
 from SemiSupSegLib.methods import pseudo_labels
 from SemiSupSegLib.methods.curriculum import Curriculum
 from SemiSupSegLib.methods.pseudo_labels import Labeller
@@ -102,6 +103,18 @@ def request_for(folder: Path, out: str = "run", **changes) -> TrainRequest:
         **changes,
     }
     return TrainRequest(**values)
+
+
+def supervised_request_for(folder: Path, out: str = "run", **changes) -> TrainRequest:
+    request = request_for(folder, out, **changes)
+    known = {"network.options", "optimizer.rate"}
+    settings = {
+        key: value
+        for key, value in request.settings.items()
+        if key in known or key.startswith("training.")
+    }
+    settings["labelled_per_batch"] = "4"
+    return replace(request, method="supervised", settings=settings)
 
 
 def weights_of(run: Path, name: str = "student") -> dict[str, np.ndarray]:
@@ -545,18 +558,66 @@ def test_a_student_that_starts_anew_still_leaves_its_judgement(a_folder_of_cases
     assert asked == [False, True]
 
 
+def test_a_head_that_never_learnt_is_not_exported(a_folder_of_cases):
+    """It would give every voxel the same doubt; without it `predict` makes several passes."""
+    train(supervised_request_for(a_folder_of_cases, iterations=3))
+
+    package = read_package(a_folder_of_cases / "run" / "models" / "student")
+    assert package.manifest["network"]["options"]["log_variance_head"] is False
+    assert not [name for name in package.weights("student") if name.startswith("log_variance")]
+    predictor = Predictor(package, device=torch.device("cpu"))
+    assert not predictor.networks[0].has_log_variance
+
+
+def test_without_updates_for_the_heads_trust_comes_from_the_passes(a_folder_of_cases):
+    settings = {"head_share": "0", "pseudo_labels.threshold": "0.5"}
+    train(request_for(a_folder_of_cases, settings=settings))
+
+    run = RunFolder(a_folder_of_cases / "run")
+    for name in ("student", "teacher"):
+        network = read_package(run.models / name).manifest["network"]
+        assert network["options"]["log_variance_head"] is False
+    summary = json.loads((run.stage(1) / "summary.json").read_text())
+    assert summary["high_share"] > 0
+
+
+def test_a_run_whose_device_is_gone_says_so_and_keeps_everything(a_folder_of_cases, monkeypatch):
+    request = request_for(a_folder_of_cases, iterations=2)
+    train(request)
+    file = a_folder_of_cases / "run" / "run.json"
+    file.write_text(file.read_text().replace('"device": "cpu",', '"device": "cuda:7",', 1))
+    monkeypatch.setattr(run_module, "_is_finished", lambda run: False)
+
+    with pytest.raises(SemiSupSegError, match="started on cuda:7, which PyTorch cannot use now"):
+        train(request)
+
+
+def test_a_stop_is_heard_within_the_prediction_of_one_case(a_folder_of_cases, monkeypatch):
+    monkeypatch.setattr(progress_module, "_POLL_SECONDS", -1.0)
+    run = RunFolder(a_folder_of_cases / "run")
+    forward, seen = TransASPPUNet.body, []
+
+    def body_and_wish(self, stem):
+        if torch.is_inference_mode_enabled():
+            seen.append(True)
+            Control(run.control).want_stop()
+        return forward(self, stem)
+
+    monkeypatch.setattr(TransASPPUNet, "body", body_and_wish)
+    with pytest.raises(StoppedError, match="Start the same command again"):
+        train(request_for(a_folder_of_cases, settings={"training.patch_size": "[16, 16, 16]"}))
+
+    assert 1 <= len(seen) <= 2
+    monkeypatch.undo()
+    train(request_for(a_folder_of_cases))
+    train(request_for(a_folder_of_cases, "undisturbed"))
+    assert_same_weights(run.path, a_folder_of_cases / "undisturbed")
+
+
 def test_supervised_training_and_a_teacher_of_as_many_updates_are_the_same(a_folder_of_cases):
     shares = {"head_share": "0", "stage_share": "0", "teacher_share": "1"}
     train(request_for(a_folder_of_cases, iterations=5, settings=shares))
-    known = {"network.options", "optimizer.rate"}
-    request = request_for(a_folder_of_cases, "supervised", iterations=5)
-    settings = {
-        key: value
-        for key, value in request.settings.items()
-        if key in known or key.startswith("training.")
-    }
-    settings["labelled_per_batch"] = "4"
-    train(replace(request, method="supervised", settings=settings))
+    train(supervised_request_for(a_folder_of_cases, "supervised", iterations=5))
 
     teacher = read_package(a_folder_of_cases / "run" / "models" / "teacher").weights("student")
     alone = read_package(a_folder_of_cases / "supervised" / "models" / "student").weights("student")
@@ -728,6 +789,31 @@ def test_out_of_memory_halves_the_batch_and_says_so(a_folder_of_cases, monkeypat
     events = read_events(a_folder_of_cases / "run" / "events.jsonl")
     assert [one["what"] for one in events if one["kind"] == "batch_reduced"] == ["batch"]
     assert set(sizes) == {4}
+
+
+def test_images_that_are_kept_on_a_device_go_before_the_batch_shrinks(
+    a_folder_of_cases, monkeypatch
+):
+    update, failed = Trainer._update, []
+
+    def update_that_fails_once(self, phase, batch):
+        if not failed:
+            failed.append(self._sampler.keeps_images)
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        assert not self._sampler.keeps_images
+        assert len(batch.images) == 4
+        return update(self, phase, batch)
+
+    monkeypatch.setattr(Trainer, "_update", update_that_fails_once)
+    monkeypatch.setattr(RunData, "_resident", lambda self, cases: torch.device("cpu"))
+    train(supervised_request_for(a_folder_of_cases, iterations=2))
+
+    assert failed == [True]
+    kinds = [event["kind"] for event in read_events(a_folder_of_cases / "run" / "events.jsonl")]
+    assert "batch_reduced" not in kinds
+    assert "warning" in kinds
+    state = load_checkpoint(a_folder_of_cases / "run" / "checkpoints").state
+    assert (state["position"]["keeps_images"], state["position"]["batch_scale"]) == (False, 1.0)
 
 
 def test_a_gradient_that_is_not_finite_halves_the_rate_once(a_folder_of_cases, monkeypatch):
