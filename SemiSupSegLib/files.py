@@ -115,8 +115,8 @@ def read_json(path: Path) -> Any:
         SemiSupSegError: If the file is missing, unreadable or not JSON.
     """
     try:
-        # Some editors begin a file with a byte order mark.
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        # From bytes: a byte order mark, which editors on Windows write, is understood.
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise SemiSupSegError(f"{path} does not exist. Check the path.") from None
     except (OSError, ValueError, RecursionError) as error:

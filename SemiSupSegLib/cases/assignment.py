@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from SemiSupSegLib.cases.case import ImageSource, Reason, Severity
 from SemiSupSegLib.cases.group import Group, Piece
-from SemiSupSegLib.cases.names import NameReader, words_of
+from SemiSupSegLib.cases.label_names import label_findings
+from SemiSupSegLib.cases.names import NameReader
 from SemiSupSegLib.cases.task import Task
 
 _MAX_NAMED_FILES = 5
@@ -86,15 +87,31 @@ def assign(
     reasons += _doubled_channels(group, found)
     labels = group.labels
     unused += [one for one in group.pieces if one.label and one not in labels]
-    if len(labels) > 1:
-        reasons.append(_doubled_label(labels))
+    reasons += _label_reasons(group, task, labels)
     if unused:
         reasons.append(_unused(unused))
-    reasons += _label_meanings(group, task)
     return Assignment(
         channels={one.name: found[one.name][0] for one in task.channels if found[one.name]},
         label=labels[0].found.source if labels else None,
         reasons=tuple(dict.fromkeys(reasons)),
+    )
+
+
+def _nothing_there(group: Group) -> Reason:
+    if group.broken_link:
+        return Reason(
+            code="unreadable",
+            severity=Severity.ERROR,
+            file=str(group.folder),
+            message=f"the link {group.folder.name} cannot be followed ({group.broken_link})",
+            remedy="Correct or remove it",
+        )
+    return Reason(
+        code="no_image",
+        severity=Severity.ERROR,
+        file=str(group.folder),
+        message=f"the folder {group.folder.name} holds no image",
+        remedy="Put the case's images (NIfTI, NRRD, MetaImage or DICOM) there, or remove it",
     )
 
 
@@ -140,6 +157,8 @@ def _channels_of_volumes(
 def _missing_channels(
     group: Group, task: Task, found: Mapping[str, list[ImageSource]], task_is_recognised: bool
 ) -> list[Reason]:
+    if not group.pieces:
+        return [_nothing_there(group)]
     num_numbered = len({one.index for one in group.images if one.index is not None})
     if num_numbered and not any(found.values()):
         return [_unnamed_numbers(group, task, num_numbered)]
@@ -193,13 +212,14 @@ def _unnamed_numbers(group: Group, task: Task, num_numbered: int) -> Reason:
 
 
 def _doubled_channels(group: Group, found: Mapping[str, list[ImageSource]]) -> list[Reason]:
+    titles = {one.found.source: one.found.title for one in group.images}
     return [
         Reason(
             code="doubled_channel",
             severity=Severity.ERROR,
             file=str(sources[1].path),
             message=f"{len(sources)} images fit channel {channel}: "
-            + _listed([str(one).rpartition("/")[2] for one in sources]),
+            + _listed([_with_component(one, titles) for one in sources]),
             remedy="Keep one of them in the case's folder, or give a task file whose names tell "
             "them apart",
         )
@@ -208,8 +228,20 @@ def _doubled_channels(group: Group, found: Mapping[str, list[ImageSource]]) -> l
     ]
 
 
+def _with_component(source: ImageSource, titles: Mapping[ImageSource, str]) -> str:
+    title = titles[replace(source, component=None)]
+    return title if source.component is None else f"{title}#{source.component}"
+
+
+def _label_reasons(group: Group, task: Task, labels: tuple[Piece, ...]) -> list[Reason]:
+    if not labels:
+        return []
+    meanings = label_findings(group.label_names, task, labels[0].found.source.path)
+    return [_doubled_label(labels), *meanings] if len(labels) > 1 else meanings
+
+
 def _doubled_label(labels: tuple[Piece, ...]) -> Reason:
-    names = _listed([one.found.source.path.name for one in labels])
+    names = _listed([one.found.title for one in labels])
     return Reason(
         code="doubled_label",
         severity=Severity.ERROR,
@@ -220,7 +252,7 @@ def _doubled_label(labels: tuple[Piece, ...]) -> Reason:
 
 
 def _unused(unused: list[Piece]) -> Reason:
-    names = _listed([one.found.source.path.name for one in unused])
+    names = _listed([one.found.title for one in unused])
     return Reason(
         code="unused_file",
         severity=Severity.WARNING,
@@ -250,35 +282,6 @@ def _assumed_order(source: ImageSource, task: Task) -> Reason:
         message=f"channels are numbered without names; the task's order was assumed ({order})",
         remedy="Check it, or name them in a dataset.json ('channel_names')",
     )
-
-
-def conflicting_labels(group: Group, task: Task) -> list[str]:
-    """Return where `dataset.json` gives a value the name of another class, like `1 is edema`."""
-    values = {one.name.lower(): one.values for one in task.classes}
-    wrong = []
-    for value, name in group.label_names.items():
-        words = words_of(name)
-        meant = values.get(words[0]) if len(words) == 1 else None
-        if value and meant is not None and value not in meant:
-            wrong.append(f"{value} is {name}")
-    return wrong
-
-
-def _label_meanings(group: Group, task: Task) -> list[Reason]:
-    wrong = conflicting_labels(group, task)
-    if not wrong or not group.labels:
-        return []
-    label = group.labels[0].found.source
-    reads = "; ".join(f"{one.name} = {one.values[0]}" for one in task.classes)
-    return [
-        Reason(
-            code="label_meaning",
-            severity=Severity.WARNING,
-            file=str(label.path),
-            message=f"dataset.json says {', '.join(wrong)}, but task '{task.name}' reads {reads}",
-            remedy="Give a task file with this data set's values, or classes will be mixed up",
-        )
-    ]
 
 
 def _listed(names: list[str]) -> str:

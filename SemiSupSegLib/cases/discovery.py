@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from SemiSupSegLib.cases.assignment import conflicting_labels
 from SemiSupSegLib.cases.case import Case, CaseState, Reason, Severity
 from SemiSupSegLib.cases.examination import CaseExaminer, Examined
 from SemiSupSegLib.cases.group import Group
 from SemiSupSegLib.cases.grouping import group_images
 from SemiSupSegLib.cases.inspection import ScanCache, default_cache
+from SemiSupSegLib.cases.label_names import conflicting_labels
 from SemiSupSegLib.cases.listing import Listing, list_images
 from SemiSupSegLib.cases.names import NameReader
 from SemiSupSegLib.cases.reviews import ReviewedLabel, find_reviews, match_reviews
@@ -94,6 +94,7 @@ def discover(
 
     Raises:
         UsageError: If `folder` cannot be read.
+        SemiSupSegError: If a folder or `dataset.json` in it cannot be read.
     """
     start = time.perf_counter()
     listing = list_images(folder)
@@ -146,7 +147,8 @@ def _recognise(listing: Listing) -> Task:
         is_numbered = numbers == set(range(len(brats.channels))) and not group.channel_names
         if max(len(channels), len(told)) >= 2 or is_numbered:
             decathlon = load_task("brats_msd")
-            other = conflicting_labels(group, brats) and not conflicting_labels(group, decathlon)
+            said = group.label_names
+            other = conflicting_labels(said, brats) and not conflicting_labels(said, decathlon)
             return decathlon if other else brats
     return load_task("binary")
 

@@ -313,7 +313,9 @@ def _compared(
                 else f"Export both from one study, or register it to {first}",
             )
         ]
-    how = "nearest neighbour" if is_label else "linear interpolation"
+    how = "linear interpolation"
+    if is_label:
+        how += " of each class, of which the largest share wins"
     if shares[0] < _MOST_OF_IT and not is_label:
         how += f"; it covers {shares[0]:.0%} of it, the rest becomes 0"
     return [
@@ -334,6 +336,6 @@ def _renamed(group: Group) -> Reason:
         code="renamed_case",
         severity=Severity.WARNING,
         file=str(group.folder),
-        message=f"several cases have this name, so it is called {group.id}",
+        message=f"several cases have the same name, so this one is called {group.id}",
         remedy="Nothing needs to be done",
     )

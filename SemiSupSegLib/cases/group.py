@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from SemiSupSegLib.cases.label_names import LabelNames
 from SemiSupSegLib.cases.listing import FoundImage
 
 
@@ -38,12 +39,15 @@ class Group:
     kind: str
     """Layout: bids, nnunet, msd, separate_labels, case_folders or flat."""
     pieces: tuple[Piece, ...]
+    """None of a folder that is empty or a link that cannot be followed."""
     channel_names: Mapping[int, str] = field(default_factory=dict)
     """What the data set's `dataset.json` calls channel 0, 1, ..."""
-    label_names: Mapping[int, str] = field(default_factory=dict)
-    """What it calls label value 1, 2, ..."""
+    label_names: LabelNames = field(default_factory=dict)
+    """What it calls the label values."""
     renamed: bool = False
     """Whether `id` had to be made longer because two folders have one name."""
+    broken_link: str = ""
+    """Why the link of the case's name cannot be followed, if it is one."""
 
     @property
     def images(self) -> tuple[Piece, ...]:

@@ -16,18 +16,16 @@ from typing import Any
 
 from SemiSupSegLib.cases.bids import bids_piece, bids_subject, prefer_anatomical
 from SemiSupSegLib.cases.group import Group, Piece
-from SemiSupSegLib.cases.listing import FoundImage, Listing
-from SemiSupSegLib.cases.names import (
-    FolderParts,
-    NameReader,
-    words_of,
-)
+from SemiSupSegLib.cases.label_names import label_names
+from SemiSupSegLib.cases.listing import FoundImage, Listing, Place
+from SemiSupSegLib.cases.names import FolderParts, NameReader, composed, words_of
 from SemiSupSegLib.cases.patients import (
     is_placeholder,
     is_timepoint,
+    numbers_visits,
     patient_folder,
     patient_folders,
-    patient_of,
+    patients_of,
     united,
 )
 from SemiSupSegLib.cases.task import Task
@@ -48,10 +46,11 @@ class _Draft:
     """The same as written."""
     kind: str
     pieces: tuple[Piece, ...]
+    broken_link: str = ""
 
     @property
-    def has_images(self) -> bool:
-        return any(not one.label and not one.ignored for one in self.pieces)
+    def images(self) -> tuple[Piece, ...]:
+        return tuple(one for one in self.pieces if not one.label and not one.ignored)
 
     @property
     def has_labels(self) -> bool:
@@ -60,8 +59,8 @@ class _Draft:
 
 def group_images(listing: Listing, task: Task) -> list[Group]:
     """Return the cases below a folder, in the order of their ids; nothing is opened."""
-    names = NameReader(task)
-    by_place: dict[tuple[str, ...], list[Piece]] = defaultdict(list)
+    names = _reader(listing, task)
+    by_place: dict[Place, list[Piece]] = defaultdict(list)
     bids: dict[Key, list[Piece]] = defaultdict(list)
     indexed = _indexed_folders(listing, names)
     own_names = _names_outside_findings(listing, names)
@@ -83,7 +82,7 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
         draft
         for place, pieces in by_place.items()
         for draft in _drafts_of_folder(
-            place, pieces, listing.root.name, is_alone=len(by_place) == 1
+            place, pieces, composed(listing.root.name), is_alone=len(by_place) == 1
         )
     ]
     drafts = _merged(_joined_by_key(drafts), names)
@@ -92,7 +91,27 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
         for key, pieces in bids.items()
     ]
     drafts += _empty_folders(listing, drafts, names)
+    drafts += [
+        _Draft(_key(place), place, "case_folders", (), broken_link=reason)
+        for place, reason in listing.broken_links.items()
+    ]
     return _finished(drafts, listing)
+
+
+def _reader(listing: Listing, task: Task) -> NameReader:
+    """Return a reader that knows whether `T1` is a contrast here, or a visit."""
+    names = NameReader(task)
+    labels = [
+        (*found.folders, found.stem)
+        for found in listing.images
+        # Of several channels, each may have a label that was drawn on it.
+        if len(task.channels) == 1 and any(names.folder(name).is_label for name in found.folders)
+    ]
+    return NameReader(
+        task,
+        visit_files=numbers_visits(((*one.folders, one.stem) for one in listing.images), labels),
+        visit_folders=numbers_visits(listing.folders),
+    )
 
 
 def _names_outside_findings(listing: Listing, names: NameReader) -> set[Key]:
@@ -145,9 +164,9 @@ def _piece(
     )
 
 
-def _indexed_folders(listing: Listing, names: NameReader) -> set[tuple[str, ...]]:
+def _indexed_folders(listing: Listing, names: NameReader) -> set[Place]:
     """Return the folders in which `_0000` is a channel's number (nnU-Net), not a case's."""
-    stems: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    stems: dict[Place, list[str]] = defaultdict(list)
     label_stems: set[str] = set()
     for found in listing.images:
         if any(names.folder(name).is_label for name in found.folders):
@@ -178,7 +197,7 @@ def _indexed_folders(listing: Listing, names: NameReader) -> set[tuple[str, ...]
 
 
 def _drafts_of_folder(
-    place: tuple[str, ...], pieces: Sequence[Piece], root_name: str, *, is_alone: bool
+    place: Place, pieces: Sequence[Piece], root_name: str, *, is_alone: bool
 ) -> list[_Draft]:
     """Split what lies in one place into cases."""
     is_partition = not place or place[-1].startswith("/")
@@ -211,12 +230,13 @@ def _drafts_of_folder(
         is_case_folder = False
     if is_case_folder:
         return [_Draft(_key(shown), shown, "case_folders", tuple(pieces))]
-    drafts = []
-    for residue, group in by_residue.items():
-        name = group[0].residue or folder_name
-        names = (*shown, name)
-        drafts.append(_Draft((*_key(shown), " ".join(residue)), names, "flat", tuple(group)))
-    return drafts
+    by_name: dict[str, list[Piece]] = defaultdict(list)
+    for piece in pieces:
+        by_name[piece.residue].append(piece)
+    return [
+        _Draft(_key((*shown, name)), (*shown, name or folder_name), "flat", tuple(group))
+        for name, group in by_name.items()
+    ]
 
 
 def _bears_image(piece: Piece, counts_unnamed: bool) -> bool:
@@ -244,34 +264,49 @@ def _key(names: Iterable[str]) -> Key:
 
 def _joined_by_key(drafts: Iterable[_Draft]) -> list[_Draft]:
     """Join images and labels that other folders hold for the same case."""
-    joined: dict[Key, _Draft] = {}
+    by_key: dict[Key, list[_Draft]] = defaultdict(list)
     for draft in drafts:
-        known = joined.get(draft.key)
-        if known is None:
-            joined[draft.key] = draft
-            continue
-        main = draft if draft.has_images and not known.has_images else known
-        joined[draft.key] = _Draft(draft.key, main.names, main.kind, (*known.pieces, *draft.pieces))
-    return list(joined.values())
+        by_key[draft.key].append(draft)
+    return [_union(group) for alike in by_key.values() for group in _told_apart(alike)]
+
+
+def _told_apart(drafts: Sequence[_Draft]) -> Iterable[Sequence[_Draft]]:
+    """Divide what has one key into cases: `A-1` and `A_1` are two if each has its own images.
+
+    A label belongs to the case of its name, or to the only one.
+    """
+    by_name: dict[tuple[str, ...], list[_Draft]] = defaultdict(list)
+    for draft in drafts:
+        if draft.images:
+            by_name[draft.names].append(draft)
+    if len(by_name) < 2 or _complement_each_other(draft.images for draft in drafts):
+        return [drafts]
+    for draft in drafts:
+        if not draft.images:
+            by_name[draft.names].append(draft)
+    return by_name.values()
+
+
+def _union(drafts: Sequence[_Draft]) -> _Draft:
+    main = next((one for one in drafts if one.images), drafts[0])
+    return replace(main, pieces=tuple(piece for one in drafts for piece in one.pieces))
 
 
 def _merged(drafts: list[_Draft], names: NameReader) -> list[_Draft]:
     """Give labels left alone to the one case whose name differs in role words only."""
-    alone = [draft for draft in drafts if draft.has_labels and not draft.has_images]
-    waiting = [draft for draft in drafts if draft.has_images and not draft.has_labels]
-    homes = _by_core(waiting, names)
-    taken: dict[Key, list[_Draft]] = defaultdict(list)
-    for core, labels in _by_core(alone, names).items():
+    homes = _by_core((one for one in drafts if one.images and not one.has_labels), names)
+    taken: dict[_Draft, _Draft] = {}
+    for core, labels in _by_core(
+        (one for one in drafts if one.has_labels and not one.images), names
+    ).items():
         if core and len(labels) == 1 and len(homes.get(core, ())) == 1:
-            taken[homes[core][0].key].append(labels[0])
-    moved = {draft.key for group in taken.values() for draft in group}
-    result = []
-    for draft in drafts:
-        if draft.key in moved:
-            continue
-        extra = tuple(piece for one in taken.get(draft.key, ()) for piece in one.pieces)
-        result.append(_Draft(draft.key, draft.names, draft.kind, (*draft.pieces, *extra)))
-    return result
+            taken[homes[core][0]] = labels[0]
+    moved = set(taken.values())
+    return [
+        _union([draft, taken[draft]]) if draft in taken else draft
+        for draft in drafts
+        if draft not in moved
+    ]
 
 
 def _by_core(drafts: Iterable[_Draft], names: NameReader) -> dict[Key, list[_Draft]]:
@@ -282,75 +317,89 @@ def _by_core(drafts: Iterable[_Draft], names: NameReader) -> dict[Key, list[_Dra
 
 
 def _empty_folders(listing: Listing, drafts: Sequence[_Draft], names: NameReader) -> list[_Draft]:
-    """Return a draft for each folder that has siblings with cases but no image itself."""
+    """Return a draft for each folder that has siblings with cases but no image itself.
+
+    One with other files (`docs`) is a case only if it is numbered as they are.
+    """
     used = {one[:depth] for one in listing.result_folders for depth in range(len(one))}
-    parents: set[tuple[str, ...]] = set()
+    siblings: dict[Place, set[str]] = defaultdict(set)
     for draft in drafts:
         for piece in draft.pieces:
             folders = piece.found.folders
             if piece.found.is_dicom:
-                folders = (*folders, piece.found.source.path.name)
+                folders = (*folders, composed(piece.found.source.path.name))
             used.update(folders[:depth] for depth in range(len(folders) + 1))
             if draft.kind == "case_folders" and folders and draft.names:
                 depth = max(
                     (i for i, name in enumerate(folders, 1) if name == draft.names[-1]), default=0
                 )
                 if depth:
-                    parents.add(folders[: depth - 1])
+                    siblings[folders[: depth - 1]].add(_numbering(draft.names[-1]))
     empty = []
     for folders in listing.folders:
-        if not folders or folders in used or folders[:-1] not in parents:
+        if not folders or folders in used or folders[:-1] not in siblings:
             continue
-        said = names.folder(folders[-1])
+        name = folders[-1]
+        said = names.folder(name)
         if not said.identity or said.is_partition or said.is_label or said.channel:
             continue
-        empty.append(_Draft(_key(folders), folders, "case_folders", ()))
+        numbering = _numbering(name)
+        is_numbered_alike = numbering != name and numbering in siblings[folders[:-1]]
+        if is_numbered_alike or folders not in listing.used_otherwise:
+            empty.append(_Draft(_key(folders), folders, "case_folders", ()))
     return empty
+
+
+def _numbering(name: str) -> str:
+    """Return a name with its numbers left open: equal for `P1` and `P22`."""
+    return re.sub(r"\d+", "0", name)
 
 
 def _finished(drafts: Sequence[_Draft], listing: Listing) -> list[Group]:
     folders = patient_folders(draft.names for draft in drafts if draft.kind != "bids")
-    plain, homes = [], []
+    plain, places = [], []
     for draft in drafts:
-        folder = None if draft.kind == "bids" else patient_folder(draft.names, folders)
-        name = _plain_id(draft, folder, listing.root.name)
-        plain.append(name)
-        if draft.kind == "bids":
-            homes.append(draft.names[:1])
-        else:
-            homes.append(folder or (*draft.names[:-1], patient_of(name)))
+        place = None if draft.kind == "bids" else patient_folder(draft.names, folders)
+        places.append(place)
+        plain.append(_plain_id(draft, place, composed(listing.root.name)))
+    homes = [
+        draft.names[:1] if draft.kind == "bids" else place or (*draft.names[:-1], patient)
+        for draft, place, patient in zip(drafts, places, patients_of(plain), strict=True)
+    ]
     seen = Counter(name.lower() for name in plain)
-    is_renamed = [seen[name.lower()] > 1 for name in plain]
-    patients = united(_patient_names(homes, is_renamed), [_patient_id(draft) for draft in drafts])
+    is_shared = [seen[name.lower()] > 1 for name in plain]
+    patients = united(_patient_names(homes, is_shared), [_patient_id(draft) for draft in drafts])
     groups = []
-    for draft, name, patient, renamed in zip(drafts, plain, patients, is_renamed, strict=True):
+    for draft, name, patient, shared in zip(drafts, plain, patients, is_shared, strict=True):
         content = _dataset_of(draft, listing)
+        case_id = "_".join(draft.names) if shared else name
         groups.append(
             Group(
-                id="_".join(draft.names) if renamed else name,
+                id=case_id,
                 patient=patient,
                 folder=_folder_of(draft, listing.root),
                 kind=_kind(draft, content is not None),
                 pieces=draft.pieces,
-                channel_names=_named(content, "channel_names", "modality"),
-                label_names=_named(content, "labels"),
-                renamed=renamed,
+                channel_names=_channel_names(content or {}),
+                label_names=label_names(content or {}),
+                renamed=case_id != name,
+                broken_link=draft.broken_link,
             )
         )
     return sorted(groups, key=lambda one: _natural(one.id))
 
 
-def _patient_names(homes: Sequence[Key], is_renamed: Sequence[bool]) -> list[str]:
+def _patient_names(homes: Sequence[Place], is_shared: Sequence[bool]) -> list[str]:
     """Return the patient's name of each case; `homes` are folders' names that end with it.
 
     A patient's scans may lie in two places (`labelled/P1`, `unlabelled/P1`). Only where these hold
     cases of one name, they are two patients of one name.
     """
-    places: dict[str, set[Key]] = defaultdict(set)
+    places: dict[str, set[Place]] = defaultdict(set)
     twice = set()
-    for home, renamed in zip(homes, is_renamed, strict=True):
+    for home, shared in zip(homes, is_shared, strict=True):
         places[home[-1]].add(home)
-        if renamed:
+        if shared:
             twice.add(home[-1])
     return [
         "_".join(home) if home[-1] in twice and len(places[home[-1]]) > 1 else home[-1]
@@ -365,7 +414,7 @@ def _patient_id(draft: _Draft) -> str | None:
     return None if is_placeholder(patient_id) else patient_id
 
 
-def _plain_id(draft: _Draft, patient: Key | None, root_name: str) -> str:
+def _plain_id(draft: _Draft, patient: Place | None, root_name: str) -> str:
     if draft.kind == "bids":
         return "_".join(draft.names)
     if patient is not None and is_timepoint(draft.names[-1]):
@@ -403,24 +452,18 @@ def _dataset_of(draft: _Draft, listing: Listing) -> Mapping[str, Any] | None:
     return None
 
 
-def _named(content: Mapping[str, Any] | None, *keys: str) -> dict[int, str]:
-    """Return number → name, whichever way round the file has it (MSD or nnU-Net v2)."""
-    for key in keys:
-        table = (content or {}).get(key)
+def _channel_names(content: Mapping[str, Any]) -> dict[int, str]:
+    """Return number → name, as the Decathlon (`modality`) or nnU-Net has it."""
+    for key in ("channel_names", "modality"):
+        table = content.get(key)
         if isinstance(table, dict):
-            result = {}
-            for left, right in table.items():
-                if isinstance(right, int):
-                    result[right] = str(left)
-                elif str(left).isdigit():
-                    result[int(left)] = str(right)
-            return result
+            return {int(left): str(name) for left, name in table.items() if left.isdecimal()}
     return {}
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
     return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
+        (0, int(part), "") if part.isdecimal() else (1, 0, part.lower())
         for part in re.split(r"(\d+)", text)
         if part
     ]

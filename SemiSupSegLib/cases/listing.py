@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from SemiSupSegLib.cases.case import ImageSource
-from SemiSupSegLib.cases.names import stem_of
+from SemiSupSegLib.cases.names import composed, stem_of
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
-from SemiSupSegLib.files import read_json
+
+Place = tuple[str, ...]
+"""Names of folders, from below the scanned one down; a case's or link's place ends with its own."""
 
 MAX_DEPTH = 12
 """Folders deeper than this below the scanned one are not looked into."""
@@ -21,6 +24,15 @@ RESULT_FILES = ("case.json", "run.json", "manifest.json")
 _OWN_FORMAT = re.compile(rb'"format"\s*:\s*"semisupseg-')
 _FORMAT_BYTES = 1024
 """Our files begin with their format."""
+_OF_THE_SYSTEM = frozenset(
+    (
+        *("__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "lost+found"),
+        *("system volume information", "thumbs.db", "desktop.ini", "__pycache__"),
+    )
+)
+"""What programs leave behind, in lower case; often nobody may read it, and no case is in it."""
+_DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
+_MAX_NAMED_PROBLEMS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +40,7 @@ class FoundImage:
     """An image file or DICOM series, and where it was found."""
 
     source: ImageSource
-    folders: tuple[str, ...]
-    """Names of the folders between the scanned folder and the image."""
+    folders: Place
     stem: str
     """Name without suffix; the series folder's name for DICOM."""
     description: str = ""
@@ -42,6 +53,12 @@ class FoundImage:
         """Whether the image is a DICOM series."""
         return self.source.series is not None
 
+    @property
+    def title(self) -> str:
+        """Its name for a person; DICOM series in one folder differ in their description."""
+        name = self.source.path.name
+        return f"{name} ({self.description})" if self.description else name
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
@@ -49,11 +66,15 @@ class Listing:
 
     root: Path
     images: tuple[FoundImage, ...]
-    folders: tuple[tuple[str, ...], ...]
+    folders: tuple[Place, ...]
     """Every folder that was looked into."""
-    result_folders: tuple[tuple[str, ...], ...] = ()
+    used_otherwise: frozenset[Place] = frozenset()
+    """Those that hold, or have further below, files that are neither images nor named as DICOM."""
+    result_folders: tuple[Place, ...] = ()
     """Folders of our own results, which were not."""
-    dataset_files: Mapping[tuple[str, ...], Mapping[str, Any]] = field(default_factory=dict)
+    broken_links: Mapping[Place, str] = field(default_factory=dict)
+    """Links that cannot be followed, each with the reason."""
+    dataset_files: Mapping[Place, Mapping[str, Any]] = field(default_factory=dict)
     """Content of each `dataset.json`, by its folder."""
 
 
@@ -62,56 +83,141 @@ def list_images(root: Path) -> Listing:
 
     Raises:
         UsageError: If `root` is not a folder that can be read.
+        SemiSupSegError: If a folder or `dataset.json` below it cannot be read, naming them all:
+            without it, labels would be missing or channels be guessed.
     """
     root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow the user's links
     if not root.is_dir():
         raise UsageError(f"{root} is not a folder. Give the folder that holds the cases.")
-    images: list[FoundImage] = []
-    folders: list[tuple[str, ...]] = []
-    result_folders: list[tuple[str, ...]] = []
-    dataset_files: dict[tuple[str, ...], Mapping[str, Any]] = {}
-    seen = {root.resolve()}
-    waiting: list[tuple[Path, tuple[str, ...]]] = [(root, ())]
-    while waiting:
-        folder, parts = waiting.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            if not parts:
-                raise UsageError(f"{root} cannot be read ({error.strerror}).") from error
-            folders.append(parts)
-            continue
-        names = {entry.name for entry in entries}
-        if parts and any(_is_own(folder / name) for name in RESULT_FILES if name in names):
-            result_folders.append(parts)
-            continue
-        folders.append(parts)
-        loose: list[Path] = []
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = folder / entry.name
-            if entry.is_dir():
-                if len(parts) < MAX_DEPTH and _is_new(path, entry.is_symlink(), seen):
-                    waiting.append((path, (*parts, entry.name)))
-                continue
-            stem = stem_of(entry.name)
-            if stem is not None:
-                images.append(FoundImage(source=ImageSource(path=path), folders=parts, stem=stem))
-            elif _may_be_dicom(entry.name):
-                loose.append(path)
-        if "dataset.json" in names:
-            content = _dataset_file(folder / "dataset.json")
-            if content is not None:
-                dataset_files[parts] = content
-        images += _dicom_images(folder, parts, loose)
+    search = _Search(root)
+    search.run()
+    if search.problems:
+        more = len(search.problems) - _MAX_NAMED_PROBLEMS
+        raise SemiSupSegError(
+            " ".join(search.problems[:_MAX_NAMED_PROBLEMS])
+            + (f" And {more} more." if more > 0 else "")
+        )
     return Listing(
         root=root,
-        images=tuple(sorted(images, key=lambda one: (one.folders, one.stem, str(one.source)))),
-        folders=tuple(sorted(folders)),
-        result_folders=tuple(sorted(result_folders)),
-        dataset_files=dataset_files,
+        images=tuple(
+            sorted(search.images, key=lambda one: (one.folders, one.stem, str(one.source)))
+        ),
+        folders=tuple(sorted(search.folders)),
+        used_otherwise=frozenset(search.used_otherwise),
+        result_folders=tuple(sorted(search.result_folders)),
+        broken_links=search.broken_links,
+        dataset_files=search.dataset_files,
     )
+
+
+class _Search:
+    """Looks into all folders below one, and keeps what was found and what could not be read."""
+
+    def __init__(self, root: Path):
+        self._root = root
+        self._seen = {root.resolve()}
+        self._waiting: list[tuple[Path, Place]] = [(root, ())]
+        self.images: list[FoundImage] = []
+        self.folders: list[Place] = []
+        self.used_otherwise: set[Place] = set()
+        self.result_folders: list[Place] = []
+        self.broken_links: dict[Place, str] = {}
+        self.dataset_files: dict[Place, Mapping[str, Any]] = {}
+        self.problems: list[str] = []
+
+    def run(self) -> None:
+        """Look into every folder."""
+        while self._waiting:
+            folder, place = self._waiting.pop()
+            try:
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            except OSError as error:
+                if not place:
+                    raise UsageError(f"{folder} cannot be read ({error.strerror}).") from error
+                self.problems.append(
+                    f"The folder {folder} cannot be read ({error.strerror}), so the images and "
+                    "labels in it would be missing. Change its rights, or move it out of "
+                    f"{self._root}."
+                )
+                continue
+            self._look_into(folder, place, [one for one in entries if not _is_passed_over(one)])
+
+    def _look_into(self, folder: Path, place: Place, entries: Sequence[os.DirEntry[str]]) -> None:
+        names = {entry.name for entry in entries}
+        if place and any(_is_own(folder / name) for name in RESULT_FILES if name in names):
+            self.result_folders.append(place)
+            return
+        self.folders.append(place)
+        loose: list[Path] = []
+        for entry in entries:
+            path = folder / entry.name
+            name = composed(entry.name)
+            stem = stem_of(name)
+            fault = ""
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:
+                is_folder, fault = False, error.strerror or str(error)
+            if is_folder:
+                if len(place) < MAX_DEPTH and _is_new(path, entry.is_symlink(), self._seen):
+                    self._waiting.append((path, (*place, name)))
+                else:
+                    self._note_other_use(place)
+            elif stem is not None:
+                self.images.append(
+                    FoundImage(source=ImageSource(path=path), folders=place, stem=stem)
+                )
+            elif fault:
+                self.broken_links[(*place, name)] = fault
+            else:
+                if _may_be_dicom(name):
+                    loose.append(path)
+                if not name.lower().endswith(_DICOM_SUFFIXES):
+                    self._note_other_use(place)
+        if "dataset.json" in names:
+            self._read_dataset_file(folder / "dataset.json", place)
+        if any(_has_dicom_mark(path) for path in loose):
+            self._add_series(folder, place)
+
+    def _note_other_use(self, place: Place) -> None:
+        self.used_otherwise.update(place[:end] for end in range(1, len(place) + 1))
+
+    def _add_series(self, folder: Path, place: Place) -> None:
+        from SemiSupSegLib.cases.dicom import list_series
+
+        try:
+            series = list_series(folder)
+        except SemiSupSegError as error:
+            self.problems.append(str(error))
+            return
+        several = len(series) > 1
+        self.images += [
+            FoundImage(
+                source=ImageSource(path=folder, series=one.uid),
+                folders=place if several else place[:-1],
+                stem=composed((one.description or one.uid) if several else folder.name),
+                description=re.sub(r"\s+", " ", one.description),
+                patient_id=one.patient_id,
+            )
+            for one in series
+        ]
+
+    def _read_dataset_file(self, path: Path, place: Place) -> None:
+        try:
+            # From bytes, so that a byte order mark of any UTF is understood; Windows writes one.
+            content = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            self.problems.append(
+                f"{path} cannot be read as JSON ({error}), so what it says of channels and classes "
+                "would have to be guessed. Correct it, or remove it if it is of other images."
+            )
+            return
+        if isinstance(content, dict):
+            self.dataset_files[place] = content
+
+
+def _is_passed_over(entry: os.DirEntry[str]) -> bool:
+    return entry.name.startswith(".") or entry.name.lower() in _OF_THE_SYSTEM
 
 
 def _is_own(path: Path) -> bool:
@@ -138,30 +244,7 @@ def _may_be_dicom(name: str) -> bool:
     if name.upper() == "DICOMDIR":
         return False
     _, dot, suffix = name.rpartition(".")
-    return not dot or suffix.lower() in ("dcm", "ima", "dicom") or suffix.isdigit()
-
-
-def _dicom_images(folder: Path, parts: tuple[str, ...], paths: list[Path]) -> list[FoundImage]:
-    if not paths or not any(_has_dicom_mark(path) for path in paths[:3]):
-        return []
-    from SemiSupSegLib.cases.dicom import list_series
-
-    try:
-        series = list_series(folder)
-    except SemiSupSegError:
-        return []
-    name = parts[-1] if parts else folder.name
-    several = len(series) > 1
-    return [
-        FoundImage(
-            source=ImageSource(path=folder, series=one.uid),
-            folders=parts if several else parts[:-1],
-            stem=(one.description or one.uid) if several else name,
-            description=re.sub(r"\s+", " ", one.description),
-            patient_id=one.patient_id,
-        )
-        for one in series
-    ]
+    return not dot or suffix.isdigit() or name.lower().endswith(_DICOM_SUFFIXES)
 
 
 def _has_dicom_mark(path: Path) -> bool:
@@ -170,11 +253,3 @@ def _has_dicom_mark(path: Path) -> bool:
             return stream.read(132)[128:] == b"DICM"
     except OSError:
         return False
-
-
-def _dataset_file(path: Path) -> Mapping[str, Any] | None:
-    try:
-        content = read_json(path)
-    except SemiSupSegError:
-        return None
-    return content if isinstance(content, dict) else None

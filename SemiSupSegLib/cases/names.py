@@ -1,14 +1,15 @@
 """What a file or folder name says: which channel, whether a label, whose case.
 
-A name is split into tokens at everything that is not a letter or digit. Tokens that name a
-channel, a label or a processing step are the *role*; what remains is the *residue*, and files with
-one residue belong to one case. All layouts are read with this one rule.
+A name is split into tokens at everything that is not a letter or digit of any script. Tokens that
+name a channel, a label or a processing step are the *role*; what remains is the *residue*, and
+files with one residue belong to one case. All layouts are read with this one rule.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from SemiSupSegLib.cases.task import Task
@@ -51,6 +52,9 @@ _BESIDE_LABEL = PROCESSING_WORDS | _words(
     "all new tumor tumour brats"
 )
 """Words that a folder of labels may have beside the one that says so."""
+_IMAGE_WORDS = _words("image images img imgs scan scans mri mr ct raw")
+"""Words that it may have beside one that says so for sure; a `lesion_scan` may well be a scan."""
+_NUMBERED_CONTRAST = re.compile(r"t\d")
 _PARTITION_FOLDER = re.compile(
     r"(?:data|dataset|cases|patients|subjects|train|training|test|testing|val|valid|validation|"
     r"labell?ed|unlabell?ed|hgg|lgg)"
@@ -107,12 +111,30 @@ def stem_of(name: str) -> str | None:
     return None
 
 
+def composed(name: str) -> str:
+    """Return a name with one character for each letter: macOS may write `ü` as `u` and two dots."""
+    return unicodedata.normalize("NFC", name)
+
+
 def tokens_of(text: str) -> list[Token]:
-    """Return the tokens of a name, in order."""
-    return [
-        Token(match.group().lower(), match.start(), match.end())
-        for match in re.finditer(r"[A-Za-z0-9]+", text)
-    ]
+    """Return the tokens of a name, in order; the whole name if it is all signs."""
+    places = [match.span() for match in re.finditer(r"[^\W_]+", _without_signs(text))]
+    if not places and text:
+        places = [(0, len(text))]
+    return [Token(text[start:end].lower(), start, end) for start, end in places]
+
+
+def _without_signs(text: str) -> str:
+    """Return a text as long, with a letter for all that tells names apart and is none to `re`.
+
+    That are the vowel signs of many scripts, symbols, and the bytes of a name in no known encoding.
+    """
+    if text.isascii():
+        return text
+    return "".join(
+        letter if letter.isascii() or unicodedata.category(letter)[0] in "LNPZ" else "x"
+        for letter in text
+    )
 
 
 def words_of(text: str) -> tuple[str, ...]:
@@ -128,14 +150,27 @@ def label_rank(word: str) -> int:
 
 
 class NameReader:
-    """Reads names with the channel names and aliases of one task."""
+    """Reads names with the channel names and aliases of one task.
 
-    def __init__(self, task: Task):
+    Args:
+        task: Names the channels.
+        visit_files: Whether `T1` in a file's name is a patient's visit, not a contrast.
+        visit_folders: The same of folders' names.
+    """
+
+    def __init__(self, task: Task, *, visit_files: bool = False, visit_folders: bool = False):
         self._channels = {
             _joined(alias): channel.name
             for channel in task.channels
             for alias in (channel.name, *channel.aliases)
         }
+        unnumbered = {
+            alias: channel
+            for alias, channel in self._channels.items()
+            if not _NUMBERED_CONTRAST.fullmatch(alias)
+        }
+        self._of_files = unnumbered if visit_files else self._channels
+        self._of_folders = unnumbered if visit_folders else self._channels
         # With one channel its aliases are common words (ct, scan); inside a name they may as
         # well be part of the case's name, so only a name's end counts.
         self._single = len(task.channels) == 1
@@ -143,7 +178,7 @@ class NameReader:
 
     def channel(self, text: str) -> str | None:
         """Return the channel that a free text such as "T1-weighted" names, if any."""
-        found = self._find([token.text for token in tokens_of(text)])
+        found = _find([token.text for token in tokens_of(text)], self._channels)
         return found[0] if found else None
 
     def stem(self, stem: str) -> NameParts:
@@ -151,7 +186,7 @@ class NameReader:
         tokens = tokens_of(stem)
         words = [token.text for token in tokens]
         ranks = [label_rank(word) for word in words]
-        found = self._find(words)
+        found = _find(words, self._of_files)
         if _is_of_brain(words):
             if max(ranks, default=0) == 1:
                 return NameParts(ignored=True, residue=stem)
@@ -180,7 +215,7 @@ class NameReader:
         return tuple(
             word
             for word in words_of(text)
-            if word not in self._channels
+            if word not in self._of_files
             and word not in PROCESSING_WORDS
             and not label_rank(word)
             and word not in ("volume", "image", "img")
@@ -188,7 +223,7 @@ class NameReader:
 
     def _folder(self, name: str) -> FolderParts:
         joined = _joined(name)
-        channel = self._channels.get(joined)
+        channel = self._of_folders.get(joined)
         for pattern, is_label in ((_LABEL_FOLDER, True), (_KIND_FOLDER, False)):
             match = pattern.fullmatch(joined)
             if match:
@@ -205,7 +240,7 @@ class NameReader:
             return FolderParts(channel=channel)
         if _joined(name) in ("lesion", "lesions"):
             return FolderParts(identity=name, may_hold_labels=True)
-        said = _of_labels(words_of(name))
+        said = self._of_labels(words_of(name))
         if said is not None:
             return said
         return FolderParts(identity=name, is_partition=is_partition(name))
@@ -214,39 +249,42 @@ class NameReader:
         kept = [token for token, rank in zip(tokens, ranks, strict=True) if not rank]
         words = _without_trailing([token.text for token in kept], PROCESSING_WORDS)
         # A label named after the channel it was drawn on (case5_t1_seg) is the case's label.
-        found = self._find(words)
+        found = _find(words, self._of_files)
         if found and found[2] == len(words) - 1:
             words = words[: found[1]]
         return NameParts(label=max(ranks), residue=_span(stem, kept[: len(words)]))
 
-    def _find(self, words: Sequence[str]) -> tuple[str, int, int] | None:
-        """Return channel, first and last token of the last channel name, the longest there."""
-        for last in range(len(words) - 1, -1, -1):
-            for first in range(max(0, last - 3), last + 1):
-                if first < last and len(words[first]) == 1:
-                    continue  # "patient_t_1" is not t1
-                channel = self._channels.get("".join(words[first : last + 1]))
-                if channel is not None:
-                    return channel, first, last
-        return None
+    def _of_labels(self, words: Sequence[str]) -> FolderParts | None:
+        """Return what a folder's name of several words says, if each has to do with labels."""
+        part = words[-1] if words and words[-1] in _PARTS else None
+        own = words[:-1] if part else words
+        rank = max((label_rank(word) for word in own), default=0)
+        others = [word for word in own if not label_rank(word) and word not in _BESIDE_LABEL]
+        if rank == 2:
+            others = [
+                word for word in others if word not in _IMAGE_WORDS and word not in self._of_folders
+            ]
+        if not rank or others:
+            return None
+        kept = _identity_of(part)
+        if _is_of_brain(own) and rank == 1:
+            return FolderParts(is_ignored=True, identity=kept, is_partition=bool(kept))
+        return FolderParts(is_label=True, identity=kept, is_partition=bool(kept))
 
     def _all_roles(self, words: Sequence[str]) -> bool:
-        return all(label_rank(word) or word in self._channels for word in words)
+        return all(label_rank(word) or word in self._of_files for word in words)
 
 
-def _of_labels(words: Sequence[str]) -> FolderParts | None:
-    """Return what a folder's name of several words says, if each has to do with labels."""
-    part = words[-1] if words and words[-1] in _PARTS else None
-    own = words[:-1] if part else words
-    ranks = [label_rank(word) for word in own]
-    if not any(ranks) or any(
-        not rank and word not in _BESIDE_LABEL for word, rank in zip(own, ranks, strict=True)
-    ):
-        return None
-    kept = _identity_of(part)
-    if _is_of_brain(own) and max(ranks) == 1:
-        return FolderParts(is_ignored=True, identity=kept, is_partition=bool(kept))
-    return FolderParts(is_label=True, identity=kept, is_partition=bool(kept))
+def _find(words: Sequence[str], channels: Mapping[str, str]) -> tuple[str, int, int] | None:
+    """Return channel, first and last token of the last channel name, the longest there."""
+    for last in range(len(words) - 1, -1, -1):
+        for first in range(max(0, last - 3), last + 1):
+            if first < last and len(words[first]) == 1:
+                continue  # "patient_t_1" is not t1
+            channel = channels.get("".join(words[first : last + 1]))
+            if channel is not None:
+                return channel, first, last
+    return None
 
 
 def _identity_of(part: str | None) -> str:

@@ -6,37 +6,49 @@ what is validated on. So in doubt, a small folder of scans is one patient.
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
+from SemiSupSegLib.cases.listing import Place
 from SemiSupSegLib.cases.names import is_partition, words_of
-
-Place = tuple[str, ...]
-"""Names of the folders that lead to a case, and its own."""
 
 _MAX_SCANS = 10
 """A folder with more cases is a collection, unless its cases are named as visits."""
 _MAX_VISITS = 50
 """With more it is one even then."""
 
-_DATE = r"(?:(?:19|20)\d\d[-_.]?\d\d[-_.]?\d\d|\d\d[-_.]\d\d[-_.](?:19|20)\d\d)"
+_MONTH, _DAY = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
+_DATE = (
+    rf"(?:(?:19|20)\d\d[-_.]?{_MONTH}[-_.]?{_DAY}|"
+    rf"(?:{_MONTH}[-_.]{_DAY}|{_DAY}[-_.]{_MONTH})[-_.](?:19|20)\d\d)"
+)
 _STATE = (
     r"(?:pre|post|intra)(?:[-_ ]?(?:op|operative|surgery|treatment|therapy|rt|chemo))?|"
     r"baseline|follow[-_ ]?up|fu|initial|recurrence"
 )
+_VISIT_WORD = r"ses|session|visit|tp|time[-_ ]?point|day|week|month|year"
+_SCAN_WORD = r"scan|exam|examination|study|acq|acquisition|time"
 _VISIT = re.compile(
-    rf"(?:{_STATE}|ses|session|visit|tp|time[-_ ]?point|day|week|month|year)"
-    r"(?:[-_ ]?\d+(?:[-_ ]\d+)*)?|"
-    rf"{_DATE}(?:[-_ ].*)?",
+    rf"(?:{_STATE}|{_VISIT_WORD})(?:[-_ ]?\d+(?:[-_ ]\d+)*)?|{_DATE}(?:[-_ ].*)?",
     re.IGNORECASE,
 )
-_SCAN = re.compile(r"(?:scan|exam|examination|study|acq|acquisition|time)[-_ ]?\d+", re.IGNORECASE)
+_SCAN = re.compile(rf"(?:{_SCAN_WORD})[-_ ]?\d+|t\d{{1,2}}", re.IGNORECASE)
 _VISIT_SUFFIX = re.compile(
-    r"(?P<brats>brats-[a-z]+-\d+)-\d{3}|"
-    rf"(?P<other>.+?)[-_](?:(?:ses|session|visit|tp|timepoint)[-_]?\d+|(?:{_STATE})[-_]?\d*)",
+    r"(?P<brats>brats-[a-z]+-\d+)-\d{3}|(?P<upenn>upenn-gbm-\d+)_\d\d|"
+    rf"(?P<other>.+?)[-_. ](?:(?:{_VISIT_WORD})[-_ ]?\d+(?:[-_ ]\d+)*|(?:{_STATE})[-_ ]?\d*)",
     re.IGNORECASE,
 )
+_SCAN_SUFFIX = re.compile(
+    rf"(?P<patient>.+?)[-_. ](?:(?P<date>{_DATE})(?:[-_. ].*)?|(?P<time>t\d{{1,2}})|"
+    rf"(?:{_SCAN_WORD})[-_ ]?\d{{1,2}})",
+    re.IGNORECASE,
+)
+"""More digits are a case's number: in `la_scan_001`, `la` is no patient."""
+_NUMBERED = re.compile(r"(?:(?P<rest>.+)[-_. ])?t(?P<number>\d{1,2})", re.IGNORECASE)
+_CONTRASTS = frozenset((1, 2))
+"""T1 and T2."""
 _COLLECTION = re.compile(
     r"(?:fold|batch|site|cent(?:er|re)|cohort|group|set|part|split|hospital|clinic|scanner|vendor|"
     r"domain|institution|source|collection|subset|dataset|grade|class)[a-z]?\d*|"
@@ -54,12 +66,33 @@ def is_timepoint(name: str) -> bool:
     return _is_visit(name) or bool(_SCAN.fullmatch(name))
 
 
-def patient_of(case_id: str) -> str:
-    """Return the patient of a case id: the id, without a time point such as BraTS's `-000`."""
-    match = _VISIT_SUFFIX.fullmatch(case_id)
-    if match is None:
-        return case_id
-    return match["brats"] or match["other"]
+def numbers_visits(places: Iterable[Place], labels: Iterable[Place] = ()) -> bool:
+    """Return whether names such as `P1_T1` give a patient's visit rather than a contrast.
+
+    They do if there is a `P1_T0` or `P1_T3` beside it, or if each number has a label of its own.
+
+    Args:
+        places: Folders or images; each ends with the name in question.
+        labels: Label maps in folders of labels.
+    """
+    return any(len(one) > 1 and not one <= _CONTRASTS for one in _numbers(places)) or any(
+        len(one) > 1 for one in _numbers(labels)
+    )
+
+
+def patients_of(case_ids: Sequence[str]) -> list[str]:
+    """Return the patient of each case id: the id, without a time point such as BraTS's `-000`.
+
+    Dates and numbers of scans may be those of the cases as well (`la_scan1`). They are a patient's
+    if few cases share what is before them and not all cases do; or all do and it has a digit, like
+    `P3_20200101`.
+    """
+    patients = list(case_ids)
+    while True:
+        shorter = _without_scans([_without_visit(one) for one in patients])
+        if shorter == patients:
+            return patients
+        patients = shorter
 
 
 def patient_folders(paths: Iterable[Place]) -> set[Place]:
@@ -132,6 +165,40 @@ def united(patients: Sequence[str], patient_ids: Sequence[Hashable | None]) -> l
 def is_placeholder(patient_id: str) -> bool:
     """Return whether a PatientID is what anonymising leaves, such as `ANON` or `000`."""
     return bool(_PLACEHOLDER.fullmatch(patient_id.strip()))
+
+
+def _numbers(places: Iterable[Place]) -> Iterable[set[int]]:
+    """Return the numbers in names such as `P1_T0`, together for names that differ in it only."""
+    found: dict[Place, set[int]] = defaultdict(set)
+    for place in places:
+        match = _NUMBERED.fullmatch(place[-1]) if place else None
+        if match:
+            found[(*place[:-1], match["rest"] or "")].add(int(match["number"]))
+    return found.values()
+
+
+def _without_visit(name: str) -> str:
+    match = _VISIT_SUFFIX.fullmatch(name)
+    if match is None:
+        return name
+    return match["brats"] or match["upenn"] or match["other"]
+
+
+def _without_scans(names: Sequence[str]) -> list[str]:
+    found = {name: _SCAN_SUFFIX.fullmatch(name) for name in names}
+    counts = Counter(match["patient"] for match in found.values() if match)
+    shared = os.path.commonprefix(list(found))
+    shortened = {}
+    for name, match in found.items():
+        if match is None or _is_collection(match["patient"]):
+            continue
+        patient = match["patient"]
+        most = _MAX_VISITS if match["date"] else _MAX_SCANS
+        is_one_of_several = not shared.startswith(patient)
+        is_numbered = (match["date"] or match["time"]) and re.search(r"\d", patient)
+        if counts[patient] <= most and (is_one_of_several or is_numbered):
+            shortened[name] = patient
+    return [shortened.get(name, name) for name in names]
 
 
 def _is_collection(name: str) -> bool:

@@ -23,6 +23,7 @@ from Testing.data.folder_layouts import (
     write_dataset_file,
     write_decathlon,
     write_dicom_series,
+    write_nnunet,
 )
 
 
@@ -96,6 +97,15 @@ def test_a_doubled_channel_makes_a_case_unusable(a_case, name):
     assert finding(case).code == "doubled_channel"
     assert name in finding(case).message
     assert "p1_t1.nii.gz" in finding(case).message
+
+
+def test_doubled_dicom_series_of_one_folder_are_told_apart_by_their_description(cohort):
+    for number, name in enumerate(("AX T1", "SAG T1", "T2")):
+        write_dicom_series(cohort / "P1", seed=number, description=name, series=number + 1)
+
+    reasons = {one.code: one.message for one in scanned(cohort / "P1").reasons}
+
+    assert reasons["doubled_channel"] == "2 images fit channel t1: P1 (AX T1), P1 (SAG T1)"
 
 
 def test_two_label_files_make_a_case_unusable(a_case):
@@ -262,6 +272,29 @@ def test_headers_alone_do_not_look_at_voxels(a_case):
     assert scanned(a_case, check_content=False).state.value == "labelled"
 
 
+def test_an_empty_folder_beside_cases_has_one_finding(a_case):
+    (a_case.parent / "left").mkdir()
+
+    empty, _ = discover(a_case.parent).cases
+
+    assert (empty.id, empty.state.value) == ("left", "unusable")
+    assert finding(empty).code == "no_image"
+    assert finding(empty).message == "the folder left holds no image"
+
+
+def test_a_link_that_cannot_be_followed_is_noted_and_the_scan_goes_on(a_case):
+    (a_case.parent / "p2").symlink_to("p2")
+    (a_case / "p1_t2.nii.gz").unlink()
+    (a_case / "p1_t2.nii.gz").symlink_to("p1_t2.nii.gz")
+
+    whole, link = discover(a_case.parent).cases
+
+    assert (link.id, link.state.value) == ("p2", "unusable")
+    assert finding(link).code == "unreadable"
+    assert finding(link).message.startswith("the link p2 cannot be followed (")
+    assert finding(whole).message.startswith("p1_t2.nii.gz cannot be")
+
+
 def test_a_label_without_an_image_is_unusable(a_case):
     for path in a_case.glob("*_[tf]*"):
         path.unlink()
@@ -360,7 +393,7 @@ def test_a_shifted_channel_is_repaired_with_a_warning_that_says_by_how_much(a_ca
     assert "is resampled to it by linear interpolation" in finding(case).message
 
 
-def test_a_label_on_a_finer_grid_is_repaired_by_nearest_neighbour(a_case):
+def test_a_label_on_a_finer_grid_is_repaired_class_by_class(a_case):
     label = sitk.Expand(a_label(), (2, 2, 2), sitk.sitkNearestNeighbor)
     write(a_case / "p1_seg.nii.gz", label)
 
@@ -368,7 +401,7 @@ def test_a_label_on_a_finer_grid_is_repaired_by_nearest_neighbour(a_case):
 
     assert case.state.value == "labelled"
     assert finding(case).code == "grid_repaired"
-    assert "by nearest neighbour" in finding(case).message
+    assert "resampled to it by linear interpolation of each class" in finding(case).message
     assert "corners up to 0.00 voxels, 0.00 mm apart" in finding(case).message
 
 
@@ -456,6 +489,47 @@ def test_label_values_of_the_decathlon_are_recognised(decathlon):
     assert found.task.name == "brats_msd"
     assert not found.cases[0].reasons
     assert found.task.written_values == (0, 2, 1, 3)  # background, necrosis, edema, enhancing
+
+
+@pytest.fixture
+def regions(cohort):
+    """An nnU-Net folder whose labels are regions, as nnU-Net writes it for BraTS 2021."""
+    write_nnunet(cohort)
+    content = json.loads((cohort / "dataset.json").read_text())
+    content["labels"] = {
+        "background": 0,
+        "whole tumor": [1, 2, 3],
+        "tumor core": [2, 3],
+        "enhancing tumor": [3],
+    }
+    (cohort / "dataset.json").write_text(json.dumps(content))
+    return cohort
+
+
+def test_label_values_of_regions_are_recognised(regions):
+    found = discover(regions)
+
+    assert found.task.name == "brats_msd"
+    assert not any(case.reasons for case in found.cases)
+
+
+def test_label_values_of_regions_that_mean_something_else_are_said(regions):
+    case = discover(regions, load_task("brats")).cases[0]
+
+    assert finding(case).code == "label_meaning"
+    assert "dataset.json says 1 is edema, 2 is necrosis, but task 'brats'" in finding(case).message
+
+
+def test_label_names_that_cannot_be_compared_are_said_of_labelled_cases(cohort):
+    write_nnunet(cohort)
+    content = json.loads((cohort / "dataset.json").read_text())
+    content["labels"] = {"background": 0, "liver": 1, "vessel": 2, "tumour": 3}
+    (cohort / "dataset.json").write_text(json.dumps(content))
+
+    labelled, _, unlabelled = discover(cohort).cases
+
+    assert "none of these names is one of task 'brats'" in finding(labelled).message
+    assert unlabelled.reasons == ()
 
 
 def test_a_dicom_series_with_a_missing_slice_is_not_a_volume(cohort):

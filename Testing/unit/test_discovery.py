@@ -1,6 +1,7 @@
 """Every layout is found, without being told which it is."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -241,13 +242,101 @@ def test_labels_in_a_separate_folder_find_their_images(cohort, image, label):
     assert codes(result) == []
 
 
-@pytest.mark.parametrize("folder", ["manual_labels", "label_maps", "labels_nii", "lesions", "lbl"])
+@pytest.mark.parametrize(
+    "folder",
+    ["manual_labels", "label_maps", "labels_nii", "lesions", "lbl", "T2_manual_seg", "images_segm"],
+)
 def test_a_folder_of_labels_may_have_a_compound_name(cohort, folder):
     for seed, case in enumerate(("p1", "p2")):
         write(cohort / "images" / f"{case}.nii.gz", an_image(seed))
     write(cohort / folder / "p1.nii.gz", a_label((0, 1)))
 
     assert states(discover(cohort, load_task("binary"))) == {"p1": "labelled", "p2": "unlabelled"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Möller", "Müller"),
+        ("李明", "王伟"),
+        ("Иванов", "Петров"),
+        ("कि", "की"),
+        ("A 1", "A-1", "A_1"),
+        ("😀", "😁"),
+    ],
+)
+@pytest.mark.parametrize("layout", ["folders", "flat", "two folders"])
+def test_patients_whose_names_differ_are_different_cases(cohort, names, layout):
+    image = {"folders": "{}/t2", "flat": "{}", "two folders": "images/{}"}[layout]
+    label = {"folders": "{}/seg", "flat": "{}_seg", "two folders": "labels/{}"}[layout]
+    for seed, name in enumerate(names):
+        write(cohort / f"{image.format(name)}.nii.gz", an_image(seed))
+    write(cohort / f"{label.format(names[0])}.nii.gz", a_label((0, 1)))
+
+    result = discover(cohort, load_task("binary"))
+
+    expected = dict.fromkeys(names[1:], "unlabelled")
+    assert states(result) == {**expected, names[0]: "labelled"}
+    assert {case.patient for case in result.cases} == set(names)
+    assert codes(result) == []
+
+
+def test_a_label_of_another_patient_is_not_joined_to_an_image(cohort):
+    for number, name in enumerate(("Müller", "Bach")):
+        write(cohort / "images" / f"{name}.nii.gz", an_image(number))
+    for name in ("Möller", "Bach"):
+        write(cohort / "labels" / f"{name}.nii.gz", a_label((0, 1)))
+
+    result = discover(cohort)
+
+    assert states(result) == {"Bach": "labelled", "Müller": "unlabelled", "Möller": "unusable"}
+    assert codes(result) == ["label_without_image"]
+
+
+def test_a_name_is_one_name_however_its_letters_are_composed(cohort):
+    write(cohort / "images" / "Müller.nii.gz", an_image(1))
+    write(cohort / "images" / "Bach.nii.gz", an_image(2))
+    # As macOS writes it.
+    write(cohort / "labels" / f"{unicodedata.normalize('NFD', 'Müller')}.nii.gz", a_label((0, 1)))
+
+    assert states(discover(cohort)) == {"Bach": "unlabelled", "Müller": "labelled"}
+
+
+def test_channels_in_folders_of_their_own_are_joined_however_the_name_is_separated(cohort):
+    for number, channel in enumerate(BRATS_2021):
+        for case in ("1", "2"):
+            name = f"p_{case}" if number % 2 else f"P-{case}"
+            write(cohort / channel / f"{name}.nii.gz", an_image(10 * number + int(case)))
+
+    assert set(states(discover(cohort)).values()) == {"unlabelled"}
+    assert len(discover(cohort).cases) == 2
+
+
+@pytest.mark.parametrize("place", ["images/{}_{}", "{}_{}/scan", "{}/{}/scan"])
+@pytest.mark.parametrize(
+    "visits", [("T0", "T1"), ("20200101", "2021-02-01"), ("day3", "week12"), ("scan1", "scan2")]
+)
+def test_visits_are_one_patients_wherever_they_are_named(cohort, place, visits):
+    for seed, (patient, visit) in enumerate((one, two) for one in ("P1", "P2") for two in visits):
+        write(cohort / f"{place.format(patient, visit)}.nii.gz", an_image(seed))
+
+    result = discover(cohort)
+
+    assert result.task.name == "binary"
+    assert {case.id: case.patient for case in result.cases} == {
+        f"{patient}_{visit}": patient for patient in ("P1", "P2") for visit in visits
+    }
+
+
+def test_t1_and_t2_with_a_label_each_are_visits_where_the_task_has_one_channel(cohort):
+    for seed, name in enumerate(("P1_T1", "P1_T2", "P2_T1")):
+        write(cohort / "images" / f"{name}.nii.gz", an_image(seed))
+        write(cohort / "labels" / f"{name}.nii.gz", a_label((0, 1)))
+
+    result = discover(cohort, load_task("binary"))
+
+    assert states(result) == dict.fromkeys(("P1_T1", "P1_T2", "P2_T1"), "labelled")
+    assert [case.patient for case in result.cases] == ["P1", "P1", "P2"]
 
 
 def test_a_folder_named_after_a_finding_may_hold_patients_who_have_it(cohort):
@@ -362,6 +451,14 @@ def test_several_dicom_series_in_one_folder_are_told_apart_by_their_description(
     assert set(result.cases[0].channels) == {"t1", "t1ce", "t2", "flair"}
 
 
+def test_a_dicom_folder_may_begin_with_other_files(cohort):
+    write_dicom_series(cohort / "P1", seed=1, description="LGE heart")
+    for name in ("AUTORUN", "CHANGES", "DICOMDIR", "HELP"):
+        (cohort / "P1" / name).write_text("of the disc")
+
+    assert states(discover(cohort)) == {"P1": "unlabelled"}
+
+
 def test_a_dicom_series_a_patient_is_the_binary_task(cohort):
     for patient in (1, 2):
         write_dicom_series(cohort / f"P{patient}", seed=patient, description="LGE heart")
@@ -386,6 +483,23 @@ def test_cases_of_one_name_in_two_folders_stay_two_cases(cohort):
 
     assert states(result) == {"HGG_p1": "labelled", "LGG_p1": "unlabelled"}
     assert "renamed_case" in codes(result)
+
+
+def test_only_the_case_that_gets_another_name_is_said_to_be_renamed(cohort):
+    write(cohort / "p1.nii.gz", an_image(1))
+    write(cohort / "p2.nii.gz", an_image(2))
+    write(cohort / "more" / "p1.nii.gz", an_image(3))
+    write(cohort / "more" / "p3.nii.gz", an_image(4))
+
+    renamed = {
+        case.id: [one.message for one in case.reasons]
+        for case in discover(cohort).cases
+        if case.reasons
+    }
+
+    assert renamed == {
+        "more_p1": ["several cases have the same name, so this one is called more_p1"]
+    }
 
 
 def test_visits_below_a_patients_folder_belong_to_that_patient(cohort):
@@ -458,7 +572,16 @@ def test_an_empty_case_folder_is_reported_not_forgotten(cohort):
     result = discover(cohort)
 
     assert states(result)["p3"] == "unusable"
-    assert {reason.code for reason in result.cases[2].reasons} == {"missing_channel"}
+    assert [reason.code for reason in result.cases[2].reasons] == ["no_image"]
+
+
+def test_folders_of_other_things_beside_the_cases_are_no_cases(cohort):
+    write_cohort(cohort, {"p1": True, "p2": False})
+    for file in ("docs/1/notes.txt", "scripts/run.py", "__MACOSX/p1/t1.nii.gz", "@eaDir/a"):
+        (cohort / file).parent.mkdir(parents=True)
+        (cohort / file).write_text("nothing to segment")
+
+    assert states(discover(cohort)) == {"p1": "labelled", "p2": "unlabelled"}
 
 
 def test_our_own_results_below_the_cohort_are_not_cases(cohort):

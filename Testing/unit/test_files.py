@@ -11,9 +11,9 @@ from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json, replacing, write_json
 
 
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_a_byte_order_mark_does_not_matter(tmp_path, mark):
-    (tmp_path / "one.json").write_bytes(mark + b'{"a": 1}')
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_does_not_matter(tmp_path, encoding):
+    (tmp_path / "one.json").write_text('{"a": 1}', encoding=encoding)
 
     assert read_json(tmp_path / "one.json") == {"a": 1}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from SemiSupSegLib.cases.names import NameReader, stem_of
+from SemiSupSegLib.cases.names import NameReader, stem_of, words_of
 from SemiSupSegLib.cases.task import load_task
 
 
@@ -29,12 +29,45 @@ def binary() -> NameReader:
         ("t2_case5", "t2", "case5"),
         ("patient_t_1", None, "patient_t_1"),
         ("dti_fa", None, "dti_fa"),
+        ("Müller_t1", "t1", "Müller"),
+        ("李明-flair", "flair", "李明"),
+        ("Иванов_t2", "t2", "Иванов"),
     ],
 )
 def test_a_channel_is_the_last_one_named(brats, stem, channel, residue):
     said = brats.stem(stem)
 
     assert (said.channel, said.residue, said.label) == (channel, residue, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Müller-Lüdenscheidt 7", ("müller", "lüdenscheidt", "7")),
+        ("P1\u2013T1\u3000raw", ("p1", "t1", "raw")),
+        ("किरण", ("किरण",)),
+        ("P😀", ("p😀",)),
+        ("M\udcfcller", ("m\udcfcller",)),  # bytes in an unknown encoding
+        ("--", ("--",)),
+        ("", ()),
+    ],
+)
+def test_words_keep_what_tells_names_apart_in_any_script(name, words):
+    assert words_of(name) == words
+
+
+def test_where_names_number_visits_t1_is_no_contrast():
+    task = load_task("binary")
+
+    files, folders = NameReader(task, visit_files=True), NameReader(task, visit_folders=True)
+
+    assert files.stem("P1_T1").channel is None
+    assert files.stem("P1_T1").residue == "P1_T1"
+    assert files.stem("P1_T1w").channel == "image"
+    assert files.folder("T1").channel == "image"
+    assert folders.folder("T1").identity == "T1"
+    assert folders.stem("P1_T1").channel == "image"
+    assert files.channel("T1") == folders.channel("T1") == "image"
 
 
 @pytest.mark.parametrize(
@@ -111,6 +144,11 @@ def test_with_one_channel_only_the_end_of_a_name_counts(binary, stem, channel, r
         ("labels_test", "test", True, True),
         ("lesion_012", "lesion_012", False, False),
         ("seg_study", "seg_study", False, False),
+        ("T2_manual_seg", "", True, False),
+        ("images_segm", "", True, False),
+        ("T2_FLAIR_labels_test", "test", True, True),
+        ("lesion_scan", "lesion_scan", False, False),
+        ("flair_rois", "flair_rois", False, False),
     ],
 )
 def test_folders_say_what_lies_below_them(brats, name, identity, is_label, is_partition):

@@ -5,8 +5,9 @@ import pytest
 from SemiSupSegLib.cases.patients import (
     is_placeholder,
     is_timepoint,
+    numbers_visits,
     patient_folders,
-    patient_of,
+    patients_of,
     united,
 )
 
@@ -31,10 +32,67 @@ def folders_of(*paths: str) -> set[str]:
         ("P1_follow-up_2", "P1"),
         ("scan_001", "scan_001"),
         ("la_scan_001", "la_scan_001"),
+        ("UPENN-GBM-00001_11", "UPENN-GBM-00001"),
+        ("P1_day3", "P1"),
+        ("P1_week-012-1", "P1"),
+        ("P1 month 6", "P1"),
+        ("P1_20200101", "P1"),
+        ("P1_2021-01-01", "P1"),
+        ("P1.2021.01.01_MR", "P1"),
+        ("P1_T0", "P1"),
+        ("P1_2021-01-01_pre", "P1"),
+        ("Brats18_TCIA03_265_1", "Brats18_TCIA03_265_1"),
+        ("TCGA-CS-4941_19960909", "TCGA-CS-4941"),
+        ("MRN_20123456", "MRN_20123456"),
+        ("20200101", "20200101"),
+        ("Phantom_0001", "Phantom_0001"),
+        ("case_003", "case_003"),
+        ("06SR5RBREL16DQ6M8LWS", "06SR5RBREL16DQ6M8LWS"),
     ],
 )
 def test_a_time_point_is_not_part_of_the_patient(case_id, patient):
-    assert patient_of(case_id) == patient
+    assert patients_of([case_id]) == [patient]
+
+
+@pytest.mark.parametrize("visits", [("scan1", "scan2"), ("20200101", "20210101"), ("T0", "T1")])
+@pytest.mark.parametrize("names", [("P1", "P2"), ("anna", "bert")])
+def test_scans_named_after_their_patients_are_theirs(names, visits):
+    case_ids = [f"{name}_{visit}" for name in names for visit in visits]
+
+    assert patients_of(case_ids) == [names[0], names[0], names[1], names[1]]
+
+
+@pytest.mark.parametrize(
+    "name", ["la_scan{}", "covid19_scan_{}", "la_T{}", "la_2020010{}", "siteA_T{}"]
+)
+def test_what_all_cases_begin_with_is_no_patient(name):
+    case_ids = [name.format(number) for number in range(1, 10)]
+
+    assert patients_of(case_ids) == case_ids
+
+
+@pytest.mark.parametrize(("name", "count"), [("P1_scan{}", 11), ("P1_T{}", 11)])
+def test_a_name_that_many_cases_share_is_no_patient(name, count):
+    case_ids = ["other", *(name.format(number) for number in range(count))]
+
+    assert patients_of(case_ids) == case_ids
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "expected"),
+    [
+        (["P1_T0", "P1_T1"], [], True),
+        (["P1_T1", "P1_T2", "P1_T3"], [], True),
+        (["P1_T1", "P1_T2"], ["P1_T1", "P1_T2"], True),
+        (["T0", "T1"], [], True),
+        (["P1_T1", "P1_T2"], ["P1_T1"], False),
+        (["P1_T1", "P2_T3"], [], False),
+        (["P1_T0", "P2_T0"], [], False),
+        (["t1", "t2", "flair"], [], False),
+    ],
+)
+def test_numbers_without_a_contrast_or_with_labels_are_visits(images, labels, expected):
+    assert numbers_visits([(one,) for one in images], [(one,) for one in labels]) is expected
 
 
 @pytest.mark.parametrize(
@@ -49,6 +107,8 @@ def test_a_time_point_is_not_part_of_the_patient(case_id, patient):
         ("Follow-up 2", True),
         ("pre-op", True),
         ("week-044-1", True),
+        ("T0", True),
+        ("20201399", False),
         ("001", False),
         ("scan", False),
         ("p1", False),
@@ -65,6 +125,7 @@ def test_visits_are_told_from_patients(name, expected):
         ("P1/P1_pre", "P1/P1_post", "P2/P2_pre"),
         ("P1/scan1", "P1/scan2", "P2/scan1", "P2/scan2"),
         ("P1/scan1", "P1/scan2", "P2/brain"),
+        ("P1/T0", "P1/T1", "P2/T0"),
         ("P1/2019-03-01", "P1/2020-03-01_MR"),
         ("P1/a", "P1/b", "P2/a"),
         ("P1/P1_1", "P1/P1_2", "P2/P2_1"),
@@ -94,6 +155,7 @@ def test_a_patient_may_have_many_visits():
         ("BraTS2020/BraTS2020_00001", "BraTS2020/BraTS2020_00002", "BraTS2021/BraTS2021_00001"),
         ("mydata/p1", "mydata/p2"),
         ("mydata/scan1", "mydata/scan2"),
+        ("mydata/T1", "mydata/T2", "mydata/T3"),
         ("p1",),
     ],
 )

@@ -1,12 +1,20 @@
 """`scan` tells a person what it found, and a program the same as JSON."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from SemiSupSegLib.__main__ import main
-from Testing.data.folder_layouts import write_brats_case, write_cohort, write_decathlon
+from Testing.data.folder_layouts import (
+    a_label,
+    an_image,
+    write,
+    write_brats_case,
+    write_cohort,
+    write_decathlon,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -156,6 +164,59 @@ def test_an_empty_folder_is_a_failure_that_says_what_was_looked_for(tmp_path, ca
 
     assert main(["scan", str(tmp_path / "empty")]) == 1
     assert "holds no images. Looked for .nii," in capsys.readouterr().err
+
+
+def test_a_folder_that_may_not_be_read_is_a_failure_that_names_it(tmp_path, monkeypatch, capsys):
+    for name in ("p1", "p2"):
+        write(tmp_path / "images" / f"{name}.nii.gz", an_image(1))
+        write(tmp_path / "labels" / f"{name}.nii.gz", a_label((0, 1)))
+    (tmp_path / "lost+found").mkdir()
+    listed = os.scandir
+
+    def refusing(folder):
+        if Path(folder).name in ("labels", "lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+    assert main(["scan", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert f"The folder {tmp_path / 'labels'} cannot be read (Permission denied)" in told
+    assert "Change its rights, or move it out" in told
+    assert "lost+found" not in told
+
+
+def test_a_damaged_dataset_file_is_a_failure_that_says_what_is_wrong(tmp_path, capsys):
+    write_decathlon(tmp_path)
+    file = tmp_path / "dataset.json"
+    file.write_text(file.read_text()[:-1] + ",}")
+
+    assert main(["scan", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert f"{file} cannot be read as JSON (" in told
+    assert "line 1" in told
+
+
+def test_all_that_cannot_be_read_is_told_at_once(tmp_path, capsys):
+    for name in ("a", "b"):
+        write_decathlon(tmp_path / name)
+        (tmp_path / name / "dataset.json").write_bytes(b"\xff{")
+
+    assert main(["scan", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert all(str(tmp_path / name / "dataset.json") in told for name in ("a", "b"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_dataset_file_saved_by_windows_is_read(tmp_path, encoding):
+    write_decathlon(tmp_path / "msd")
+    file = tmp_path / "msd" / "dataset.json"
+    file.write_text(file.read_text(), encoding=encoding)
+
+    assert main(["scan", str(tmp_path / "msd"), "--json", str(tmp_path / "out.json")]) == 0
+    case = json.loads((tmp_path / "out.json").read_text())["cases"][0]
+    assert case["components"] == {"t1": 1, "t1ce": 2, "t2": 3, "flair": 0}
 
 
 @pytest.mark.parametrize(
