@@ -10,6 +10,11 @@ import os
 import sys
 from pathlib import Path
 
+if not __package__:
+    # Started by its path, as workers are: beside this file lie modules such as `files` that must
+    # not be found under these names.
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 
 COMMANDS = (
@@ -22,6 +27,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "models",
+    "worker",
 )
 
 
@@ -50,7 +56,7 @@ def main(words: list[str] | None = None) -> int:
         arguments = parser.parse_args(words)
     except SystemExit as end:
         return int(end.code or 0)
-    arguments.words = words
+    arguments.words, arguments.main = words, main
     try:
         code: int = arguments.run(arguments)
         return code

@@ -34,6 +34,8 @@ class EventKind(str, Enum):
     RESUMED = "resumed"
     BATCH_REDUCED = "batch_reduced"
     RATE_HALVED = "rate_halved"
+    MAPS_READY = "maps_ready"
+    RESULT_WRITTEN = "result_written"
     WARNING = "warning"
     ERROR = "error"
     FINISHED = "finished"

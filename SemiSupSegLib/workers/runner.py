@@ -1,0 +1,237 @@
+"""Starting and watching workers, without Qt and without threads: whoever owns it calls `poll`.
+
+In Slicer a timer does; a Python thread would hardly run there while the window is idle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.runs.events import EventKind, EventLog, read_new_events
+from SemiSupSegLib.runs.state import RunState, RunStatus
+from SemiSupSegLib.workers.job import JobFolder
+
+KILL_AFTER_SECONDS = 2.0
+"""A worker that does not stop by then is killed: the GPU must become free."""
+_ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
+_LOG_LINES = 5
+_TRIALS = 2
+"""So often a job is handed to a worker, if the first one ends before it begins."""
+_NO_WINDOW, _NEW_GROUP = 0x08000000, 0x00000200
+"""Flags of Windows for a process without a console window, and in a group of its own."""
+
+
+@dataclass
+class Job:
+    """A job as its owner sees it; `JobRunner.poll` keeps it up to date."""
+
+    folder: JobFolder
+    state: RunState = field(default_factory=RunState)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """All so far."""
+    _offset: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+    _kill_at: float | None = None
+    _times_handed: int = 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state.status in _ENDED
+
+
+class JobRunner:
+    """Runs predict jobs in one warm worker, and other commands in processes of their own.
+
+    Args:
+        python: The interpreter that has the packages.
+        logs: Folder for what workers print.
+        environment: Of the workers; default this process's.
+    """
+
+    def __init__(
+        self, python: Path | str, logs: Path, *, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._python = str(python)
+        self._logs = logs
+        self._environment = dict(os.environ if environment is None else environment)
+        self._warm: subprocess.Popen[bytes] | None = None
+        self._jobs: list[Job] = []
+
+    def predict(self, folder: Path) -> Job:
+        """Hand a job folder with a request to the warm worker, which is started if need be."""
+        job = self._new_job(folder)
+        self._hand_over(job)
+        return job
+
+    def run(self, folder: Path, words: Sequence[str]) -> Job:
+        """Run a command (`doctor`, `scan`, ...) in a process of its own, as a job in `folder`."""
+        job = self._new_job(folder)
+        job._process = self._start(
+            ["worker", "--job", str(folder), "--", *words], job.folder.log_file
+        )
+        return job
+
+    def poll(self) -> list[Job]:
+        """Look at all jobs that have not ended, and return those that changed."""
+        changed = [job for job in self._jobs if self._look_at(job)]
+        self._jobs = [job for job in self._jobs if not job.is_ended or self._is_to_reap(job)]
+        return changed
+
+    def cancel(self, job: Job) -> None:
+        """Ask a job to stop; `poll` kills its worker if it does not in time."""
+        if job.is_ended:
+            return
+        job.folder.control.want_stop()
+        if job._kill_at is None:
+            job._kill_at = time.monotonic() + KILL_AFTER_SECONDS
+
+    def close(self) -> None:
+        """End all workers: politely, then by force."""
+        processes = {job._process.pid: job._process for job in self._jobs if job._process}
+        if self._warm is not None:
+            processes[self._warm.pid] = self._warm
+        for process in processes.values():
+            _close_input(process)
+        end = time.monotonic() + KILL_AFTER_SECONDS
+        for process in processes.values():
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _kill(process)
+        self._warm = None
+        for job in self._jobs:
+            job._times_handed = _TRIALS
+        self.poll()
+
+    def _hand_over(self, job: Job) -> None:
+        if self._warm is None or self._warm.poll() is not None:
+            self._warm = self._start(["worker"], self._logs / "predict-worker.log")
+        assert self._warm.stdin is not None
+        # If it has just died, `poll` finds that out.
+        with contextlib.suppress(OSError):
+            self._warm.stdin.write(f"{job.folder.path}\n".encode())
+            self._warm.stdin.flush()
+        job._process = self._warm
+        job._times_handed += 1
+
+    def _new_job(self, folder: Path) -> Job:
+        job = Job(folder=JobFolder(folder))
+        if job.folder.state_json.exists():
+            raise SemiSupSegError(f"{folder} holds a job already. Take a new folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        job.state.write(job.folder.state_json)
+        self._jobs.append(job)
+        return job
+
+    def _start(self, words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        own_group: dict[str, Any] = (
+            {"creationflags": _NO_WINDOW | _NEW_GROUP}
+            if os.name == "nt"
+            else {"start_new_session": True}
+        )
+        main = Path(__file__).resolve().parents[1] / "__main__.py"
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [self._python, str(main), *words],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**self._environment, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+                **own_group,
+            )
+
+    def _look_at(self, job: Job) -> bool:
+        """Bring a job up to date; return whether anything changed."""
+        process = job._process
+        # First the process, then the files: what a process wrote before it ended is read.
+        code = None if process is None else process.poll()
+        events, job._offset = read_new_events(job.folder.events_file, job._offset)
+        job.events += events
+        former, job.state = job.state, RunState.read(job.folder.state_json)
+        if not job.is_ended:
+            if process is not None and code is not None:
+                _close_input(process)
+                self._mend(job, code)
+            elif job._kill_at is not None and time.monotonic() > job._kill_at:
+                assert process is not None
+                _kill(process)
+                self._say_stopped(job)
+        elif process is not None and code is not None:
+            _close_input(process)
+        return bool(events) or job.state != former
+
+    def _is_to_reap(self, job: Job) -> bool:
+        """Return whether a job that has ended still has a process of its own."""
+        process = job._process
+        return process is not None and process is not self._warm and process.poll() is None
+
+    def _mend(self, job: Job, code: int) -> None:
+        """Go on after a worker ended before its job did."""
+        if job._kill_at is not None:
+            self._say_stopped(job)
+        elif not job.events and 0 < job._times_handed < _TRIALS:
+            # It had not begun: another job was at fault, or its end was wished.
+            self._hand_over(job)
+        else:
+            self._say_why(job, code)
+
+    def _say_stopped(self, job: Job) -> None:
+        EventLog(job.folder.events_file).append(EventKind.STOPPED)
+        job.state = RunState(status=RunStatus.STOPPED, error="Stopped.")
+        job.state.write(job.folder.state_json)
+
+    def _say_why(self, job: Job, code: int) -> None:
+        """Say of a job whose worker is gone how that came."""
+        logs = (self._logs / "predict-worker.log", job.folder.log_file)
+        last = [line for log in logs for line in _last_lines(log)]
+        message = (
+            f"The worker ended without a word (code {code}), most often for want of memory. Close "
+            "other programs and try again."
+        )
+        if last:
+            message += f" The last it said: {' / '.join(last)}"
+        EventLog(job.folder.events_file).append(EventKind.ERROR, message=message)
+        job.state = RunState(status=RunStatus.FAILED, error=message)
+        job.state.write(job.folder.state_json)
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()][-_LOG_LINES:]
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process with all that it started, and reap it."""
+    if os.name == "nt":
+        subprocess.run(
+            ["taskkill", "/PID", str(process.pid), "/T", "/F"],
+            capture_output=True,
+            check=False,
+            creationflags=_NO_WINDOW,
+        )
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _close_input(process)
+
+
+def _close_input(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        # What it never read may still be in the buffer.
+        with contextlib.suppress(OSError):
+            process.stdin.close()

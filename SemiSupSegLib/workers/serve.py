@@ -1,0 +1,248 @@
+"""The warm predict worker: takes job folders from its standard input, one a line, one at a time.
+
+The last model stays loaded, so that a second case starts at once. The end of the input is the
+life line: whoever started the worker is gone, and so is the worker, after the window it is at.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from SemiSupSegLib.cases.case import Case, CaseState
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError
+from SemiSupSegLib.files import write_json
+from SemiSupSegLib.runs.events import EventKind
+from SemiSupSegLib.runs.state import RunStatus
+from SemiSupSegLib.workers.job import JobFolder, JobRecord, PredictRequest
+
+if TYPE_CHECKING:
+    from SemiSupSegLib.inference.maps import Maps
+    from SemiSupSegLib.inference.predictor import Predictor
+    from SemiSupSegLib.models.package import ModelPackage
+    from SemiSupSegLib.preparation.prepare import PreparedCase
+
+IDLE_SECONDS = 300.0
+"""After so long without a job the weights leave memory."""
+STEPS = 200
+"""Scalar maps are whole numbers from 0 to this, which stands for 1."""
+_POLL_SECONDS = 0.1
+_SCALARS = ("uncertainty", "confidence", "agreement")
+_LABELS = ("label", "pseudo_label", "second", "sure", "possible", "comparison")
+
+logger = logging.getLogger(__name__)
+
+
+def serve(lines: IO[str], idle_seconds: float = IDLE_SECONDS) -> None:
+    """Do the jobs whose folders are named on `lines`, until they end."""
+    jobs: queue.Queue[Path | None] = queue.Queue()
+    closing = threading.Event()
+
+    def listen() -> None:
+        for line in lines:
+            if line.strip():
+                jobs.put(Path(line.strip()))
+        closing.set()
+        jobs.put(None)
+
+    threading.Thread(target=listen, daemon=True, name="life line").start()
+    worker = _PredictWorker(closing)
+    while True:
+        try:
+            folder = jobs.get(timeout=idle_seconds)
+        except queue.Empty:
+            worker.forget()
+            continue
+        if folder is None:
+            return
+        worker.do(JobFolder(folder))
+
+
+class _PredictWorker:
+    def __init__(self, closing: threading.Event) -> None:
+        self._closing = closing
+        self._loaded: tuple[tuple[object, ...], ModelPackage, Predictor] | None = None
+
+    def forget(self) -> None:
+        """Give up the model's memory."""
+        if self._loaded is None:
+            return
+        import torch
+
+        self._loaded = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def do(self, job: JobFolder) -> None:
+        """Do a job; however it ends, its state says so and the worker lives on."""
+        record = JobRecord(job)
+        handler = logging.FileHandler(job.log_file, encoding="utf-8")
+        logging.getLogger().addHandler(handler)
+        try:
+            self._predict(job, record)
+            record.tell(EventKind.FINISHED)
+            record.write(RunStatus.FINISHED)
+        except StoppedError as stop:
+            record.tell(EventKind.STOPPED)
+            record.write(RunStatus.STOPPED, error=str(stop))
+        except Exception as error:  # The boundary of a job: the next one must not suffer.
+            if not isinstance(error, SemiSupSegError | OSError):
+                logger.exception("The job %s failed unexpectedly", job.path)
+            record.tell(EventKind.ERROR, message=str(error), type=type(error).__name__)
+            record.write(RunStatus.FAILED, error=str(error))
+        finally:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+    def _predict(self, job: JobFolder, record: JobRecord) -> None:
+        record.tell(EventKind.STARTED)
+        should_stop = _Polled(lambda: self._closing.is_set() or job.control.is_stop_wanted)
+        request = PredictRequest.read(job)
+        record.enter("loading the model")
+        package, predictor = self._model(request)
+        _check(request, package, should_stop)
+        record.enter("preparing the images")
+        case, prepared = _prepared(request, package)
+        should_stop.check()
+        record.enter("segmenting")
+        maps = predictor.predict(
+            prepared,
+            maps=request.maps,
+            probabilities=request.probabilities,
+            should_stop=should_stop,
+            progress=record.advance,
+        )
+        record.enter("handing over")
+        write_json(job.result_json, _hand_over(job, request, package, prepared, maps))
+        record.tell(EventKind.MAPS_READY)
+        should_stop.check()
+        record.enter("saving")
+        from SemiSupSegLib.inference.writing import write_result
+
+        folder = write_result(
+            request.results,
+            request.case,
+            maps,
+            package.task,
+            original=prepared.original,
+            like=prepared.reference,
+            model_sha256=package.sha256,
+            inputs=case.channels,
+            warnings=prepared.warnings,
+        )
+        record.tell(EventKind.RESULT_WRITTEN, folder=folder)
+
+    def _model(self, request: PredictRequest) -> tuple[ModelPackage, Predictor]:
+        from SemiSupSegLib.inference.predictor import Predictor
+        from SemiSupSegLib.models.registry import load_model
+        from SemiSupSegLib.training.devices import choose_device
+
+        package = load_model(request.model)
+        key = (package.sha256, request.device, request.overlap, request.passes)
+        if self._loaded is not None and self._loaded[0] == key:
+            return self._loaded[1:]
+        self.forget()
+        device = choose_device(request.device)
+        predictor = Predictor(
+            package, device=device, overlap=request.overlap, passes=request.passes
+        )
+        self._loaded = (key, package, predictor)
+        return package, predictor
+
+
+class _Polled:
+    """A question that is cheap to ask often: its answer is looked up a few times a second."""
+
+    def __init__(self, question: Any) -> None:
+        self._question = question
+        self._asked = 0.0
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._asked < _POLL_SECONDS:
+            return False
+        self._asked = time.monotonic()
+        return bool(self._question())
+
+    def check(self) -> None:
+        """End the job if that is wanted."""
+        if self._question():
+            raise StoppedError("Stopped before the segmentation was done.")
+
+
+def _check(request: PredictRequest, package: ModelPackage, should_stop: _Polled) -> None:
+    should_stop.check()
+    known = {channel.name: channel for channel in package.task.channels}
+    missing = [name for name, one in known.items() if one.required and name not in request.channels]
+    if missing:
+        raise SemiSupSegError(
+            f"The model needs {', '.join(known)}, but {', '.join(missing)} is not given. Choose "
+            "an image for it."
+        )
+    strange = sorted(set(request.channels) - set(known))
+    if strange:
+        raise SemiSupSegError(
+            f"The model has no channel {strange[0]}; it takes {', '.join(known)}. Choose the "
+            "images anew."
+        )
+
+
+def _prepared(request: PredictRequest, package: ModelPackage) -> tuple[Case, PreparedCase]:
+    from SemiSupSegLib.cases.case import ImageSource
+    from SemiSupSegLib.options import from_json
+    from SemiSupSegLib.preparation.options import PreparationOptions
+    from SemiSupSegLib.preparation.prepare import prepare_case
+
+    case = Case(
+        id=request.case,
+        patient=request.case,
+        state=CaseState.UNLABELLED,
+        # In the task's order: the first one's grid is the result's.
+        channels={
+            channel.name: request.channels[channel.name]
+            for channel in package.task.channels
+            if channel.name in request.channels
+        },
+    )
+    options = from_json(PreparationOptions, package.manifest["preparation"])
+    mask = None if request.mask is None else ImageSource(path=request.mask)
+    return case, prepare_case(case, package.task, options, mask=mask)
+
+
+def _hand_over(
+    job: JobFolder,
+    request: PredictRequest,
+    package: ModelPackage,
+    prepared: PreparedCase,
+    maps: Maps,
+) -> Mapping[str, object]:
+    """Write the maps uncompressed, and return what `result.json` says of them."""
+    import numpy as np
+
+    job.maps.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for name in (*_LABELS, *_SCALARS):
+        values = getattr(maps, name)
+        if values is None:
+            continue
+        scale = 1.0
+        if name in _SCALARS:
+            values, scale = np.rint(values * STEPS).astype(np.uint8), 1 / STEPS
+        np.save(job.maps / f"{name}.npy", np.ascontiguousarray(values))
+        written[name] = {"file": f"maps/{name}.npy", "scale": scale}
+    return {
+        "format": "semisupseg-job-result",
+        "version": 1,
+        "case": request.case,
+        "model": {"name": package.name, "sha256": package.sha256},
+        "grid": prepared.original.to_json(),
+        "maps": written,
+        "volumes_ml": maps.figures.volumes_ml,
+        "confidence": maps.figures.confidence,
+        "teacher_student_dice": maps.figures.teacher_student_dice,
+        "warnings": [*prepared.warnings, *maps.warnings],
+    }

@@ -1,0 +1,302 @@
+"""Workers as real processes: jobs, the warm worker, stopping, killing, life lines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from SemiSupSegLib.cases.case import ImageSource
+from SemiSupSegLib.cases.task import Channel, Class, Region, Task
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.models.package import write_package
+from SemiSupSegLib.networks.catalogue import build_network
+from SemiSupSegLib.resources import check_format
+from SemiSupSegLib.workers import runner as runner_module
+from SemiSupSegLib.workers.job import JobFolder, PredictRequest
+from SemiSupSegLib.workers.runner import JobRunner
+
+AFFINE = np.array([[-1.0, 0, 0, 40], [0, 1.2, 0, -30], [0, 0, 2.0, 5], [0, 0, 0, 1]])
+PATIENCE = 120.0
+OPTIONS = {"width": 4, "lite": True, "levels": 4}
+TASK = Task(
+    name="toy",
+    title="Toy",
+    channels=(Channel(name="t1"), Channel(name="t2", required=False)),
+    classes=(
+        Class(name="shell", values=(5,), color=(255, 0, 0)),
+        Class(name="core", values=(9,), color=(0, 255, 0)),
+    ),
+    regions=(Region(name="both", classes=("shell", "core")),),
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    def weights(seed):
+        network = build_network("transaspp", OPTIONS, in_channels=2, num_classes=3)
+        draw = np.random.default_rng(seed)
+        return {
+            key: draw.normal(0, 0.3, tuple(value.shape)).astype(np.float32)
+            for key, value in network.state_dict().items()
+        }
+
+    manifest = {
+        "name": "toy",
+        "created": "2026-01-01T00:00:00+00:00",
+        "task": TASK.to_json(),
+        "network": {
+            "name": "transaspp", "options": OPTIONS, "in_channels": 2, "num_classes": 3,
+            "patch_size": [16, 16, 16],
+        },
+        "method": "curriculum",
+        "preparation": {"spacing": [1.0, 1.2, 2.0], "mask": "nonzero"},
+        "library": {"version": "0"},
+    }  # fmt: skip
+    made = {"student": weights(0), "teacher": weights(1)}
+    folder = tmp_path_factory.mktemp("model") / "model"
+    return write_package(folder, manifest=manifest, weights=made, card="toy").folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    draw = np.random.default_rng(0)
+    sources = {}
+    for name in ("t1", "t2"):
+        values = np.zeros((40, 36, 22), np.int16)
+        values[2:38, 3:34, 2:20] = draw.integers(1, 400, (36, 31, 18))
+        file = tmp_path / "a patient's images" / f"{name}.nii.gz"
+        file.parent.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(values, AFFINE), file)
+        sources[name] = ImageSource(path=file)
+    return sources
+
+
+@pytest.fixture
+def runner(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SEMISUPSEG_HOME": str(tmp_path / "home")}
+    made = JobRunner(sys.executable, tmp_path / "logs", environment=environment)
+    yield made
+    made.close()
+
+
+def a_job(tmp_path, name, model, images, **changes) -> Path:
+    values = {
+        "case": "Ünal 7",
+        "model": str(model),
+        "channels": images,
+        "results": tmp_path / "results",
+        "device": "cpu",
+        **changes,
+    }
+    folder = tmp_path / "jobs" / name
+    PredictRequest(**values).write(JobFolder(folder))
+    return folder
+
+
+def until(runner, *questions):
+    """Poll until every question is answered by yes."""
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        runner.poll()
+        if all(question() for question in questions):
+            return
+        time.sleep(0.02)
+    raise AssertionError("it took too long")
+
+
+def ended(*jobs):
+    return [lambda job=job: job.is_ended for job in jobs]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def kinds(job):
+    return [event["kind"] for event in job.events]
+
+
+def test_a_case_is_segmented_and_a_second_one_by_the_same_process(runner, model, images, tmp_path):
+    first = runner.predict(a_job(tmp_path, "1", model, images))
+    second = runner.predict(a_job(tmp_path, "2", model, images, case="other"))
+    until(runner, *ended(first, second))
+
+    assert first.state.status.value == second.state.status.value == "finished"
+    assert kinds(first) == ["started", "maps_ready", "result_written", "finished"]
+    assert first.state.pid == second.state.pid
+    result = json.loads(first.folder.result_json.read_text())
+    check_format(result, "job-result", "result.json")
+    assert result["grid"]["size"] == [40, 36, 22]
+    saved = tmp_path / "results" / "Ünal 7"
+    shown = {name: np.load(first.folder.path / one["file"]) for name, one in result["maps"].items()}
+    assert {"label", "pseudo_label", "uncertainty", "agreement", "sure", "second"} <= shown.keys()
+    label = nibabel.load(saved / "Ünal 7_label.nii.gz").get_fdata()
+    written = np.array([0, 5, 9])[shown["label"]].transpose(2, 1, 0)
+    # The file keeps its axes; the job's arrays are those of the grid in result.json.
+    np.testing.assert_array_equal(label, written)
+    confidence = nibabel.load(saved / "Ünal 7_confidence.nii.gz").get_fdata()
+    scale = result["maps"]["confidence"]["scale"]
+    assert np.abs(shown["confidence"].transpose(2, 1, 0) * scale - confidence).max() < 0.006
+    case = json.loads((saved / "case.json").read_text())
+    assert result["volumes_ml"]["both"]["value"] == pytest.approx(
+        case["volumes_ml"]["both"]["value"], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "nowhere"}, "nowhere"),
+        ({"images": {}}, "request.json"),
+        ({"device": "cuda:99"}, "cuda:99"),
+    ],
+)
+def test_a_request_that_cannot_be_met_says_why_and_the_worker_lives_on(
+    runner, model, images, tmp_path, changes, message
+):
+    asked = {"model": model, "images": images, **changes}
+    wrong = runner.predict(a_job(tmp_path, "wrong", **asked))
+    right = runner.predict(a_job(tmp_path, "right", model, images))
+    until(runner, *ended(wrong, right))
+
+    assert wrong.state.status.value == "failed"
+    assert message in wrong.state.error
+    assert right.state.status.value == "finished"
+
+
+def test_a_channel_that_the_model_needs_or_does_not_know_is_named(runner, model, images, tmp_path):
+    without = runner.predict(a_job(tmp_path, "1", model, {"t2": images["t2"]}))
+    strange = runner.predict(a_job(tmp_path, "2", model, {**images, "pet": images["t1"]}))
+    alone = runner.predict(a_job(tmp_path, "3", model, {"t1": images["t1"]}))
+    until(runner, *ended(without, strange, alone))
+
+    assert "t1 is not given" in without.state.error
+    assert "no channel pet" in strange.state.error
+    assert alone.state.status.value == "finished"
+
+
+def test_a_cancelled_job_stops_between_windows_and_the_next_one_is_done(
+    runner, model, images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runner_module, "KILL_AFTER_SECONDS", PATIENCE)
+    job = runner.predict(a_job(tmp_path, "1", model, images, passes=200))
+    until(runner, lambda: job.state.phase == "segmenting")
+    runner.cancel(job)
+    following = runner.predict(a_job(tmp_path, "2", model, images, case="other"))
+    until(runner, *ended(job, following))
+
+    assert job.state.status.value == "stopped"
+    assert following.state.status.value == "finished"
+    assert following.state.pid == job.state.pid
+    assert not (tmp_path / "results" / "Ünal 7").exists()
+
+
+def test_a_worker_that_does_not_stop_is_killed_and_what_waits_goes_to_another_one(
+    runner, model, images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(runner_module, "KILL_AFTER_SECONDS", 0.0)
+    job = runner.predict(a_job(tmp_path, "1", model, images, passes=100_000))
+    following = runner.predict(a_job(tmp_path, "2", model, images))
+    until(runner, lambda: job.state.phase == "segmenting")
+    pid = job.state.pid
+    runner.cancel(job)
+    until(runner, *ended(job))
+
+    assert job.state.status.value == "stopped"
+    assert not is_alive(pid)
+    until(runner, *ended(following))
+    assert following.state.status.value == "finished"
+    assert following.state.pid != pid
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_a_worker_that_is_killed_from_outside_is_noticed(runner, model, images, tmp_path):
+    job = runner.predict(a_job(tmp_path, "1", model, images, passes=100_000))
+    waiting = runner.predict(a_job(tmp_path, "2", model, images))
+    until(runner, lambda: job.state.phase == "segmenting")
+    os.kill(job.state.pid, signal.SIGKILL)
+    until(runner, *ended(job, waiting))
+
+    assert job.state.status.value == "failed"
+    assert "The worker ended without a word" in job.state.error
+    assert waiting.state.status.value == "finished"
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from SemiSupSegLib.workers.runner import JobRunner
+runner = JobRunner(sys.executable, Path(sys.argv[1]))
+job = runner.predict(Path(sys.argv[2]))
+while True:
+    runner.poll()
+    print(job.state.pid or 0, job.state.phase, flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_when_its_owner_is_killed_a_worker_ends(model, images, tmp_path):
+    folder = a_job(tmp_path, "1", model, images, passes=200)
+    words = [sys.executable, "-c", OWNER, str(tmp_path / "logs"), str(folder)]
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    owner = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True)
+    for line in owner.stdout:
+        pid, _, phase = line.strip().partition(" ")
+        if phase == "segmenting":
+            break
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+
+    end = time.monotonic() + PATIENCE
+    while is_alive(int(pid)) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not is_alive(int(pid))
+
+
+def test_a_command_runs_as_a_job_of_its_own(runner, tmp_path, images):
+    folder = images["t1"].path.parent
+    job = runner.run(
+        tmp_path / "jobs" / "scan", ["scan", str(folder), "--json", str(tmp_path / "scan.json")]
+    )
+    wrong = runner.run(tmp_path / "jobs" / "wrong", ["scan", str(tmp_path / "nowhere")])
+    until(runner, *ended(job, wrong))
+
+    assert job.state.status.value == "finished"
+    assert "1 cases" in job.folder.log_file.read_text()
+    assert json.loads((tmp_path / "scan.json").read_text())["cases"]
+    assert wrong.state.status.value == "failed"
+    assert "nowhere" in wrong.state.error
+
+
+def test_closing_ends_every_worker(runner, model, images, tmp_path):
+    job = runner.predict(a_job(tmp_path, "1", model, images, passes=200))
+    until(runner, lambda: job.state.phase == "segmenting")
+    pid = job.state.pid
+
+    runner.close()
+
+    assert not is_alive(pid)
+    assert job.is_ended
+
+
+def test_a_folder_is_one_job_only(runner, model, images, tmp_path):
+    folder = a_job(tmp_path, "1", model, images)
+    job = runner.predict(folder)
+    with pytest.raises(SemiSupSegError, match="holds a job already"):
+        runner.predict(folder)
+    until(runner, *ended(job))
