@@ -147,6 +147,9 @@ def _predict(
     maps = predictor.predict(prepared, maps=arguments.maps, probabilities=arguments.probabilities)
     for warning in prepared.warnings:
         logger.warning("%s: %s", prepared.id, warning)
+    if maps.likeness.reasons:
+        reasons = " ".join(maps.likeness.reasons)
+        logger.warning("%s may be unlike the training data. %s", prepared.id, reasons)
     return write_result(
         arguments.out,
         prepared.id,

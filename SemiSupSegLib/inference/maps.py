@@ -47,6 +47,20 @@ class Figures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Likeness:
+    """Whether a case is like those that the model was trained on."""
+
+    is_judged: bool = False
+    """Whether there were enough validation cases to compare its scores with."""
+    reasons: tuple[str, ...] = ()
+    """Sentences on why it may be unlike them."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return it as plain values."""
+        return {"judged": self.is_judged, "reasons": list(self.reasons)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Maps:
     """A prediction on the case's original grid; arrays (D, H, W), None where not made."""
 
@@ -71,6 +85,7 @@ class Maps:
     probabilities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """The student's, by class name, temperature-scaled."""
     figures: Figures
+    likeness: Likeness = Likeness()
     warnings: tuple[str, ...] = ()
 
 

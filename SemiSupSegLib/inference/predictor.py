@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from SemiSupSegLib.inference.calibration import (
     calibratable_trust,
     calibration_from_json,
 )
+from SemiSupSegLib.inference.likeness import LEAST_CASES, likeness
 from SemiSupSegLib.inference.maps import (
     MOST_BITS,
     OUTSIDE,
@@ -84,6 +85,7 @@ class Predictor:
         self._calibration = calibration_from_json(
             package.manifest.get("calibration") or {}, self.task.num_classes
         )
+        self._reference = package.manifest.get("reference_distribution") or {}
         self._passes, self._warnings = _choose_passes(self._student, passes)
         self._warnings.append(
             "Not given: estimated_dice (no quality network), review_regions (see Review)."
@@ -144,7 +146,7 @@ class Predictor:
             try:
                 # Not a decorator: a generator must not leave inference mode switched on.
                 with torch.inference_mode():
-                    return collect(
+                    made = collect(
                         self._read(slabs, prepared),
                         prepared,
                         self.task,
@@ -152,6 +154,7 @@ class Predictor:
                         probabilities=probabilities,
                         warnings=tuple(warnings),
                     )
+                return self._compared(made, prepared)
             except torch.cuda.OutOfMemoryError as error:
                 if self._batch_size == 1:
                     raise SemiSupSegError(
@@ -162,6 +165,17 @@ class Predictor:
             # Outside the handler: the exception holds what is to become free.
             self._batch_size = 1
             torch.cuda.empty_cache()
+
+    def _compared(self, maps: Maps, prepared: PreparedCase) -> Maps:
+        """Add whether the case is like the training data."""
+        found = likeness(self._reference, prepared, maps.figures, self.task)
+        warnings = maps.warnings
+        if not found.is_judged:
+            warnings += (
+                "Not judged by its scores: whether the case is unlike the training data (fewer "
+                f"than {LEAST_CASES} validation cases).",
+            )
+        return replace(maps, likeness=found, warnings=warnings)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Return everything the maps need of some windows, (B, R, d, h, w).
@@ -370,7 +384,7 @@ def _finish(
     if details and "pseudo_label" in restored:
         restored["comparison"] = compare(restored["label"], restored["pseudo_label"])
     return Maps(
-        **restored,
+        **restored,  # type: ignore[arg-type]
         probabilities=probabilities,
         figures=sums.result(prepared.original.voxel_volume_mm3),
         warnings=warnings,

@@ -168,6 +168,7 @@ def _figures(
         content["teacher_student_dice"] = {
             name: _rounded(value) for name, value in figures.teacher_student_dice.items()
         }
+    content["unlike_training"] = maps.likeness.to_json()
     content["warnings"] = [*warnings, *maps.warnings]
     return content
 

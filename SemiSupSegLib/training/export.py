@@ -21,6 +21,7 @@ from SemiSupSegLib.inference.calibration import (
     fit_calibration,
     uncalibrated,
 )
+from SemiSupSegLib.inference.likeness import reference_of, scores_of
 from SemiSupSegLib.inference.maps import set_background
 from SemiSupSegLib.losses.uncertainty import log_variance_range
 from SemiSupSegLib.methods.catalogue import find_method
@@ -34,10 +35,6 @@ from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.final_validation import summarise_validation
 from SemiSupSegLib.training.trainer import Trainer
-
-_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-_QUANTILE_VOXELS = 20_000
-"""Voxels of each case from which the reference distribution is taken."""
 
 Judged = Callable[[PreparedCase], tuple[Tensor, Tensor | None]]
 """Class probabilities (K, D, H, W) and log-variance (D, H, W) of a prepared case."""
@@ -98,7 +95,7 @@ def export(
             calibration,
         )
     figures = _figures(run)
-    common = _manifest(data, config, calibration, figures, trainer)
+    common = _manifest(data, run, config, calibration, figures)
     if not student.has_log_variance:
         common["network"]["options"]["log_variance_head"] = False
     write_package(
@@ -234,10 +231,10 @@ def _figures(run: RunFolder) -> dict[str, dict[str, Any]]:
 
 def _manifest(
     data: RunData,
+    run: RunFolder,
     config: RunConfig,
     calibration: Calibration,
     figures: Mapping[str, Any],
-    trainer: Trainer,
 ) -> dict[str, Any]:
     options = config.options
     task = data.task
@@ -255,7 +252,7 @@ def _manifest(
         "preparation": to_json(config.preparation),
         "calibration": calibration.to_json(),
         "review": {},
-        "reference_distribution": _reference_distribution(data),
+        "reference_distribution": _reference_distribution(data, run),
         "validation": dict(figures),
         "library": {
             "SemiSupSeg": __version__,
@@ -266,32 +263,17 @@ def _manifest(
     }
 
 
-def _reference_distribution(data: RunData) -> dict[str, Any]:
-    """Return what prepared training images look like, to recognise a case unlike them."""
-    by_channel: list[list[NDArray[np.float32]]] = [[] for _ in data.task.channels]
-    spacings = []
-    for case_id in data.labelled:
-        case = data.prepared(case_id)
-        image = case.image()
-        inside = np.flatnonzero(case.mask())
-        step = max(1, len(inside) // _QUANTILE_VOXELS)
-        chosen = inside[::step]
-        for channel, values in enumerate(image):
-            by_channel[channel].append(np.asarray(values.reshape(-1)[chosen], dtype=np.float32))
-        spacings.append(case.original.spacing)
+def _reference_distribution(data: RunData, run: RunFolder) -> dict[str, Any]:
+    """Return what a case is compared with, to recognise one unlike the training data."""
+    file = run.validation / "cases.json"
+    details = read_json(file)["details"] if file.is_file() else {}
     return {
-        "quantiles": list(_QUANTILES),
-        "channels": {
-            channel.name: [
-                float(value) for value in np.quantile(np.concatenate(values), _QUANTILES)
-            ]
-            for channel, values in zip(data.task.channels, by_channel, strict=True)
-            if values
-        },
-        "original_spacing": {
-            "min": [float(value) for value in np.min(spacings, axis=0)],
-            "max": [float(value) for value in np.max(spacings, axis=0)],
-        },
+        **reference_of(
+            data.task,
+            [data.prepared(case_id) for case_id in data.labelled],
+            (data.prepared(case_id) for case_id in data.validation),
+        ),
+        "scores": scores_of(detail["student"] for detail in details.values()),
     }
 
 

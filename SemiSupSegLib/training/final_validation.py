@@ -15,8 +15,10 @@ from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.evaluation.calibration import region_of_interest
 from SemiSupSegLib.evaluation.errors import ERROR_KINDS, split_errors
 from SemiSupSegLib.evaluation.metrics import evaluate_label_maps
+from SemiSupSegLib.evaluation.overlap import dice_of_targets
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.inference.calibration import Calibration, calibratable_trust
+from SemiSupSegLib.inference.likeness import mean_of
 from SemiSupSegLib.inference.maps import OUTSIDE
 from SemiSupSegLib.losses.agreement import js_agreement
 from SemiSupSegLib.losses.trust import ImageConfidence, image_confidence
@@ -46,8 +48,9 @@ def summarise_validation(
 
     cases.json: `cases.<id>.<network>.<target>` has the figures of `evaluate_label_maps` on the
     prepared grid. `details.<id>.<network>`: `image_confidence` by kind (`self_dice`: expected
-    Dice), `foreground_share` of the prediction, and `errors_ml` by
-    kind. `reliability.<network>`: bins and calibration error in the region of interest, before
+    Dice), `foreground_share` of the prediction, `errors_ml` by
+    kind, and of a student with a teacher `teacher_student_dice`, the mean of the headline targets.
+    `reliability.<network>`: bins and calibration error in the region of interest, before
     calibration and after (each case judged by what was fitted on the others). `histograms.<map>`:
     `edges` and `shares` of the voxels in the region of interest, and `over_0.9`, of all voxels.
     `pictures`: which case is best, median, worst, and of high, medium, low confidence; each has
@@ -97,6 +100,17 @@ def summarise_validation(
                 judges[name].add(
                     probabilities, log_variance, temperatures[name], label, prediction, roi
                 )
+        if "teacher" in predictions:
+            dice = dice_of_targets(predictions["student"], predictions["teacher"], task)
+            found = {
+                target: value
+                for target, value in dice.items()
+                if any(
+                    np.isin(predictions[name], task.targets[target]).any()
+                    for name in ("student", "teacher")
+                )
+            }
+            detail["student"]["teacher_student_dice"] = mean_of(found, task.headline_targets)
         maps = _maps(outputs, calibration, task.num_classes)
         outside = np.asarray(case.mask()) == 0
         for name, values in maps.items():

@@ -244,5 +244,6 @@ def _hand_over(
         "volumes_ml": maps.figures.volumes_ml,
         "confidence": maps.figures.confidence,
         "teacher_student_dice": maps.figures.teacher_student_dice,
+        "unlike_training": maps.likeness.to_json(),
         "warnings": [*prepared.warnings, *maps.warnings],
     }

@@ -142,6 +142,7 @@ def test_case_json_follows_its_schema_and_names_the_model(model, tmp_path):
     assert content["case"] == "one"
     assert set(content["volumes_ml"]) == {"shell", "core", "all"}
     assert set(content["confidence"]) == {"image", "shell", "core"}
+    assert content["unlike_training"] == {"judged": False, "reasons": []}
     assert set(content["teacher_student_dice"]) == {"shell", "core", "all"}
     label = np.asanyarray(nibabel.load(tmp_path / "out" / "one" / "one_label.nii.gz").dataobj)
     voxel_ml = abs(np.linalg.det(AFFINE[:3, :3])) / 1000

@@ -165,6 +165,11 @@ def test_a_run_leaves_student_and_teacher_with_figures_and_rankings(a_folder_of_
     student = read_package(run.models / "student")
     assert student.has("teacher")
     assert student.task.name == "binary"
+    reference = student.manifest["reference_distribution"]
+    assert len(reference["deviations"]) == 2
+    assert {name: len(one) for name, one in reference["scores"].items()} == {
+        "image_confidence": 2, "teacher_student_dice": 2,
+    }  # fmt: skip
     cases = json.loads((run.validation / "cases.json").read_text())["cases"]
     assert sorted(cases) == ["case7", "case8"]
     assert {"student", "teacher"} <= set(cases["case7"])
