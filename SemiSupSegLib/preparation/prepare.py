@@ -16,6 +16,7 @@ from SemiSupSegLib.cases.geometry import Geometry, geometry_of
 from SemiSupSegLib.cases.reading import content_hash, read_image, read_label
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.preparation.expectations import unmet_expectations
 from SemiSupSegLib.preparation.intensities import correct_bias_field, normalize, to_float16
 from SemiSupSegLib.preparation.masking import bounding_box, nonzero_mask
 from SemiSupSegLib.preparation.options import PreparationOptions
@@ -231,6 +232,12 @@ def prepare_images(
         ]
         given = images.pop() if mask is not None else None
         oriented = geometry_of(images[0])
+        warnings += unmet_expectations(
+            task,
+            dict(zip(present, map(sitk.GetArrayViewFromImage, images), strict=True)),
+            oriented.voxel_volume_mm3 / 1000,
+            has_mask=given is not None,
+        )
         if given is None and options.mask == "all":
             inside: NDArray[np.bool_] = np.ones(oriented.shape, bool)
         else:
