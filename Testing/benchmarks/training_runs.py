@@ -127,6 +127,16 @@ ROWS = {
             "soft",
         )
     },
+    # Only what is trusted most, and nothing where teacher and student differ (docs/adr/0007).
+    "strict": Row(
+        method="curriculum",
+        variant="strict",
+        settings=(
+            "pseudo_labels.threshold=0.9",
+            "pseudo_labels.refinement=ignore",
+            "low_mode=ignore",
+        ),
+    ),
     # The plain self-training that every gain of the curriculum must beat.
     "all_at_once_ignore": Row(
         method="curriculum",
