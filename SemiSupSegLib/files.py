@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,22 @@ def _umask() -> int:
 
 _RIGHTS = 0o666 & ~_umask()
 """Of any new file. Asked once: the mask can only be read by changing it, for all threads."""
+
+
+_TRIALS, _WAIT_SECONDS = 50, 0.02
+_READERS_LOCK = os.name == "nt"
+"""Windows lets no file be replaced while somebody reads it, and progress is read all the time."""
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    for trial in range(1, _TRIALS + 1):
+        try:
+            temporary.replace(path)
+            return
+        except PermissionError:
+            if not _READERS_LOCK or trial == _TRIALS:
+                raise
+            time.sleep(_WAIT_SECONDS)
 
 
 @contextlib.contextmanager
@@ -45,7 +62,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             os.fsync(stream.fileno())
         # mkstemp makes the file private.
         temporary.chmod(_RIGHTS)
-        temporary.replace(path)
+        _take_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -65,7 +82,7 @@ def replacing_path(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(_RIGHTS)
-        temporary.replace(path)
+        _take_place(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -158,7 +158,10 @@ class JobRunner:
         code = None if process is None else process.poll()
         events, job._offset = read_new_events(job.folder.events_file, job._offset)
         job.events += events
-        former, job.state = job.state, RunState.read(job.folder.state_json)
+        former = job.state
+        # On Windows a file that is being replaced cannot be read; the next look will do.
+        with contextlib.suppress(SemiSupSegError):
+            job.state = RunState.read(job.folder.state_json)
         if not job.is_ended:
             if process is not None and code is not None:
                 _close_input(process)

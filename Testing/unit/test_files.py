@@ -4,9 +4,11 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from SemiSupSegLib import files
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json, replacing, write_json
 
@@ -57,3 +59,25 @@ def test_a_name_that_the_output_cannot_show_does_not_end_a_scan(tmp_path):
 
     assert b"Traceback" not in done.stderr
     assert b"2 unusable" in done.stdout
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_file_that_is_being_read_is_replaced_a_moment_later(tmp_path, monkeypatch, locks):
+    """As Windows has it; elsewhere the refusal has another cause, and is told at once."""
+    monkeypatch.setattr(files, "_READERS_LOCK", locks)
+    monkeypatch.setattr(files, "_WAIT_SECONDS", 0)
+    replace, refusals = Path.replace, [PermissionError(13, "in use")] * 3
+
+    def replace_later(self, target):
+        if refusals:
+            raise refusals.pop()
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace_later)
+    if locks:
+        write_json(tmp_path / "one.json", {"a": 1})
+        assert read_json(tmp_path / "one.json") == {"a": 1}
+    else:
+        with pytest.raises(PermissionError):
+            write_json(tmp_path / "one.json", {"a": 1})
+    assert [file.name for file in tmp_path.iterdir()] == ["one.json"] * locks
