@@ -72,7 +72,8 @@ def _training_lines() -> list[str]:
             "labelled cases needs no unlabelled one: `supervised copy paste` shows what it brings.",
             "The controls' runs were copies of the default's, from its teacher and scores on;",
             "`student scratch` was run from the start, `rank mean all` from the teacher on.",
-            "`copy paste` on the left atrium: the preset as it was, with patches of 48, 64, 64.",
+            "`copy paste` on the left atrium: the preset as it was, with patches of 48, 64, 64;",
+            "`strict`: only what is trusted most, nothing where teacher and student differ.",
         ]
     return lines
 
