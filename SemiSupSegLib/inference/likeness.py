@@ -7,6 +7,7 @@ intensities lay from the training images'.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from SemiSupSegLib.preparation.prepare import PreparedCase
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 LEAST_CASES, MANY_CASES = 5, 20
 """Fewer validation cases judge nothing; from the second on their 5th percentile is the limit,
-between them their lowest value."""
+between them a standard deviation below their lowest value."""
 _PERCENTILE = 5
 _VOXELS = 20_000
 """Voxels of a case from which its quantiles are taken."""
@@ -96,7 +97,7 @@ def likeness(
             continue
         limit, than = _limit(known)
         if value < limit:
-            reasons.append(f"{words[name]} ({value:.2f}) than in {than} ({limit:.2f}).")
+            reasons.append(f"{words[name]} ({value:.2f}) than in {than}.")
     count = max((len(one) for one in scores.values()), default=0)
     return Likeness(is_judged=count >= LEAST_CASES, reasons=tuple(reasons))
 
@@ -108,9 +109,13 @@ def mean_of(dice: Mapping[str, float | None], targets: Sequence[str]) -> float |
 
 
 def _limit(known: Sequence[float]) -> tuple[float, str]:
+    count = f"{len(known)} validation cases"
     if len(known) >= MANY_CASES:
-        return float(np.percentile(known, _PERCENTILE)), f"95 % of {len(known)} validation cases"
-    return min(known), f"any of {len(known)} validation cases"
+        limit = float(np.percentile(known, _PERCENTILE))
+        return limit, f"95 % of {count} (above {limit:.2f})"
+    # Every sixth case lies below the lowest of five others: that alone would cry wolf.
+    lowest = min(known)
+    return lowest - statistics.stdev(known), f"any of {count} ({lowest:.2f} and more)"
 
 
 def _strange_spacing(reference: Mapping[str, Any], prepared: PreparedCase) -> list[str]:
