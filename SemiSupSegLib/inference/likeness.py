@@ -55,7 +55,9 @@ def reference_of(
             "min": [float(value) for value in np.min(spacings, axis=0)],
             "max": [float(value) for value in np.max(spacings, axis=0)],
         },
-        "deviations": sorted(max(_deviations(case, quantiles).values()) for case in validation),
+        "deviations": sorted(
+            max(_deviations(case, quantiles).values(), default=0.0) for case in validation
+        ),
     }
 
 

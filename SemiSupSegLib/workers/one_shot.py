@@ -37,7 +37,12 @@ def run_as_job(folder: Path, command: Callable[[], int], life_line: IO[str]) -> 
     record.tell(EventKind.STARTED)
     record.enter("working")
 
+    # Whoever takes it says how the job ended; the process may live a moment longer.
+    end = threading.Lock()
+
     def stop() -> None:
+        if not end.acquire(blocking=False):
+            return
         record.tell(EventKind.STOPPED)
         record.write(RunStatus.STOPPED, error="Stopped.")
         os._exit(STOPPED)
@@ -52,17 +57,19 @@ def run_as_job(folder: Path, command: Callable[[], int], life_line: IO[str]) -> 
         stop()
 
     for watch in (listen, look):
-        threading.Thread(target=watch, daemon=True).start()
+        threading.Thread(target=watch, daemon=True, name=f"watch {watch.__name__}").start()
     try:
         code = command()
     except BaseException as error:
+        end.acquire()
         record.write(RunStatus.FAILED, error=str(error) or type(error).__name__)
         raise
+    if code == STOPPED:
+        stop()
+    end.acquire()
     if code == 0:
         record.tell(EventKind.FINISHED)
         record.write(RunStatus.FINISHED)
-    elif code == STOPPED:
-        stop()
     else:
         # What went wrong is the last that the command has said.
         record.tell(EventKind.ERROR, code=code)

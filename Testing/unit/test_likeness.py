@@ -107,6 +107,13 @@ def test_voxels_of_another_size_are_strange_in_any_order_of_axes(spacing, is_str
     assert not found.is_judged
 
 
+def test_a_validation_case_of_nothing_does_not_end_a_run():
+    empty = a_case(100)
+    empty.image = lambda: np.zeros((2, 10, 12, 14), np.float16)
+
+    assert reference_of(TASK, [a_case(0)], [empty])["deviations"] == [0.0]
+
+
 def test_a_package_without_reference_judges_nothing():
     found = likeness({}, a_case(50), figures(confidence=0.0), TASK)
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models.package import write_package
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.resources import check_format
+from SemiSupSegLib.runs.state import RunState, RunStatus
+from SemiSupSegLib.workers import one_shot
 from SemiSupSegLib.workers import runner as runner_module
 from SemiSupSegLib.workers.job import JobFolder, PredictRequest
 from SemiSupSegLib.workers.runner import JobRunner
@@ -281,6 +284,29 @@ def test_a_command_runs_as_a_job_of_its_own(runner, tmp_path, images):
     assert json.loads((tmp_path / "scan.json").read_text())["cases"]
     assert wrong.state.status.value == "failed"
     assert "nowhere" in wrong.state.error
+
+
+def test_a_command_that_is_done_stays_done_when_its_owner_leaves(tmp_path, monkeypatch):
+    left, stopped, exits = threading.Event(), threading.Event(), []
+
+    class LifeLine:
+        def read(self):
+            assert left.wait(PATIENCE)
+            threading.Thread(target=stopped.set).start()
+
+    monkeypatch.setattr(one_shot.os, "_exit", exits.append)
+    job = JobFolder(tmp_path)
+    assert one_shot.run_as_job(tmp_path, lambda: 0, LifeLine()) == 0
+    left.set()
+    assert stopped.wait(PATIENCE)
+    job.control.want_stop()
+    watches = [one for one in threading.enumerate() if one.name.startswith("watch")]
+    for watch in watches:
+        watch.join(PATIENCE)
+
+    assert len(watches) <= 2
+    assert exits == []
+    assert RunState.read(job.state_json).status is RunStatus.FINISHED
 
 
 def test_closing_ends_every_worker(runner, model, images, tmp_path):
