@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent / "Resources"
@@ -16,6 +16,21 @@ ROOT = Path(__file__).resolve().parent.parent / "Resources"
 def preset_names() -> list[str]:
     """Return the names of the files in Resources/Presets, which `train --preset` takes."""
     return sorted(file.stem for file in (ROOT / "Presets").glob("*.json"))
+
+
+@cache
+def color_map(name: str) -> dict[str, Any]:
+    """Return the content of Resources/ColorMaps/<name>.json: colours and what they mean.
+
+    Raises:
+        UsageError: If there is no such colour map.
+    """
+    path = ROOT / "ColorMaps" / f"{name}.json"
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
+        raise UsageError(f"There is no colour map '{name}'; there are: {names}.")
+    content: dict[str, Any] = read_json(path)
+    return content
 
 
 def check_format(content: Any, schema: str, source: Path | str) -> None:
@@ -38,8 +53,13 @@ def check_format(content: Any, schema: str, source: Path | str) -> None:
             f"{source} was written by a newer SemiSupSeg ({wanted} version {version}; "
             f"this one reads up to {newest}). Update SemiSupSeg."
         )
-    import fastjsonschema
-
+    try:
+        import fastjsonschema
+    except ImportError:
+        # Slicer's window has Python's own modules only. What it shows is checked there by its
+        # outline; the worker, which uses it, checks all.
+        _check_outline(content, schema_of(schema), source)
+        return
     try:
         _validator(schema)(content)
     except fastjsonschema.JsonSchemaValueException as error:
@@ -50,6 +70,12 @@ def schema_of(name: str) -> dict[str, Any]:
     """Return the JSON schema `name`."""
     content: dict[str, Any] = read_json(ROOT / "Schemas" / f"{name}.json")
     return content
+
+
+def _check_outline(content: Any, schema: dict[str, Any], source: Path | str) -> None:
+    missing = [name for name in schema.get("required", ()) if name not in content]
+    if missing:
+        raise SemiSupSegError(f"{source} is damaged or incomplete: it lacks {missing[0]}.")
 
 
 @cache

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.models import registry
+from SemiSupSegLib.models.description import one_line
 from SemiSupSegLib.models.package import export_package, read_package
 from SemiSupSegLib.models.registry import RegisteredModel
 
@@ -71,7 +72,7 @@ def _list(arguments: argparse.Namespace) -> None:
     for model in models:
         marks = ["default"] * model.is_default + ["shared"] * model.is_read_only
         name = model.name + (f" ({', '.join(marks)})" if marks else "")
-        print(f"{name}: {model.problem or _one_line(model.manifest or {})}")
+        print(f"{name}: {model.problem or one_line(model.manifest or {})}")
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -85,7 +86,7 @@ def _show(arguments: argparse.Namespace) -> None:
         }
         print(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    print(f"{package.name}: {_one_line(package.manifest)}")
+    print(f"{package.name}: {one_line(package.manifest)}")
     print(f"{package.size_bytes / 1e6:.1f} MB, all files as they were written")
     print(f"sha256 {package.sha256}")
     print()
@@ -141,31 +142,3 @@ def _as_json(model: RegisteredModel) -> dict[str, Any]:
         "manifest": model.manifest,
         "problem": model.problem,
     }
-
-
-def _one_line(manifest: Mapping[str, Any]) -> str:
-    method = manifest.get("method")
-    words = [
-        f"task {manifest['task']['name']}",
-        f"method {method['name'] if isinstance(method, dict) else method}",
-        str(manifest["network"]["name"]),
-    ]
-    training = manifest.get("training") or {}
-    if "labelled" in training:
-        words.append(
-            f"{training['labelled']} labelled and {training.get('unlabelled', 0)} unlabelled cases"
-        )
-    figures = (manifest.get("validation") or {}).get("student") or {}
-    means = {target: _mean_dice(values) for target, values in figures.items()}
-    scores = [f"{target} {mean:.3f}" for target, mean in means.items() if mean is not None]
-    if scores:
-        words.append(f"validation Dice {', '.join(scores)}")
-    if "created" in manifest:
-        words.append(str(manifest["created"])[:10])
-    return "; ".join(words)
-
-
-def _mean_dice(figures: Any) -> float | None:
-    dice = figures.get("dice") if isinstance(figures, dict) else None
-    mean = dice.get("mean") if isinstance(dice, dict) else None
-    return float(mean) if isinstance(mean, int | float) else None

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.files import read_json
-from SemiSupSegLib.resources import ROOT
+from SemiSupSegLib import resources
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,12 +21,12 @@ def color_map(name: str) -> NDArray[np.uint8]:
     """
     import numpy as np
 
-    return np.array(_content(name)["colors"], np.uint8)
+    return np.array(resources.color_map(name)["colors"], np.uint8)
 
 
 def color_map_meaning(name: str) -> tuple[str, str]:
     """Return in words what 0 and what 1 mean on the map `name`."""
-    meaning = _content(name)["meaning"]
+    meaning = resources.color_map(name)["meaning"]
     return meaning["0"], meaning["1"]
 
 
@@ -36,14 +34,5 @@ def comparison_colors() -> dict[int, tuple[str, tuple[int, int, int]]]:
     """Return name and colour for each value of a comparison of two label maps."""
     return {
         one["value"]: (one["name"], tuple(one["color"]))
-        for one in _content("comparison")["entries"]
+        for one in resources.color_map("comparison")["entries"]
     }
-
-
-def _content(name: str) -> dict[str, Any]:
-    path = ROOT / "ColorMaps" / f"{name}.json"
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in path.parent.glob("*.json")))
-        raise UsageError(f"There is no colour map '{name}'; there are: {names}.")
-    content: dict[str, Any] = read_json(path)
-    return content

@@ -6,8 +6,11 @@ life line: whoever started the worker is gone, and so is the worker, after the w
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import queue
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +22,7 @@ from SemiSupSegLib.errors import SemiSupSegError, StoppedError
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.runs.events import EventKind
 from SemiSupSegLib.runs.state import RunStatus
+from SemiSupSegLib.workers.estimates import Kind, remember
 from SemiSupSegLib.workers.job import JobFolder, JobRecord, PredictRequest
 
 if TYPE_CHECKING:
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
 IDLE_SECONDS = 300.0
 """After so long without a job the weights leave memory."""
 STEPS = 200
-"""Scalar maps are whole numbers from 0 to this, which stands for 1."""
+"""Scalar maps that are shown have so many steps from 0 to 1."""
 _POLL_SECONDS = 0.1
 _SCALARS = ("uncertainty", "confidence", "agreement")
 _LABELS = ("label", "pseudo_label", "second", "sure", "possible", "comparison")
@@ -105,6 +109,8 @@ class _PredictWorker:
         request = PredictRequest.read(job)
         record.enter("loading the model")
         package, predictor = self._model(request)
+        # Loading does not count: the next case finds the model loaded.
+        began = time.monotonic()
         _check(request, package, should_stop)
         record.enter("preparing the images")
         case, prepared = _prepared(request, package)
@@ -136,6 +142,25 @@ class _PredictWorker:
             warnings=prepared.warnings,
         )
         record.tell(EventKind.RESULT_WRITTEN, folder=folder)
+        self._remember(request, package, prepared, time.monotonic() - began)
+
+    def _remember(
+        self,
+        request: PredictRequest,
+        package: ModelPackage,
+        prepared: PreparedCase,
+        seconds: float,
+    ) -> None:
+        """Note the time for the panel's forecast."""
+        kind = Kind(
+            model=package.sha256,
+            device=request.device,
+            overlap=request.overlap,
+            passes=request.passes,
+            probabilities=request.probabilities,
+        )
+        with contextlib.suppress(OSError):
+            remember(kind, math.prod(prepared.original.size), seconds, _peak_mb())
 
     def _model(self, request: PredictRequest) -> tuple[ModelPackage, Predictor]:
         from SemiSupSegLib.inference.predictor import Predictor
@@ -229,11 +254,11 @@ def _hand_over(
         values = getattr(maps, name)
         if values is None:
             continue
-        scale = 1.0
         if name in _SCALARS:
-            values, scale = np.rint(values * STEPS).astype(np.uint8), 1 / STEPS
+            # So few values that a scene saved with them stays small.
+            values = (np.rint(values * STEPS) / STEPS).astype(np.float32)
         np.save(job.maps / f"{name}.npy", np.ascontiguousarray(values))
-        written[name] = {"file": f"maps/{name}.npy", "scale": scale}
+        written[name] = f"maps/{name}.npy"
     return {
         "format": "semisupseg-job-result",
         "version": 1,
@@ -247,3 +272,18 @@ def _hand_over(
         "unlike_training": maps.likeness.to_json(),
         "warnings": [*prepared.warnings, *maps.warnings],
     }
+
+
+def _peak_mb() -> float:
+    """Return the largest memory that this process has had."""
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    peak = getattr(memory, "peak_wset", None)
+    if peak is None:
+        import resource
+
+        # Kilobytes on Linux, bytes on macOS.
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return float(peak) / 1e6

@@ -46,6 +46,10 @@ NETWORK = {
     "xmlrpc",
 }
 WINDOW = {"slicer", "qt", "ctk", "vtk", "PySide6", "PySide2", "PyQt5", "PyQt6", "PythonQt"}
+MODULE = ROOT / "SemiSupSeg"
+"""What runs in Slicer's process."""
+IN_SLICER = {"slicer", "qt", "ctk", "vtk", "numpy"}
+"""What Slicer's Python always has; numpy in functions only, so that Slicer starts fast."""
 LEVEL = {room: level for level, tier in enumerate(TIERS) for room in tier}
 
 
@@ -265,6 +269,52 @@ def test_what_the_window_imports_loads_on_a_bare_interpreter():
 
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip() == "[]"
+
+
+def _imports_of_the_window() -> list[Import]:
+    files = sorted(MODULE.rglob("*.py"))
+    assert files
+    return [
+        one
+        for file in files
+        for one in imports_of(file.read_text(encoding="utf-8"), str(file.relative_to(MODULE)))
+    ]
+
+
+def test_the_window_imports_the_light_rooms_only():
+    rooms = {
+        str(one): _room(target)
+        for one in _imports_of_the_window()
+        if (target := _own(one.target)) is not None
+    }
+
+    assert {one: room for one, room in rooms.items() if room not in LIGHT | FOUNDATION} == {}
+
+
+def test_the_window_imports_what_slicer_always_has():
+    allowed = {*sys.stdlib_module_names, "SemiSupSegLib", "SemiSupSegUI", *IN_SLICER}
+    found = _imports_of_the_window()
+    tops = {str(one): one.target.split(".")[0] for one in found}
+
+    assert {one: top for one, top in tops.items() if top not in allowed | {"torch"}} == {}
+    assert [one for one, top in tops.items() if top == "torch"] == []
+    assert [str(one) for one in found if one.at_file_scope and "numpy" in one.target] == []
+
+
+def test_slicers_start_loads_nothing_of_the_library():
+    text = (MODULE / "SemiSupSeg.py").read_text(encoding="utf-8")
+    loaded = {
+        one.target.split(".")[0] for one in imports_of(text, "SemiSupSeg") if one.at_file_scope
+    }
+
+    assert loaded <= {*sys.stdlib_module_names, "slicer"}
+
+
+def test_only_jobs_starts_workers_and_only_the_registry_names_user_folders():
+    text = {file: file.read_text(encoding="utf-8") for file in MODULE.rglob("*.py")}
+
+    assert {file.name for file, one in text.items() if "import subprocess" in one} == set()
+    assert {file.name for file, one in text.items() if "QProcess" in one} == set()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,157 @@
+"""SemiSupSeg in Slicer's window: the module, its panel, its logic, and a short test.
+
+Slicer runs this file at every start, for every user: nothing is imported, contacted or computed
+here that the panel does not need to be listed.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+
+def _put_library_on_path() -> Path:
+    """Return the folder of SemiSupSegLib: beside this file when installed, above it in the source.
+
+    Slicer itself puts only this file's folder on the path.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here, here.parent):
+        if (folder / "SemiSupSegLib" / "__init__.py").is_file():
+            if str(folder) not in sys.path:
+                sys.path.append(str(folder))
+            return folder
+    raise ImportError(f"SemiSupSegLib is not beside {here}. Install SemiSupSeg again.")
+
+
+class SemiSupSeg(ScriptedLoadableModule):
+    """The module as Slicer lists it."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        self.parent.title = "SemiSupSeg"
+        self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        self.parent.dependencies = []
+        self.parent.contributors = ["SemiSupSeg developers"]
+        self.parent.helpText = _(
+            "Segments with models that were trained from few labels and many scans, and shows "
+            "where the result should not be trusted. For research use only; not a medical device."
+        )
+        self.parent.acknowledgementText = _(
+            "The core method is that of Liu 2026 (arXiv 2602.08797). Please cite it and SemiSupSeg."
+        )
+        _put_library_on_path()
+
+
+class SemiSupSegLogic(ScriptedLoadableModuleLogic):
+    """What the panel does, for scripts: everything works with explicit arguments, no widget."""
+
+    def __init__(self):
+        ScriptedLoadableModuleLogic.__init__(self)
+        _put_library_on_path()
+        from SemiSupSegUI.jobs import Jobs
+        from SemiSupSegUI.worker import new_runner
+
+        self.jobs = Jobs(new_runner())
+
+    def segment(self, model, volumes, **options):
+        """Start a segmentation and return it; see `SemiSupSegUI.segmenting.Segmenting`.
+
+        Args:
+            model: Registered name, or folder of a model package.
+            volumes: Volume nodes by channel; the first is the reference.
+            options: `output`, `options`, `on_progress`, `on_end`, `folder`.
+        """
+        from SemiSupSegUI.jobs import new_job_folder
+        from SemiSupSegUI.segmenting import Segmenting
+
+        folder = options.pop("folder", None) or new_job_folder()
+        segmenting = Segmenting(self.jobs, model, volumes, folder, **options)
+        segmenting.start()
+        return segmenting
+
+    def close(self):
+        """End all work."""
+        self.jobs.close()
+
+
+class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self.panel = None
+
+    def setup(self):
+        """Build the panel."""
+        ScriptedLoadableModuleWidget.setup(self)
+        _put_library_on_path()
+        from SemiSupSegUI.panel import Panel
+
+        self.logic = SemiSupSegLogic()
+        self.panel = Panel(self.logic)
+        self.layout.addWidget(self.panel.widget)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self._onStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.EndImportEvent, self._onSceneChanged)
+        self.addObserver(scene, scene.NodeRemovedEvent, self._onSceneChanged)
+        slicer.app.connect("aboutToQuit()", self._onQuit)
+
+    def enter(self):
+        """The module is shown."""
+        self.panel.enter()
+
+    def exit(self):
+        """Another module is shown."""
+        self.panel.exit()
+
+    def cleanup(self):
+        """The panel goes, or is loaded anew."""
+        self.removeObservers()
+        slicer.app.disconnect("aboutToQuit()", self._onQuit)
+        if self.panel is not None:
+            self.panel.cleanup()
+            self.panel = None
+        if self.logic is not None:
+            self.logic.close()
+            self.logic = None
+
+    def onReload(self):
+        """Load the sections and the library anew too, not this file only."""
+        for name in list(sys.modules):
+            if name.partition(".")[0] in ("SemiSupSegLib", "SemiSupSegUI"):
+                del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def _onStartClose(self, caller, event):
+        self.panel.scene_closes()
+
+    def _onSceneChanged(self, caller, event):
+        if not slicer.mrmlScene.IsClosing() and not slicer.mrmlScene.IsBatchProcessing():
+            self.panel.scene_changed()
+
+    def _onQuit(self):
+        if self.logic is not None:
+            self.logic.close()
+
+
+class SemiSupSegTest(ScriptedLoadableModuleTest):
+    """Short and real: see Testing/slicer for the whole."""
+
+    def setUp(self):
+        """Begin with an empty scene."""
+        slicer.mrmlScene.Clear()

@@ -1,0 +1,1 @@
+"""The panel: one file a section, and what the sections share."""

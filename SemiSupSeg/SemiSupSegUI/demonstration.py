@@ -1,0 +1,56 @@
+"""A made-up case and a small model that knows such cases: the first minute with SemiSupSeg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import slicer
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.resources import ROOT
+
+MODEL = ROOT / "Demonstration" / "model"
+_CASE = ROOT / "Demonstration" / "case"
+SAMPLE = "SemiSupSegPhantom"
+
+
+def is_demonstration(model: str) -> bool:
+    """Return whether a model is the one for made-up cases."""
+    return model == str(MODEL)
+
+
+def load() -> Iterator[None]:
+    """Load the made-up case's volumes that the scene lacks, one at a step, and show the last."""
+    loaded = None
+    for file in sorted(_CASE.glob("*.nii.gz")):
+        name = file.name.removesuffix(".nii.gz")
+        if slicer.mrmlScene.GetFirstNodeByName(name) is None:
+            loaded = slicer.util.loadVolume(str(file), {"name": name, "show": False})
+        yield
+    if loaded is not None:
+        slicer.util.setSliceViewerLayers(background=_shown(), fit=True)
+
+
+def register_sample() -> None:
+    """List the case in Slicer's module Sample Data, if that is there."""
+    try:
+        from SampleData import SampleDataLogic
+    except ImportError:
+        return
+    files = sorted(_CASE.glob("*.nii.gz"))
+    SampleDataLogic.registerCustomSampleDataSource(
+        category="SemiSupSeg",
+        sampleName=SAMPLE,
+        sampleDescription=_("A made-up brain with a tumour, in four channels."),
+        uris=[file.as_uri() for file in files],
+        fileNames=[file.name for file in files],
+        nodeNames=[file.name.removesuffix(".nii.gz") for file in files],
+        loadFileTypes=["VolumeFile"] * len(files),
+    )
+
+
+def _shown():
+    # The channel in which the tumour stands out most.
+    for file in sorted(_CASE.glob("*flair.nii.gz")):
+        return slicer.mrmlScene.GetFirstNodeByName(file.name.removesuffix(".nii.gz"))
+    return None

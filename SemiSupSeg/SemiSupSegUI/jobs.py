@@ -1,0 +1,132 @@
+"""Work that takes longer than a moment: worker processes, and work in the window in small steps.
+
+One timer does both. There are no threads: in Slicer they hardly run while the window is idle.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import qt
+
+from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.workers.runner import Job, JobRunner
+
+INTERVAL_MS = 50
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Steps:
+    """Work of the window that is done one step at a tick."""
+
+    steps: Iterator[None]
+    on_end: Callable[[Exception | None], None]
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Do no further step; `on_end` is not called."""
+        self.is_cancelled = True
+        close = getattr(self.steps, "close", None)
+        if close is not None:
+            close()
+
+
+class Jobs:
+    """Starts work, follows it from a timer, and tells whoever asked for it.
+
+    Args:
+        runner: Starts and watches the worker processes.
+    """
+
+    def __init__(self, runner: JobRunner) -> None:
+        self._runner = runner
+        self._listeners: list[tuple[Job, Callable[[Job], None]]] = []
+        self._steps: list[Steps] = []
+        self._timer = qt.QTimer()
+        self._timer.setInterval(INTERVAL_MS)
+        self._timer.connect("timeout()", self._tick)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is going on."""
+        return not self._listeners and not self._steps
+
+    def predict(self, folder: Path, on_change: Callable[[Job], None]) -> Job:
+        """Hand a job folder with a request to the warm worker."""
+        return self._follow(self._runner.predict(folder), on_change)
+
+    def run(self, folder: Path, words: Sequence[str], on_change: Callable[[Job], None]) -> Job:
+        """Run a command in a process of its own."""
+        return self._follow(self._runner.run(folder, words), on_change)
+
+    def do(self, steps: Iterator[None], on_end: Callable[[Exception | None], None]) -> Steps:
+        """Do one step at a tick; `on_end` gets the error that ended them, or None."""
+        work = Steps(steps, on_end)
+        self._steps.append(work)
+        self._timer.start()
+        return work
+
+    def cancel(self, job: Job) -> None:
+        """Ask a job to stop; it is killed if it does not within two seconds."""
+        self._runner.cancel(job)
+
+    def replace_runner(self, runner: JobRunner) -> None:
+        """Use another worker from now on; jobs of the former one end."""
+        self._runner.close()
+        self._tell([job for job, _ in self._listeners if job.is_ended])
+        self._runner = runner
+
+    def close(self) -> None:
+        """End all work; whoever asked for it is not told."""
+        self._timer.stop()
+        for work in self._steps:
+            work.cancel()
+        self._steps, self._listeners = [], []
+        self._runner.close()
+
+    def _follow(self, job: Job, on_change: Callable[[Job], None]) -> Job:
+        self._listeners.append((job, on_change))
+        self._timer.start()
+        return job
+
+    def _tick(self) -> None:
+        self._tell(self._runner.poll())
+        # One step of one piece of work: nothing may hold the window for long.
+        if self._steps:
+            work = self._steps.pop(0)
+            if not work.is_cancelled:
+                self._do_one(work)
+        if self.is_idle:
+            self._timer.stop()
+
+    def _do_one(self, work: Steps) -> None:
+        try:
+            next(work.steps)
+        except StopIteration:
+            work.on_end(None)
+        except Exception as error:  # The boundary of a piece of work: it is shown, not lost.
+            logger.exception("A step in the window failed")
+            work.on_end(error)
+        else:
+            if not work.is_cancelled:
+                self._steps.append(work)
+
+    def _tell(self, changed: Sequence[Job]) -> None:
+        for job in changed:
+            for known, listener in list(self._listeners):
+                if known is job:
+                    listener(job)
+        self._listeners = [one for one in self._listeners if not one[0].is_ended]
+
+
+def new_job_folder() -> Path:
+    """Return a new folder for a job in the user's data folder."""
+    parent = user_data_folder() / "jobs"
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Path(tempfile.mkdtemp(prefix="job-", dir=parent))

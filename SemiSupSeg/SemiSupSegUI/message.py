@@ -1,0 +1,61 @@
+"""One place of the panel that says what went well, what to mind, and what went wrong."""
+
+from __future__ import annotations
+
+import qt
+from slicer.i18n import tr as _
+
+
+class Message:
+    """A line or two of text with a sign, and details one click away.
+
+    Colour is not used: the sign and the words tell what it is.
+    """
+
+    def __init__(self) -> None:
+        self.widget = qt.QFrame()
+        self.widget.frameShape = qt.QFrame.StyledPanel
+        layout = qt.QVBoxLayout(self.widget)
+        self._text = qt.QLabel()
+        self._text.wordWrap = True
+        self._text.textInteractionFlags = qt.Qt.TextSelectableByMouse
+        self._details = qt.QPlainTextEdit()
+        self._details.readOnly = True
+        self._details.setMaximumHeight(160)
+        self._more = qt.QToolButton()
+        self._more.text = _("Details")
+        self._more.checkable = True
+        self._more.connect("toggled(bool)", self._details.setVisible)
+        layout.addWidget(self._text)
+        layout.addWidget(self._more)
+        layout.addWidget(self._details)
+        self.clear()
+
+    @property
+    def text(self) -> str:
+        """What is said now."""
+        return self._text.text
+
+    def clear(self) -> None:
+        """Say nothing."""
+        self._set("", "", "")
+
+    def say(self, text: str) -> None:
+        """Tell how it went."""
+        self._set("\u2713", text, "")
+
+    def mind(self, text: str) -> None:
+        """Tell what to mind."""
+        self._set("\u26a0", text, "")
+
+    def fail(self, text: str, details: str = "") -> None:
+        """Tell what went wrong: what, to which file or node, what to do next."""
+        self._set("\u2716", text, details)
+
+    def _set(self, sign: str, text: str, details: str) -> None:
+        self._text.text = f"{sign} {text}" if text else ""
+        self._details.plainText = details
+        self._more.checked = False
+        self._more.visible = bool(details)
+        self._details.visible = False
+        self.widget.visible = bool(text)

@@ -1,0 +1,269 @@
+"""The section Models: which there are, what they can, and what is done with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import qt
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.models import registry
+from SemiSupSegLib.models.description import (
+    date_of,
+    method_name,
+    one_line,
+    training_cases,
+    validation_dice,
+)
+from SemiSupSegLib.models.registry import RegisteredModel
+from SemiSupSegLib.runs.state import RunStatus
+from SemiSupSegLib.workers.runner import Job
+from SemiSupSegUI.jobs import Jobs, new_job_folder
+from SemiSupSegUI.message import Message
+from SemiSupSegUI.section import Section
+
+
+def line_of(model: RegisteredModel) -> str:
+    """Return what there is to say of a model in a line."""
+    return model.problem or one_line(model.manifest or {})
+
+
+class ModelsSection(Section):
+    """The registered models in a table.
+
+    Args:
+        jobs: Checks, copies and packs models in a worker.
+        ask: Puts a question to the user, who says yes or no.
+        ask_text: Asks the user for a text; (question, text) -> text, empty if the user gave none.
+        in_use: Returns the name of the model that Segment has chosen.
+        changed: Told when the list has changed.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        ask: Callable[[str], bool],
+        ask_text: Callable[[str, str], str],
+        in_use: Callable[[], str],
+        changed: Callable[[], None],
+    ) -> None:
+        super().__init__(_("Models"))
+        self._jobs, self._ask, self._ask_text = jobs, ask, ask_text
+        self._in_use, self._changed = in_use, changed
+        self._models: list[RegisteredModel] = []
+        self._job: Job | None = None
+        self._titles = [
+            _("Name"),
+            _("Task"),
+            _("Method"),
+            _("Labelled + unlabelled"),
+            _("Validation Dice"),
+            _("Date"),
+            _("MB"),
+        ]
+        self.table = qt.QTableWidget()
+        self.table.columnCount = len(self._titles)
+        self.table.setHorizontalHeaderLabels(self._titles)
+        self.table.verticalHeader().visible = False
+        self.table.selectionBehavior = qt.QAbstractItemView.SelectRows
+        self.table.selectionMode = qt.QAbstractItemView.SingleSelection
+        self.table.editTriggers = qt.QAbstractItemView.NoEditTriggers
+        self.table.setMinimumHeight(140)
+        self.details = qt.QPlainTextEdit()
+        self.details.readOnly = True
+        self.details.setMaximumHeight(180)
+        self.details.visible = False
+        self.details_button = _button(_("Details"), self.show_details)
+        self.details_button.checkable = True
+        self.default_button = _button(_("Set as default"), self.set_default)
+        self.rename_button = _button(_("Rename..."), self.rename)
+        self.delete_button = _button(_("Delete..."), self.delete)
+        self.import_button = _button(_("Import..."), self._choose_import)
+        self.export_button = _button(_("Export..."), self._choose_export)
+        self.message = Message()
+        self.layout.addWidget(self.table)
+        grid = qt.QGridLayout()
+        for at, button in enumerate(
+            (
+                self.default_button,
+                self.rename_button,
+                self.details_button,
+                self.import_button,
+                self.export_button,
+                self.delete_button,
+            )
+        ):
+            grid.addWidget(button, at // 3, at % 3)
+        self.layout.addLayout(grid)
+        self.layout.addWidget(self.details)
+        self.layout.addWidget(self.message.widget)
+        assert self.table.connect("itemSelectionChanged()", self.update)
+        self.read()
+
+    def enter(self) -> None:
+        """Read the folder anew: a run may have added a model."""
+        self.read()
+
+    @property
+    def selected(self) -> RegisteredModel | None:
+        """The model whose row is selected."""
+        row = self.table.currentRow()
+        return self._models[row] if 0 <= row < len(self._models) else None
+
+    def select(self, name: str) -> None:
+        """Select a model's row."""
+        for row, model in enumerate(self._models):
+            if model.name == name:
+                self.table.setCurrentCell(row, 0)
+
+    def read(self) -> None:
+        """List the models that there are; the selected one stays selected."""
+        kept = self.selected.name if self.selected else ""
+        self._models = registry.registered_models()
+        self.table.rowCount = len(self._models)
+        for row, model in enumerate(self._models):
+            for column, text in enumerate(_cells(model)):
+                item = qt.QTableWidgetItem(text)
+                item.setToolTip(line_of(model))
+                self.table.setItem(row, column, item)
+        self.table.resizeColumnsToContents()
+        self.select(kept)
+        self.update()
+
+    def update(self) -> None:
+        """Enable what can be done, and say why the rest cannot."""
+        model = self.selected
+        none = "" if model is not None else _("Select a model in the table.")
+        own = none or (
+            _("It lies in a shared folder and cannot be changed here.")
+            if model.is_read_only
+            else ""
+        )
+        usable = none or (model.problem or "")
+        is_used = model is not None and model.name == self._in_use()
+        _enable(self.default_button, usable)
+        _enable(self.details_button, none)
+        _enable(self.export_button, usable or self._busy())
+        _enable(self.rename_button, own or (_("It is chosen in Segment.") if is_used else ""))
+        _enable(self.delete_button, own or (_("It is chosen in Segment.") if is_used else ""))
+        _enable(self.import_button, self._busy())
+        self.show_details()
+
+    def show_details(self, _checked: bool = False) -> None:
+        """Show or hide all that the manifest says."""
+        self.details.visible = bool(self.details_button.checked and self.selected is not None)
+        if self.details.visible:
+            model = self.selected
+            text = model.problem or json.dumps(model.manifest, indent=2, ensure_ascii=False)
+            self.details.plainText = f"{model.folder}\n{text}"
+
+    def set_default(self) -> None:
+        """Make the selected model the one that is chosen when nothing is said."""
+        self._do(lambda model: registry.set_default(model.name))
+
+    def rename(self) -> None:
+        """Give the selected model another name."""
+        model = self.selected
+        name = self._ask_text(_("New name:"), model.name) if model else ""
+        if name and name != model.name:
+            self._do(lambda model: registry.rename(model.name, name))
+            self.select(name)
+
+    def delete(self) -> None:
+        """Remove the selected model, if the user says so."""
+        model = self.selected
+        if model is not None and self._ask(
+            _("Delete the model {name} for good?").format(name=model.name)
+        ):
+            self._do(lambda model: registry.delete(model.name))
+
+    def import_model(self, source: str) -> None:
+        """Check a file or folder in a worker, and copy it to the models."""
+        self._start(["models", "import", source], _("The model was imported."))
+
+    def export_model(self, file: str) -> None:
+        """Write the selected model to one file, in a worker."""
+        if self.selected is not None:
+            words = ["models", "export", self.selected.name, file]
+            self._start(words, _("The model was written to {file}.").format(file=file))
+
+    def _busy(self) -> str:
+        is_busy = self._job is not None and not self._job.is_ended
+        return _("Another model is being read or written.") if is_busy else ""
+
+    def _do(self, action: Callable[[RegisteredModel], object]) -> None:
+        model = self.selected
+        if model is None:
+            return
+        try:
+            action(model)
+        except (SemiSupSegError, OSError) as error:
+            self.message.fail(str(error))
+        else:
+            self.message.clear()
+        self.read()
+        self._changed()
+
+    def _start(self, words: list[str], success: str) -> None:
+        def changed(job: Job) -> None:
+            if not job.is_ended:
+                return
+            if job.state.status is RunStatus.FINISHED:
+                self.message.say(success)
+            else:
+                self.message.fail(job.state.error or _("The worker said nothing."))
+            self.read()
+            self._changed()
+
+        self.message.mind(_("Reading and checking ..."))
+        self._job = self._jobs.run(new_job_folder(), words, changed)
+        self.update()
+
+    def _choose_import(self) -> None:
+        path = qt.QFileDialog.getOpenFileName(
+            self.box, _("Import a model"), "", _("Model (*.zip manifest.json)")
+        )
+        if path:
+            chosen = Path(path)
+            self.import_model(str(chosen.parent if chosen.name == "manifest.json" else chosen))
+
+    def _choose_export(self) -> None:
+        name = self.selected.name if self.selected else "model"
+        path = qt.QFileDialog.getSaveFileName(
+            self.box, _("Export the model"), f"{name}.zip", _("Model (*.zip)")
+        )
+        if path:
+            self.export_model(path)
+
+
+def _cells(model: RegisteredModel) -> tuple[str, ...]:
+    name = model.name + (_(" (default)") if model.is_default else "")
+    size = f"{model.size_bytes / 1e6:.1f}"
+    manifest = model.manifest
+    if manifest is None:
+        return (name, _("cannot be used"), "", "", "", "", size)
+    cases = training_cases(manifest)
+    dice = [f"{target} {mean:.2f}" for target, mean in validation_dice(manifest).items()]
+    return (
+        name,
+        str(manifest["task"].get("name", "")),
+        method_name(manifest),
+        f"{cases[0]} + {cases[1]}" if cases else "",
+        ", ".join(dice),
+        date_of(manifest),
+        size,
+    )
+
+
+def _button(text: str, action: Callable[[], None]):
+    button = qt.QPushButton(text)
+    assert button.connect("clicked()", action)
+    return button
+
+
+def _enable(button, why_not: str) -> None:
+    button.enabled = not why_not
+    button.toolTip = why_not

@@ -1,0 +1,248 @@
+"""What is drawn over the anatomy, and how the views become again what they were.
+
+Pseudo-label, contours and comparison are segmentations; uncertainty, confidence and agreement are
+the foreground volume with a hard threshold. Nothing touches the label layer, slice positions,
+zoom, or window and level.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import slicer
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.resources import color_map
+from SemiSupSegUI import scene
+from SemiSupSegUI.changes import Changes
+
+OFF = "off"
+CONTOURS = "contours"
+SIDE_BY_SIDE = "teacher_student"
+_SEGMENTATIONS = {
+    CONTOURS: ("possible", "sure"),
+    "pseudo_label": ("pseudo_label",),
+    "comparison": ("comparison",),
+}
+_LINE_WIDTHS = {"possible": 1, "sure": 3}
+LAYOUT = 27417
+"""Id of the layout Teacher | Student."""
+_VIEW_GROUP = 274
+_VIEWS = ("SemiSupSegTeacher", "SemiSupSegStudent")
+_VIEW_XML = (
+    '<item><view class="vtkMRMLSliceNode" singletontag="{tag}">'
+    '<property name="orientation" action="default">Axial</property>'
+    '<property name="viewlabel" action="default">{label}</property>'
+    '<property name="viewcolor" action="default">{color}</property>'
+    '<property name="viewgroup" action="default">{group}</property></view></item>'
+)
+_MATTER_ABOVE, _MATTER_BELOW = "high", "low"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An overlay that can be chosen."""
+
+    name: str
+    title: str
+    meaning: str
+    """For the legend and the tool tip."""
+
+
+def kinds() -> tuple[Kind, ...]:
+    """Return all overlays in the order in which they are listed."""
+    return (
+        Kind(OFF, _("Off"), _("The views as they were.")),
+        Kind(
+            CONTOURS,
+            _("Contours"),
+            _(
+                "Thick lines: surely inside (probability of at least 0.9). Thin lines: possibly "
+                "inside (at least 0.1). Far apart means doubtful."
+            ),
+        ),
+        Kind("pseudo_label", _("Pseudo-label"), _("The teacher's label map.")),
+        Kind("uncertainty", _("Uncertainty"), _("0: sure, 1: as unsure as can be.")),
+        Kind("confidence", _("Confidence"), _("The probability that the voxel's class is right.")),
+        Kind(
+            "agreement", _("Agreement"), _("1: teacher and student say the same, 0: the opposite.")
+        ),
+        Kind(
+            "comparison",
+            _("Teacher and student"),
+            _(
+                "Grey: same class. Orange: teacher only. Blue: student only. Purple: different "
+                "classes."
+            ),
+        ),
+        Kind(SIDE_BY_SIDE, _("Teacher | Student"), _("The two label maps side by side.")),
+    )
+
+
+def default_threshold(name: str) -> float:
+    """Return the limit from which a map is drawn when nothing was chosen."""
+    return {"uncertainty": 0.2, "confidence": 0.8, "agreement": 0.8}[name]
+
+
+class Overlays:
+    """Shows one overlay of one result at a time."""
+
+    def __init__(self) -> None:
+        self._changes = Changes()
+        self._layout_before: int | None = None
+        self.shown = OFF
+        """Name of the overlay that is shown."""
+        self._last_map = "uncertainty"
+
+    def missing(self, segmentation, name: str) -> str:
+        """Return why an overlay cannot be shown, or an empty text."""
+        if name == OFF:
+            return ""
+        if segmentation is None:
+            return _("Apply a model to a case first.")
+        roles = _SEGMENTATIONS.get(name, ("pseudo_label",) if name == SIDE_BY_SIDE else (name,))
+        if any(scene.overlay_node(segmentation, role) is None for role in roles):
+            return _("This result has no such map: the model or its method does not give it.")
+        if name == SIDE_BY_SIDE and slicer.app.layoutManager() is None:
+            return _("There are no views.")
+        return ""
+
+    def show(
+        self,
+        segmentation,
+        name: str,
+        *,
+        opacity: float = 0.6,
+        threshold: float | None = None,
+    ) -> None:
+        """Show an overlay of a result in place of the present one.
+
+        Args:
+            segmentation: Of the result.
+            name: Of the overlay.
+            opacity: Of a map or a fill, 0 to 1.
+            threshold: Limit of a map; None: its own default.
+        """
+        if name != OFF and self.missing(segmentation, name):
+            name = OFF
+        if name != self.shown or name in (OFF, SIDE_BY_SIDE):
+            self._restore(keep_layout=name == SIDE_BY_SIDE)
+        self.shown = name
+        if name == OFF:
+            return
+        display = segmentation.GetDisplayNode()
+        if name in scene.SCALARS:
+            self._last_map = name
+            # The result stays as a line, so that the map under it can be read.
+            self._changes.set(display, "Visibility2DFill", False)
+            self._show_map(scene.overlay_node(segmentation, name), name, opacity, threshold)
+        elif name == SIDE_BY_SIDE:
+            self._show_side_by_side(segmentation, opacity)
+        else:
+            self._changes.set(display, "Visibility2D", False)
+            for role in _SEGMENTATIONS[name]:
+                self._show_segmentation(scene.overlay_node(segmentation, role), role, opacity)
+
+    def next_of_cycle(self) -> str:
+        """Return what the key shows next: off, contours, the last map."""
+        cycle = (OFF, CONTOURS, self._last_map)
+        at = cycle.index(self.shown) if self.shown in cycle else len(cycle) - 1
+        return cycle[(at + 1) % len(cycle)]
+
+    def forget(self) -> None:
+        """The scene is closing: there is nothing to put back."""
+        self._changes.forget()
+        self._layout_before = None
+        self.shown = OFF
+
+    def _show_map(self, volume, name: str, opacity: float, threshold: float | None) -> None:
+        limit = default_threshold(name) if threshold is None else threshold
+        display = volume.GetDisplayNode()
+        is_above = color_map(name)["look_at"] == _MATTER_ABOVE
+        before = display.StartModify()
+        display.SetThreshold(limit if is_above else 0.0, 1.0 if is_above else limit)
+        display.ApplyThresholdOn()
+        display.EndModify(before)
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            self._changes.set(composite, "ForegroundVolumeID", volume.GetID())
+            self._changes.set(composite, "ForegroundOpacity", opacity)
+        legend = _legend(volume, name)
+        self._changes.set(legend, "Visibility", True)
+
+    def _show_segmentation(self, node, role: str, opacity: float) -> None:
+        display = node.GetDisplayNode()
+        is_line = role in _LINE_WIDTHS
+        before = display.StartModify()
+        display.SetVisibility3D(False)
+        display.SetVisibility2DFill(not is_line)
+        display.SetVisibility2DOutline(True)
+        display.SetOpacity2DFill(opacity)
+        display.SetSliceIntersectionThickness(_LINE_WIDTHS.get(role, 1))
+        display.EndModify(before)
+        self._changes.set(display, "Visibility", True)
+
+    def _show_side_by_side(self, segmentation, opacity: float) -> None:
+        manager = slicer.app.layoutManager()
+        register_layout()
+        source = _first_composite()
+        if manager.layout != LAYOUT:
+            self._layout_before = manager.layout
+            manager.setLayout(LAYOUT)
+        teacher = scene.overlay_node(segmentation, "pseudo_label")
+        for tag, node in zip(_VIEWS, (teacher, segmentation), strict=True):
+            slice_node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLSliceNode")
+            composite = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLSliceCompositeNode")
+            if slice_node is None or composite is None:
+                continue
+            if source is not None:
+                composite.SetBackgroundVolumeID(source.GetBackgroundVolumeID())
+            composite.SetLinkedControl(True)
+            display = node.GetDisplayNode()
+            self._changes.set(display, "ViewNodeIDs", (slice_node.GetID(),))
+            self._changes.set(display, "Visibility", True)
+            self._changes.set(display, "Visibility2D", True)
+            self._changes.set(display, "Opacity2DFill", opacity)
+
+    def _restore(self, *, keep_layout: bool) -> None:
+        self._changes.undo()
+        if self._layout_before is not None and not keep_layout:
+            manager = slicer.app.layoutManager()
+            # Another layout than ours is the user's choice, and stays.
+            if manager is not None and manager.layout == LAYOUT:
+                manager.setLayout(self._layout_before)
+            self._layout_before = None
+
+
+def register_layout() -> None:
+    """Make the layout Teacher | Student known; also for scenes that were saved in it."""
+    manager = slicer.app.layoutManager()
+    if manager is None:
+        return
+    views = "".join(
+        _VIEW_XML.format(tag=tag, label=label, color=color, group=_VIEW_GROUP)
+        for tag, label, color in zip(_VIEWS, "TS", ("#E69F00", "#0072B2"), strict=True)
+    )
+    xml = f'<layout type="horizontal" split="true">{views}</layout>'
+    node = manager.layoutLogic().GetLayoutNode()
+    if not node.AddLayoutDescription(LAYOUT, xml):
+        node.SetLayoutDescription(LAYOUT, xml)
+
+
+def _first_composite():
+    for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+        if composite.GetBackgroundVolumeID():
+            return composite
+    return None
+
+
+def _legend(volume, name: str):
+    colors = slicer.modules.colors.logic()
+    legend = colors.GetColorLegendDisplayNode(volume)
+    if legend is None:
+        legend = colors.AddDefaultColorLegendDisplayNode(volume)
+        legend.SetVisibility(False)
+        legend.SetTitleText(color_map(name)["title"])
+        legend.SetLabelFormat("%.1f")
+        legend.SetNumberOfLabels(6)
+        legend.SetMaxNumberOfColors(256)
+    return legend

@@ -1,0 +1,102 @@
+"""The panel: its header, its sections in the order of the loop, and what they share."""
+
+from __future__ import annotations
+
+import qt
+import slicer
+
+from SemiSupSegUI.models import ModelsSection
+from SemiSupSegUI.section import Section
+from SemiSupSegUI.segment import SegmentSection
+from SemiSupSegUI.state import State
+
+
+class Panel:
+    """All sections, and the one state that they share.
+
+    Args:
+        logic: Of the module; owns the workers and the parameter node.
+    """
+
+    def __init__(self, logic) -> None:
+        self._logic = logic
+        self._is_closing = False
+        self._shortcuts: list = []
+        # Tests put their own answers here.
+        self.ask = slicer.util.confirmYesNoDisplay
+        self.ask_text = _ask_text
+        self.widget = qt.QWidget()
+        layout = qt.QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.segment = SegmentSection(
+            logic.jobs, self.state, lambda question: self.ask(question), lambda: ""
+        )
+        self.models = ModelsSection(
+            logic.jobs,
+            lambda question: self.ask(question),
+            lambda question, text: self.ask_text(question, text),
+            self._model_in_use,
+            self.segment.read_models,
+        )
+        self.sections: list[Section] = [self.segment, self.models]
+        for section in self.sections:
+            layout.addWidget(section.box)
+        layout.addStretch(1)
+        self.segment.box.collapsed = False
+
+    def state(self) -> State | None:
+        """Return the panel's state in the scene; None while the scene closes."""
+        if self._is_closing:
+            return None
+        return State(self._logic.getParameterNode())
+
+    def enter(self) -> None:
+        """The module is shown: read the scene, and take the keys."""
+        for section in self.sections:
+            section.enter()
+        if slicer.util.mainWindow() is not None:
+            self._shortcuts = [_shortcut("O", self.segment.next_overlay)]
+
+    def exit(self) -> None:
+        """Another module is shown: give the keys back."""
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(False)
+            shortcut.setParent(None)
+        self._shortcuts = []
+        for section in self.sections:
+            section.exit()
+
+    def scene_closes(self) -> None:
+        """Let go of all nodes."""
+        self._is_closing = True
+        for section in self.sections:
+            section.scene_closes()
+
+    def scene_changed(self) -> None:
+        """Read the scene anew."""
+        self._is_closing = False
+        for section in self.sections:
+            section.scene_changed()
+
+    def cleanup(self) -> None:
+        """Put everything back that is not ours."""
+        self.exit()
+        for section in self.sections:
+            section.cleanup()
+
+    def _model_in_use(self) -> str:
+        state = self.state()
+        return state.model if state is not None else ""
+
+
+def _shortcut(key: str, action):
+    shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow())
+    assert shortcut.connect("activated()", action)
+    return shortcut
+
+
+def _ask_text(question: str, text: str) -> str:
+    given = qt.QInputDialog.getText(
+        slicer.util.mainWindow(), "SemiSupSeg", question, qt.QLineEdit.Normal, text
+    )
+    return given or ""

@@ -1,0 +1,662 @@
+"""The section Segment: from a model and volumes to a result, and what is drawn over the anatomy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import ctk
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import replacing
+from SemiSupSegLib.models import registry
+from SemiSupSegLib.models.description import one_line
+from SemiSupSegLib.workers.estimates import Estimate, Kind, expected
+from SemiSupSegUI import demonstration, inputs, overlays, scene
+from SemiSupSegUI.jobs import Jobs, new_job_folder
+from SemiSupSegUI.message import Message
+from SemiSupSegUI.overlays import Overlays
+from SemiSupSegUI.section import Section
+from SemiSupSegUI.segmenting import Options, Outcome, Progress, Segmenting
+from SemiSupSegUI.state import State
+from SemiSupSegUI.tasks import manifest_of, task_of
+
+_LONG_SECONDS = 600.0
+"""What takes longer is asked about once."""
+
+
+class SegmentSection(Section):
+    """Everything between a chosen model and a shown result.
+
+    Args:
+        jobs: Drives workers.
+        state: Returns the panel's state; None while the scene closes.
+        ask: Puts a question to the user, who says yes or no.
+        hindrance: Returns why no worker can be started, or an empty text.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        state: Callable[[], State | None],
+        ask: Callable[[str], bool],
+        hindrance: Callable[[], str],
+    ) -> None:
+        super().__init__(_("Segment"))
+        self._jobs, self._state, self._ask, self._hindrance = jobs, state, ask, hindrance
+        self.overlays = Overlays()
+        self.segmenting: Segmenting | None = None
+        self._task = None
+        self._model_sha256: str | None = None
+        self._why: dict[str, str] = {}
+        self._is_updating = False
+        self._build()
+
+    # Building
+
+    def _build(self) -> None:
+        self.model_box = qt.QComboBox()
+        self.model_box.toolTip = _("The model that segments. Models are managed below.")
+        self.model_line = qt.QLabel()
+        self.model_line.wordWrap = True
+        self.channel_boxes: dict[str, object] = {}
+        self._inputs_widget = qt.QWidget()
+        self._inputs = qt.QFormLayout(self._inputs_widget)
+        self._inputs.setContentsMargins(0, 0, 0, 0)
+        self.try_button = qt.QPushButton(_("Try it on a made-up case"))
+        self.try_button.toolTip = _(
+            "Load a made-up brain and choose a small model that knows such brains: nothing is "
+            "downloaded, and no patient is needed."
+        )
+        self.detect_button = qt.QPushButton(_("Detect inputs"))
+        self.detect_button.toolTip = _(
+            "Choose the volumes by their names, file names and DICOM series descriptions."
+        )
+        self.output_box = _node_box("vtkMRMLSegmentationNode", _("Create new segmentation"))
+        self.output_box.toolTip = _("Where the result goes.")
+        self.notes = qt.QLabel()
+        self.notes.wordWrap = True
+        form = qt.QFormLayout()
+        form.addRow(_("Model:"), self.model_box)
+        form.addRow("", self.model_line)
+        form.addRow(self._inputs_widget)
+        row = qt.QHBoxLayout()
+        row.addWidget(self.detect_button)
+        row.addWidget(self.try_button)
+        form.addRow("", row)
+        form.addRow(_("Output:"), self.output_box)
+        self.layout.addLayout(form)
+        self.layout.addWidget(self._options_box())
+        self.layout.addWidget(self.notes)
+        self.layout.addLayout(self._buttons())
+        self.message = Message()
+        self.layout.addWidget(self.message.widget)
+        self.layout.addWidget(self._result_box())
+        self._connect()
+
+    def _options_box(self):
+        box = ctk.ctkCollapsibleGroupBox()
+        box.title = _("Options")
+        box.collapsed = True
+        form = qt.QFormLayout(box)
+        self.device_box = qt.QComboBox()
+        for title, name in ((_("Best available"), "auto"), (_("CPU"), "cpu"), ("GPU 0", "cuda:0")):
+            self.device_box.addItem(title, name)
+        self.device_box.toolTip = _("Where the network runs.")
+        self.overlap_box = qt.QDoubleSpinBox()
+        self.overlap_box.setRange(0.0, 0.9)
+        self.overlap_box.singleStep = 0.1
+        self.overlap_box.value = 0.5
+        self.overlap_box.toolTip = _(
+            "Share of a window that its neighbour sees too. More is smoother and slower."
+        )
+        self.passes_box = qt.QSpinBox()
+        self.passes_box.setRange(1, 64)
+        self.passes_box.toolTip = _(
+            "1: uncertainty from the network's own estimate. More: from so many passes with "
+            "dropout, which takes as many times longer."
+        )
+        self.probabilities_box = qt.QCheckBox(_("Also keep a probability map per class"))
+        self.mask_box = _node_box("vtkMRMLScalarVolumeNode", _("None"))
+        self.mask_box.showChildNodeTypes = True
+        self.mask_box.toolTip = _(
+            "A brain mask: an image that is not 0 where intensities count. For images that are not "
+            "cut out yet."
+        )
+        form.addRow(_("Device:"), self.device_box)
+        form.addRow(_("Overlap:"), self.overlap_box)
+        form.addRow(_("Passes:"), self.passes_box)
+        form.addRow(_("Mask:"), self.mask_box)
+        form.addRow("", self.probabilities_box)
+        return box
+
+    def _buttons(self):
+        row = qt.QHBoxLayout()
+        self.apply_button = qt.QPushButton(_("Apply"))
+        self.estimate = qt.QLabel()
+        self.estimate.wordWrap = True
+        self.cancel_button = qt.QPushButton(_("Cancel"))
+        self.cancel_button.toolTip = _("End it; the GPU is free within 2 s.")
+        self.cancel_button.visible = False
+        row.addWidget(self.apply_button, 1)
+        row.addWidget(self.cancel_button)
+        column = qt.QVBoxLayout()
+        column.addLayout(row)
+        column.addWidget(self.estimate)
+        self.progress = qt.QProgressBar()
+        self.progress.setRange(0, 1000)
+        self.progress.visible = False
+        column.addWidget(self.progress)
+        return column
+
+    def _result_box(self):
+        self.result_widget = qt.QWidget()
+        layout = qt.QVBoxLayout(self.result_widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        form = qt.QFormLayout()
+        self.overlay_box = qt.QComboBox()
+        for kind in overlays.kinds():
+            self.overlay_box.addItem(kind.title, kind.name)
+            self.overlay_box.setItemData(
+                self.overlay_box.count - 1, kind.meaning, qt.Qt.ToolTipRole
+            )
+        self.overlay_meaning = qt.QLabel()
+        self.overlay_meaning.wordWrap = True
+        self.opacity_slider = _slider(1.0)
+        self.threshold_slider = _slider(1.0)
+        self.threshold_slider.toolTip = _(
+            "Uncertainty is drawn from this value on, confidence and agreement up to it."
+        )
+        form.addRow(_("Overlay (O):"), self.overlay_box)
+        form.addRow("", self.overlay_meaning)
+        form.addRow(_("Opacity:"), self.opacity_slider)
+        form.addRow(_("Threshold:"), self.threshold_slider)
+        layout.addLayout(form)
+        self.table_view = slicer.qMRMLTableView()
+        self.table_view.setMRMLScene(slicer.mrmlScene)
+        self.table_view.setMinimumHeight(150)
+        layout.addWidget(self.table_view)
+        row = qt.QHBoxLayout()
+        self.copy_button = qt.QPushButton(_("Copy table"))
+        self.csv_button = qt.QPushButton(_("Save as CSV..."))
+        row.addWidget(self.copy_button)
+        row.addWidget(self.csv_button)
+        layout.addLayout(row)
+        return self.result_widget
+
+    def _connect(self) -> None:
+        connected = (
+            self.model_box.connect("currentIndexChanged(int)", self._model_chosen),
+            self.detect_button.connect("clicked()", self.detect),
+            self.try_button.connect("clicked()", self.try_it),
+            self.output_box.connect("currentNodeChanged(vtkMRMLNode*)", self._output_chosen),
+            self.mask_box.connect("currentNodeChanged(vtkMRMLNode*)", self._mask_chosen),
+            self.apply_button.connect("clicked()", self.apply),
+            self.cancel_button.connect("clicked()", self.cancel),
+            self.overlay_box.connect("currentIndexChanged(int)", self._overlay_chosen),
+            self.opacity_slider.connect("valueChanged(double)", self._opacity_chosen),
+            self.threshold_slider.connect("valueChanged(double)", self._threshold_chosen),
+            self.copy_button.connect("clicked()", self.copy_table),
+            self.csv_button.connect("clicked()", self._choose_csv),
+        )
+        assert all(connected)
+
+    # What the user does
+
+    def detect(self) -> None:
+        """Choose inputs by what the scene says of its volumes."""
+        state = self._state()
+        if state is None or self._task is None:
+            return
+        found = inputs.choose(self._task, inputs.volumes_of_scene())
+        for channel in self._task.channels:
+            choice = found.get(channel.name)
+            state.set_channel(channel.name, choice.volume if choice else None)
+            self._why[channel.name] = choice.why if choice else ""
+        self.update()
+
+    def try_it(self) -> None:
+        """Load the made-up case, and choose the model for it."""
+        self.try_button.enabled = False
+        self._jobs.do(demonstration.load(), self._loaded_demonstration)
+
+    def _loaded_demonstration(self, error: Exception | None) -> None:
+        self.try_button.enabled = True
+        state = self._state()
+        if error is not None or state is None:
+            self.message.fail(
+                _("The made-up case could not be loaded: {error}.").format(error=error)
+            )
+            return
+        state.model = str(demonstration.MODEL)
+        self.read_models()
+        self.detect()
+        self.message.say(_("A made-up case is loaded. Apply segments it."))
+
+    def apply(self) -> None:
+        """Segment what is chosen."""
+        state = self._state()
+        if state is None or self._hindrances():
+            return
+        chosen = self._chosen(state)
+        days = inputs.dates(chosen)
+        if len(days) > 1 and not self._ask(
+            _("The volumes are of {count} days ({days}). Segment them together?").format(
+                count=len(days), days=", ".join(days)
+            )
+        ):
+            return
+        forecast = self._expected(state)
+        is_long = forecast is not None and forecast.seconds > _LONG_SECONDS
+        if is_long and not self._ask(
+            _("This will take about {time} on this machine. Begin?").format(
+                time=_duration(forecast.seconds)
+            )
+        ):
+            return
+        output = self._output_for(state, chosen)
+        if output is False:
+            return
+        self.message.clear()
+        self.segmenting = Segmenting(
+            self._jobs,
+            state.model,
+            chosen,
+            new_job_folder(),
+            output=output,
+            options=self._options(),
+            on_progress=self._progressed,
+            on_end=self._ended,
+        )
+        self.segmenting.start()
+        self.update()
+
+    def cancel(self) -> None:
+        """End the segmentation that is going on."""
+        if self.segmenting is not None:
+            self.segmenting.cancel()
+
+    def next_overlay(self) -> None:
+        """Go on in the cycle of the key: off, contours, the last map."""
+        self._choose_overlay(self.overlays.next_of_cycle())
+
+    def copy_table(self) -> None:
+        """Put the results table on the clipboard, with tabs, as spreadsheets take it."""
+        slicer.app.clipboard().setText(self._table_text("\t"))
+
+    def save_csv(self, path: str) -> None:
+        """Write the results table to a file."""
+        try:
+            with replacing(Path(path)) as stream:
+                stream.write(self._table_text(",").encode("utf-8"))
+        except OSError as error:
+            self.message.fail(
+                _("The table could not be written to {path} ({why}). Choose another place.").format(
+                    path=path, why=error.strerror
+                )
+            )
+        else:
+            self.message.say(_("The table was written to {path}.").format(path=path))
+
+    # What the panel tells
+
+    def enter(self) -> None:
+        """Read models and scene anew."""
+        self.read_models()
+
+    def scene_closes(self) -> None:
+        """Leave the nodes alone; a job goes on, and its result stays on the disk."""
+        self.overlays.forget()
+        if self.segmenting is not None:
+            self.segmenting.leave_scene(_("The scene was closed."))
+
+    def scene_changed(self) -> None:
+        """Show what the scene says."""
+        state = self._state()
+        if state is not None:
+            self._select_model(state.model)
+            self.update()
+            if state.overlay != self.overlays.shown and state.result is not None:
+                self._show_overlay(state.overlay)
+
+    def cleanup(self) -> None:
+        """Put the views back."""
+        if slicer.mrmlScene is not None and not slicer.mrmlScene.IsClosing():
+            self.overlays.show(None, overlays.OFF)
+
+    def read_models(self) -> None:
+        """List the registered models; the chosen one stays, else the default is taken."""
+        state = self._state()
+        if state is None:
+            return
+        self._is_updating = True
+        self.model_box.clear()
+        models = [one for one in registry.registered_models() if one.problem is None]
+        for one in models:
+            self.model_box.addItem(one.name, one.name)
+        names = [one.name for one in models]
+        if demonstration.is_demonstration(state.model):
+            self.model_box.addItem(_("Demonstration only (made-up brains)"), state.model)
+            names.append(state.model)
+        default = next((one.name for one in models if one.is_default), names[0] if names else "")
+        if state.model not in names:
+            state.model = default
+        self._is_updating = False
+        self._select_model(state.model)
+        self.update()
+
+    def update(self) -> None:
+        """Show state and scene in all widgets."""
+        state = self._state()
+        if state is None:
+            return
+        self._is_updating = True
+        try:
+            for name, box in self.channel_boxes.items():
+                box.setCurrentNode(state.channel(name))
+                box.toolTip = self._why.get(name) or _("Choose the volume for {channel}.").format(
+                    channel=name
+                )
+            self.output_box.setCurrentNode(state.output)
+            self._update_result(state)
+        finally:
+            self._is_updating = False
+        self.notes.text = "\n".join(inputs.notes(self._chosen(state)))
+        self.notes.visible = bool(self.notes.text)
+        hindrances = self._hindrances()
+        self.apply_button.enabled = not hindrances
+        self.apply_button.toolTip = "\n".join(hindrances) or _("Segment the chosen volumes.")
+        self.estimate.text = self._forecast(state)
+        self.estimate.visible = self.apply_button.enabled
+        is_running = self.segmenting is not None and not self.segmenting.is_ended
+        self.cancel_button.visible = is_running
+        self.progress.visible = is_running
+        self.detect_button.enabled = self._task is not None
+
+    def _update_result(self, state: State) -> None:
+        result = state.result
+        self.result_widget.visible = result is not None
+        if result is None:
+            return
+        index = self.overlay_box.findData(self.overlays.shown)
+        self.overlay_box.setCurrentIndex(index)
+        kind = overlays.kinds()[index]
+        why = self.overlays.missing(result, kind.name)
+        self.overlay_meaning.text = why or kind.meaning
+        self.opacity_slider.value = state.number("Opacity", 0.6)
+        is_map = kind.name in scene.SCALARS
+        self.threshold_slider.enabled = is_map
+        if is_map:
+            self.threshold_slider.value = state.number(
+                "Threshold." + kind.name, overlays.default_threshold(kind.name)
+            )
+        table = scene.overlay_node(result, "table")
+        if self.table_view.mrmlTableNode() is not table:
+            self.table_view.setMRMLTableNode(table)
+        self.table_view.resizeColumnsToContents()
+
+    # Inner workings
+
+    def _options(self) -> Options:
+        return Options(
+            device=self.device_box.currentData,
+            overlap=self.overlap_box.value,
+            passes=self.passes_box.value if self.passes_box.value > 1 else None,
+            probabilities=self.probabilities_box.checked,
+            mask=self.mask_box.currentNode(),
+        )
+
+    def _expected(self, state: State) -> Estimate | None:
+        chosen = self._chosen(state)
+        reference = next(iter(chosen.values()), None)
+        if self._model_sha256 is None or reference is None or reference.GetImageData() is None:
+            return None
+        options = self._options()
+        kind = Kind(
+            model=self._model_sha256,
+            device=options.device,
+            overlap=options.overlap,
+            passes=options.passes,
+            probabilities=options.probabilities,
+        )
+        return expected(kind, math.prod(reference.GetImageData().GetDimensions()))
+
+    def _forecast(self, state: State) -> str:
+        found = self._expected(state)
+        if found is None:
+            return _("Time and memory on this machine are known after the first case.")
+        return _("About {time} and {memory:.1f} GB of memory, as the last such case here.").format(
+            time=_duration(found.seconds), memory=found.peak_mb / 1000
+        )
+
+    def _hindrances(self) -> list[str]:
+        state = self._state()
+        found = []
+        worker = self._hindrance()
+        if worker:
+            found.append(worker)
+        if self.segmenting is not None and not self.segmenting.is_ended:
+            found.append(_("A segmentation is going on."))
+        if self._task is None:
+            found.append(_("There is no model. Import one under Models, or train one."))
+        elif state is not None:
+            found += inputs.hindrances(self._task, self._chosen(state))
+        return found
+
+    def _chosen(self, state: State) -> dict[str, object]:
+        names = [one.name for one in self._task.channels] if self._task else []
+        return dict(state.channels(names))
+
+    def _output_for(self, state: State, chosen: dict[str, object]):
+        """Return the node to write to, None for a new one, or False if the user says no."""
+        output = state.output
+        if output is None:
+            reference = next(iter(chosen.values()))
+            for former in scene.results_of(reference):
+                if not scene.is_edited(former):
+                    return former
+            return None
+        is_ours = output.GetAttribute(scene.ROLE) == "segmentation"
+        is_empty = output.GetSegmentation().GetNumberOfSegments() == 0
+        if is_empty or (is_ours and not scene.is_edited(output)):
+            return output
+        question = _(
+            "{name} holds what somebody has drawn or changed. Replace it by the new result?"
+        ).format(name=output.GetName())
+        return output if self._ask(question) else False
+
+    def _select_model(self, name: str) -> None:
+        index = self.model_box.findData(name)
+        self._is_updating = True
+        self.model_box.setCurrentIndex(index)
+        self._is_updating = False
+        self._read_task(name if index >= 0 else "")
+
+    def _read_task(self, name: str) -> None:
+        task, line = None, _("No model is registered.")
+        self._model_sha256 = None
+        if name:
+            try:
+                manifest = manifest_of(name)
+                task, line = task_of(name), one_line(manifest)
+                self._model_sha256 = manifest["files"]["manifest.json"]
+            except SemiSupSegError as error:
+                line = str(error)
+        self.model_line.text = line
+        if task != self._task:
+            self._task = task
+            self._build_inputs()
+
+    def _build_inputs(self) -> None:
+        while self._inputs.rowCount():
+            self._inputs.removeRow(0)
+        self.channel_boxes, self._why = {}, {}
+        for channel in self._task.channels if self._task else ():
+            box = _node_box(
+                "vtkMRMLScalarVolumeNode",
+                _("Choose a volume") if channel.required else _("None (the model can do without)"),
+            )
+            box.connect(
+                "currentNodeChanged(vtkMRMLNode*)",
+                lambda node, name=channel.name: self._channel_chosen(name, node),
+            )
+            self._inputs.addRow(channel.name + ":", box)
+            self.channel_boxes[channel.name] = box
+        state = self._state()
+        if state is not None and self._task is not None and not self._chosen(state):
+            self.detect()
+
+    def _model_chosen(self, index: int) -> None:
+        state = self._state()
+        if self._is_updating or state is None or index < 0:
+            return
+        state.model = self.model_box.itemData(index)
+        self._read_task(state.model)
+        self.update()
+
+    def _channel_chosen(self, name: str, node) -> None:
+        state = self._state()
+        if self._is_updating or state is None:
+            return
+        state.set_channel(name, node)
+        self._why[name] = _("Chosen by hand.") if node is not None else ""
+        self.update()
+
+    def _output_chosen(self, node) -> None:
+        state = self._state()
+        if not self._is_updating and state is not None:
+            state.output = node
+            self.update()
+
+    def _mask_chosen(self, _node) -> None:
+        if not self._is_updating:
+            self.update()
+
+    def _overlay_chosen(self, index: int) -> None:
+        if not self._is_updating and index >= 0:
+            self._choose_overlay(self.overlay_box.itemData(index))
+
+    def _choose_overlay(self, name: str) -> None:
+        state = self._state()
+        if state is None:
+            return
+        self._show_overlay(name)
+        state.overlay = self.overlays.shown
+        self.update()
+
+    def _show_overlay(self, name: str) -> None:
+        state = self._state()
+        if state is None:
+            return
+        threshold = None
+        if name in scene.SCALARS:
+            threshold = state.number("Threshold." + name, overlays.default_threshold(name))
+        with slicer.util.RenderBlocker():
+            self.overlays.show(
+                state.result, name, opacity=state.number("Opacity", 0.6), threshold=threshold
+            )
+
+    def _opacity_chosen(self, value: float) -> None:
+        state = self._state()
+        if not self._is_updating and state is not None:
+            state.set_number("Opacity", value)
+            self._show_overlay(self.overlays.shown)
+
+    def _threshold_chosen(self, value: float) -> None:
+        state = self._state()
+        if not self._is_updating and state is not None:
+            state.set_number("Threshold." + self.overlays.shown, value)
+            self._show_overlay(self.overlays.shown)
+
+    def _progressed(self, progress: Progress) -> None:
+        self.progress.visible = True
+        if progress.share is None:
+            self.progress.setRange(0, 0)
+        else:
+            self.progress.setRange(0, 1000)
+            self.progress.value = round(1000 * progress.share)
+        left = ""
+        if progress.seconds_left is not None:
+            left = _(", {seconds:.0f} s left").format(seconds=progress.seconds_left)
+        self.progress.format = progress.what.replace("%", "%%") + left
+        self.progress.toolTip = progress.what
+
+    def _ended(self, outcome: Outcome) -> None:
+        state = self._state()
+        if state is not None and outcome.segmentation is not None:
+            state.result = outcome.segmentation
+            state.output = outcome.segmentation
+            self._show_overlay(overlays.CONTOURS)
+            state.overlay = self.overlays.shown
+        if outcome.is_cancelled:
+            self.message.say(_("Cancelled. Nothing was changed."))
+        elif outcome.error:
+            self.message.fail(outcome.error, outcome.log)
+        else:
+            self._tell_of(outcome)
+        self.update()
+
+    def _tell_of(self, outcome: Outcome) -> None:
+        unlike = outcome.content.get("unlike_training") or {}
+        said = [*outcome.content.get("warnings", ()), *unlike.get("reasons", ())]
+        if unlike.get("reasons"):
+            said.insert(0, _("This case is unlike the cases that the model was tried on."))
+        if said:
+            self.message.mind("\n".join(said))
+        else:
+            self.message.say(_("Done. Research use only: look at the doubtful places."))
+
+    def _table_text(self, separator: str) -> str:
+        import csv
+        import io
+
+        state = self._state()
+        table = scene.overlay_node(state.result, "table") if state else None
+        if table is None:
+            return ""
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+        columns = range(table.GetNumberOfColumns())
+        writer.writerow([table.GetColumnName(column) for column in columns])
+        for row in range(table.GetNumberOfRows()):
+            writer.writerow([table.GetCellText(row, column) for column in columns])
+        return text.getvalue()
+
+    def _choose_csv(self) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            self.box, _("Save the results table"), "results.csv", "CSV (*.csv)"
+        )
+        if path:
+            self.save_csv(path)
+
+
+def _node_box(node_class: str, none_text: str):
+    box = slicer.qMRMLNodeComboBox()
+    box.nodeTypes = [node_class]
+    box.showChildNodeTypes = False
+    box.noneEnabled = True
+    box.noneDisplay = none_text
+    box.addEnabled = False
+    box.removeEnabled = False
+    box.renameEnabled = False
+    box.setMRMLScene(slicer.mrmlScene)
+    return box
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return _("{seconds:.0f} s").format(seconds=seconds)
+    return _("{minutes:.0f} min").format(minutes=seconds / 60)
+
+
+def _slider(maximum: float):
+    slider = ctk.ctkSliderWidget()
+    slider.minimum = 0.0
+    slider.maximum = maximum
+    slider.singleStep = 0.05
+    slider.decimals = 2
+    return slider

@@ -1,0 +1,278 @@
+"""One segmentation from volumes in the scene to a result in the scene; needs no widget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import read_json
+from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.resources import check_format
+from SemiSupSegLib.runs.events import EventKind
+from SemiSupSegLib.runs.state import RunStatus
+from SemiSupSegLib.workers.job import JobFolder, PredictRequest
+from SemiSupSegLib.workers.runner import Job
+from SemiSupSegUI import scene
+from SemiSupSegUI.exporting import Export
+from SemiSupSegUI.jobs import Jobs, Steps
+from SemiSupSegUI.tasks import task_of
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be chosen beside model and volumes."""
+
+    device: str = "auto"
+    overlap: float = 0.5
+    passes: int | None = None
+    probabilities: bool = False
+    mask: object | None = None
+    """Volume node that is not 0 where intensities count."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a segmentation is."""
+
+    what: str
+    """In words."""
+    share: float | None = None
+    """Of the network's work, 0 to 1; None: not known."""
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a segmentation ended."""
+
+    segmentation: object | None = None
+    """Of the result, if it is in the scene."""
+    folder: Path | None = None
+    """Of the result on the disk, if it is there."""
+    error: str = ""
+    is_cancelled: bool = False
+    content: Mapping | None = None
+    """Of `result.json`."""
+    log: str = ""
+    """Last lines of the worker, for whoever asks."""
+
+
+class Segmenting:
+    """Hands volumes to the worker, follows it, and brings its maps into the scene.
+
+    Args:
+        jobs: Drives all of it.
+        model: Registered name, or folder of a package.
+        volumes: By channel, in the task's order; the first is the reference.
+        folder: New, for the job's files.
+        output: Segmentation node to write to; None: a new one.
+        options: What else was chosen.
+        on_progress: Told now and then.
+        on_end: Told once.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        model: str,
+        volumes: Mapping[str, object],
+        folder: Path,
+        *,
+        output=None,
+        options: Options | None = None,
+        on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_end: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> None:
+        self._jobs = jobs
+        self._model = model
+        self._task = task_of(model)
+        self._volumes = dict(volumes)
+        self._folder = JobFolder(folder)
+        self._output = output
+        self._options = Options() if options is None else options
+        self._on_progress, self._on_end = on_progress, on_end
+        self._export = Export(self._volumes, folder / "input")
+        self._job: Job | None = None
+        self._steps: Steps | None = None
+        self._result: scene.Result | None = None
+        self._is_shown = False
+        self._is_saved = False
+        self._is_ended = False
+        self._leaves_scene = ""
+        self._failure = ""
+
+    def start(self) -> None:
+        """Begin; everything else happens at the ticks of `jobs`."""
+        self._on_progress(Progress(_("Handing over the volumes")))
+        self._steps = self._jobs.do(self._exporting(), self._exported)
+
+    def cancel(self) -> None:
+        """End it within two seconds; `on_end` is told when it has."""
+        if self._is_ended:
+            return
+        if self._steps is not None:
+            self._steps.cancel()
+            self._steps = None
+        if self._job is None or self._job.is_ended:
+            self._end(Outcome(is_cancelled=True))
+        else:
+            self._on_progress(Progress(_("Stopping")))
+            self._jobs.cancel(self._job)
+
+    def leave_scene(self, why: str) -> None:
+        """Put nothing into the scene any more: it closes. The result is still written to disk."""
+        self._leaves_scene = why
+        if self._steps is not None:
+            self._steps.cancel()
+            self._steps = None
+            if self._job is None:
+                self._end(Outcome(error=why))
+            elif not self._is_shown:
+                self._is_shown = True
+                self._end_when_all_is_there()
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether `on_end` was told."""
+        return self._is_ended
+
+    def _exporting(self):
+        yield from self._export.steps()
+        if self._options.mask is not None:
+            mask = Export({"mask": self._options.mask}, self._folder.path / "input")
+            yield from mask.steps()
+
+    def _exported(self, error: Exception | None) -> None:
+        self._steps = None
+        if error is not None:
+            self._end(Outcome(error=_say(error)))
+            return
+        mask = self._folder.path / "input" / "mask.nrrd"
+        PredictRequest(
+            case=self._export.case,
+            model=self._model,
+            channels=self._export.sources(),
+            results=user_data_folder() / "results",
+            device=self._options.device,
+            overlap=self._options.overlap,
+            passes=self._options.passes,
+            maps="all",
+            probabilities=self._options.probabilities,
+            mask=mask if self._options.mask is not None else None,
+        ).write(self._folder)
+        self._on_progress(Progress(_("Starting the worker")))
+        self._job = self._jobs.predict(self._folder.path, self._changed)
+
+    def _changed(self, job: Job) -> None:
+        kinds = {event["kind"] for event in job.events}
+        if EventKind.MAPS_READY.value in kinds and self._result is None:
+            self._bring_into_scene()
+        if job.is_ended:
+            self._job_ended(job)
+        elif not self._is_ended and self._steps is None:
+            state = job.state
+            share = state.finished / state.planned if state.planned else None
+            self._on_progress(Progress(_words(state.phase), share, state.seconds_left))
+
+    def _job_ended(self, job: Job) -> None:
+        if job.state.status is RunStatus.STOPPED or self._result is None:
+            if self._steps is not None:
+                self._steps.cancel()
+                self._steps = None
+            stopped = job.state.status is RunStatus.STOPPED
+            self._end(
+                Outcome(
+                    error="" if stopped else job.state.error or _("The worker said nothing."),
+                    is_cancelled=stopped,
+                    log=_tail(self._folder.log_file),
+                )
+            )
+            return
+        # What can be shown is shown, also if saving it failed.
+        self._is_saved = True
+        if job.state.status is RunStatus.FAILED:
+            self._failure = job.state.error or _("The worker said nothing.")
+        self._end_when_all_is_there()
+
+    def _bring_into_scene(self) -> None:
+        content = read_json(self._folder.result_json)
+        check_format(content, "job-result", self._folder.result_json)
+        reference = next(iter(self._volumes.values()))
+        output = self._output
+        self._result = scene.Result(
+            self._folder.path,
+            content,
+            self._task,
+            self._export.grid,
+            reference,
+            output if output is not None and slicer.mrmlScene.IsNodePresent(output) else None,
+            reference.GetName() or self._export.case,
+        )
+        if self._leaves_scene or not slicer.mrmlScene.IsNodePresent(reference):
+            self._leaves_scene = self._leaves_scene or _("The reference volume was removed.")
+            self._is_shown = True
+            return
+        self._on_progress(Progress(_("Showing the result")))
+        self._steps = self._jobs.do(self._result.steps(), self._brought)
+
+    def _brought(self, error: Exception | None) -> None:
+        self._steps = None
+        self._is_shown = True
+        if error is not None:
+            self._leaves_scene = _say(error)
+        self._end_when_all_is_there()
+
+    def _end_when_all_is_there(self) -> None:
+        if not (self._is_shown and self._is_saved) or self._result is None:
+            return
+        folder = None if self._failure else user_data_folder() / "results" / self._export.case
+        error = self._failure
+        if self._leaves_scene and folder is not None:
+            error = _("{why} The result lies in {folder}.").format(
+                why=self._leaves_scene, folder=folder
+            )
+        self._end(
+            Outcome(
+                segmentation=None if self._leaves_scene else self._result.segmentation,
+                folder=folder,
+                content=self._result.content,
+                error=error,
+                log=_tail(self._folder.log_file) if error else "",
+            )
+        )
+
+    def _end(self, outcome: Outcome) -> None:
+        if not self._is_ended:
+            self._is_ended = True
+            self._on_end(outcome)
+
+
+def _words(phase: str) -> str:
+    """Return the worker's phase as the panel says it."""
+    return {
+        "loading the model": _("Loading the model"),
+        "preparing the images": _("Preparing the images"),
+        "segmenting": _("Segmenting"),
+        "handing over": _("Handing over the maps"),
+        "saving": _("Saving the result"),
+    }.get(phase, phase or _("Starting the worker"))
+
+
+def _say(error: Exception) -> str:
+    if isinstance(error, SemiSupSegError | OSError):
+        return str(error)
+    return _("Something went wrong in the panel ({kind}: {text}). See Slicer's log.").format(
+        kind=type(error).__name__, text=error
+    )
+
+
+def _tail(log: Path) -> str:
+    try:
+        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
+    except OSError:
+        return ""

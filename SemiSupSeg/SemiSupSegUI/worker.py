@@ -1,0 +1,19 @@
+"""The worker of this Slicer: which Python it runs in, and in what environment."""
+
+from __future__ import annotations
+
+import sys
+
+import slicer
+
+from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.workers.runner import JobRunner
+
+
+def new_runner() -> JobRunner:
+    """Return a runner of workers that start as they would outside Slicer."""
+    return JobRunner(
+        sys.executable,
+        user_data_folder() / "logs",
+        environment=slicer.util.startupEnvironment(),
+    )
