@@ -143,15 +143,14 @@ def test_a_case_is_segmented_and_a_second_one_by_the_same_process(runner, model,
     check_format(result, "job-result", "result.json")
     assert result["grid"]["size"] == [40, 36, 22]
     saved = tmp_path / "results" / "Ünal 7"
-    shown = {name: np.load(first.folder.path / one["file"]) for name, one in result["maps"].items()}
+    shown = {name: np.load(first.folder.path / one) for name, one in result["maps"].items()}
     assert {"label", "pseudo_label", "uncertainty", "agreement", "sure", "second"} <= shown.keys()
     label = nibabel.load(saved / "Ünal 7_label.nii.gz").get_fdata()
     written = np.array([0, 5, 9])[shown["label"]].transpose(2, 1, 0)
     # The file keeps its axes; the job's arrays are those of the grid in result.json.
     np.testing.assert_array_equal(label, written)
     confidence = nibabel.load(saved / "Ünal 7_confidence.nii.gz").get_fdata()
-    scale = result["maps"]["confidence"]["scale"]
-    assert np.abs(shown["confidence"].transpose(2, 1, 0) * scale - confidence).max() < 0.006
+    assert np.abs(shown["confidence"].transpose(2, 1, 0) - confidence).max() < 0.006
     case = json.loads((saved / "case.json").read_text())
     assert result["volumes_ml"]["both"]["value"] == pytest.approx(
         case["volumes_ml"]["both"]["value"], abs=1e-6

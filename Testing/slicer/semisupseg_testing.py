@@ -1,0 +1,123 @@
+"""What the tests in Slicer share: the panel, made-up volumes, and waiting for work to be done."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+PATIENCE_SECONDS = 120.0
+"""A test that waits longer has failed; none waits for a fixed time."""
+
+
+class PanelTest(unittest.TestCase):
+    """A test with an empty scene, an own user folder, and the panel."""
+
+    def setUp(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="SemiSupSeg test ü ")
+        self.home = Path(self._folder.name) / "home"
+        self._former = {name: os.environ.get(name) for name in ("SEMISUPSEG_HOME",)}
+        os.environ["SEMISUPSEG_HOME"] = str(self.home)
+        slicer.mrmlScene.Clear(0)
+        self.widget = slicer.util.getModuleWidget("SemiSupSeg")
+        # A new panel reads the new user folder, and its workers get it.
+        self.widget.cleanup()
+        self.widget.setup()
+        self.widget.enter()
+        self.panel = self.widget.panel
+        self.segment = self.panel.segment
+        self.asked = []
+        self.answer = True
+        self.panel.ask = self._asked
+
+    def tearDown(self):
+        self.widget.exit()
+        self.widget.cleanup()
+        slicer.mrmlScene.Clear(0)
+        for name, value in self._former.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._folder.cleanup()
+
+    def _asked(self, question):
+        self.asked.append(question)
+        return self.answer
+
+    @property
+    def folder(self) -> Path:
+        """A folder of this test, with a space and a letter that is not ASCII in its path."""
+        return Path(self._folder.name)
+
+    def wait(self, until, what=""):
+        """Let the window work until something is true."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not until():
+            slicer.app.processEvents()
+            if time.monotonic() > end:
+                self.fail(f"waited {PATIENCE_SECONDS:.0f} s for {what or until}")
+            time.sleep(0.005)
+
+    def try_it(self):
+        """Load the made-up case and its model."""
+        self.segment.try_it()
+        self.wait(lambda: self.segment.try_button.enabled, "the made-up case")
+
+    def apply(self):
+        """Segment what is chosen and wait for the end."""
+        self.assertEqual(self.segment.apply_button.toolTip, "Segment the chosen volumes.")
+        self.segment.apply()
+        self.wait(lambda: self.segment.segmenting.is_ended, "the segmentation")
+
+    @property
+    def state(self):
+        """The panel's state in the scene."""
+        return self.panel.state()
+
+    @property
+    def message(self) -> str:
+        """What the section Segment says."""
+        return self.segment.message.text
+
+
+def volume(name, array, matrix=None):
+    """Return a scalar volume node with these voxels, (K, J, I).
+
+    Args:
+        name: Of the node.
+        array: Its voxels.
+        matrix: From voxel index to RAS in mm, 4x4; None: unit voxels at the origin.
+    """
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(array))
+    if matrix is not None:
+        node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(np.asarray(matrix, float)))
+    return node
+
+
+def centre_of(segmentation, segment_id):
+    """Return the centre of mass of a segment in world RAS, mm."""
+    reference = segmentation.GetNodeReference("SemiSupSeg.reference")
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment_id, reference)
+    return world_of(reference, array > 0)
+
+
+def world_of(node, inside):
+    """Return the centre of mass in world RAS, mm, of voxels of a volume node."""
+    k, j, i = (axis.mean() for axis in np.nonzero(inside))
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    point = matrix.MultiplyPoint((i, j, k, 1.0))[:3]
+    transform = node.GetParentTransformNode()
+    if transform is None:
+        return np.array(point)
+    to_world = vtk.vtkMatrix4x4()
+    transform.GetMatrixTransformToWorld(to_world)
+    return np.array(to_world.MultiplyPoint((*point, 1.0))[:3])

@@ -1,0 +1,122 @@
+"""From an empty scene to a result with its doubt: the made-up case."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from semisupseg_testing import PanelTest
+
+
+class FirstMinute(PanelTest):
+    """What a new user does first."""
+
+    def test_a_made_up_case_is_segmented_with_three_clicks(self):
+        self.try_it()
+
+        self.assertEqual(
+            {name: box.currentNode().GetName() for name, box in self.segment.channel_boxes.items()},
+            {name: f"Phantom_0032_{name}" for name in ("t1", "t1ce", "t2", "flair")},
+        )
+        self.assertIn("t1ce", self.segment.channel_boxes["t1ce"].toolTip)
+        self.apply()
+
+        self.assertIn("Done", self.message)
+        result = self.state.result
+        self.assertEqual(self._names(result), ["necrosis", "edema", "enhancing"])
+        self._check_geometry(result)
+        self._check_file(result)
+        self._check_terms(result)
+        self._check_table(result)
+        self._check_hierarchy(result)
+        self.assertEqual(self.state.overlay, "contours")
+
+    def test_a_second_run_replaces_the_first_and_leaves_no_stray_nodes(self):
+        self.try_it()
+        self.apply()
+        before = self._nodes()
+
+        self.apply()
+
+        self.assertEqual(self._nodes(), before)
+        self.assertEqual(self.asked, [])
+
+    def _check_geometry(self, result):
+        reference = slicer.util.getNode("Phantom_0032_t1")
+        wanted = _matrix(reference)
+        for role in ("uncertainty", "confidence", "agreement"):
+            overlay = result.GetNodeReference("SemiSupSeg." + role)
+            self.assertLess(np.abs(_matrix(overlay) - wanted).max(), 1e-4, role)
+            self.assertEqual(
+                overlay.GetImageData().GetDimensions(), reference.GetImageData().GetDimensions()
+            )
+            values = slicer.util.arrayFromVolume(overlay)
+            self.assertGreaterEqual(values.min(), 0)
+            self.assertLessEqual(values.max(), 1)
+            self.assertGreater(values.std(), 0, role)
+
+    def _check_file(self, result):
+        case = result.GetAttribute("SemiSupSeg.result")
+        saved = slicer.util.loadLabelVolume(
+            str(self.home / "results" / case / f"{case}_label.nii.gz"), {"show": False}
+        )
+        written = slicer.util.arrayFromVolume(saved)
+        reference = slicer.util.getNode("Phantom_0032_t1")
+        self.assertLess(np.abs(_matrix(saved) - _matrix(reference)).max(), 1e-3)
+        for name, value in (("necrosis", 1), ("edema", 2), ("enhancing", 4)):
+            shown = slicer.util.arrayFromSegmentBinaryLabelmap(result, name, reference)
+            np.testing.assert_array_equal(shown > 0, written == value)
+        self.assertGreater((written == 2).sum(), 100)
+
+    def _check_terms(self, result):
+        tag = vtk.reference("")
+        segment = result.GetSegmentation().GetSegment("edema")
+        segment.GetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), tag)
+        self.assertEqual(len(str(tag).split("~")), 7)
+        self.assertIn("SCT^79654002^Edema", str(tag))
+        np.testing.assert_allclose(segment.GetColor(), (0, 158 / 255, 115 / 255), atol=1e-6)
+
+    def _check_table(self, result):
+        table = result.GetNodeReference("SemiSupSeg.table")
+        self.assertEqual(table.GetNumberOfRows(), 6)
+        names = [table.GetCellText(row, 0) for row in range(6)]
+        self.assertEqual(names, ["necrosis", "edema", "enhancing", "WT", "TC", "ET"])
+        reference = slicer.util.getNode("Phantom_0032_t1")
+        voxel_ml = np.prod(reference.GetSpacing()) / 1000
+        shown = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
+        self.assertAlmostEqual(float(table.GetCellText(1, 1)), shown.sum() * voxel_ml, places=1)
+        text = self.segment._table_text("\t").splitlines()
+        self.assertEqual(len(text), 7)
+        self.assertTrue(text[2].startswith("edema\t"))
+
+    def _check_hierarchy(self, result):
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        folder = hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result))
+        self.assertEqual(hierarchy.GetItemName(folder), "SemiSupSeg - Phantom_0032_t1")
+        for role in ("uncertainty", "confidence", "agreement", "pseudo_label", "sure", "table"):
+            item = hierarchy.GetItemByDataNode(result.GetNodeReference("SemiSupSeg." + role))
+            self.assertEqual(hierarchy.GetItemParent(item), folder, role)
+
+    def _names(self, segmentation):
+        content = segmentation.GetSegmentation()
+        return [
+            content.GetNthSegment(index).GetName() for index in range(content.GetNumberOfSegments())
+        ]
+
+    def _nodes(self):
+        collection = slicer.mrmlScene.GetNodes()
+        return sorted(
+            collection.GetItemAsObject(index).GetClassName()
+            for index in range(collection.GetNumberOfItems())
+        )
+
+
+def _matrix(node):
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)

@@ -1,0 +1,175 @@
+"""Which volume becomes which channel, with what reason, and what prevents Apply."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from semisupseg_testing import PanelTest, volume
+
+VOXELS = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+CHANNELS = ("t1", "t1ce", "t2", "flair")
+
+
+class InputsTest(PanelTest):
+    """With the model for made-up brains, which wants four channels."""
+
+    def setUp(self):
+        super().setUp()
+        from SemiSupSegUI import demonstration
+
+        self.state.model = str(demonstration.MODEL)
+        self.segment.read_models()
+
+    def chosen(self):
+        """Return the names of the chosen volumes."""
+        return {
+            name: box.currentNode().GetName() if box.currentNode() else None
+            for name, box in self.segment.channel_boxes.items()
+        }
+
+    def hindrance(self):
+        """Return what prevents Apply."""
+        self.assertFalse(self.segment.apply_button.enabled)
+        return self.segment.apply_button.toolTip
+
+    def series(self, name, description="", **levels):
+        """Return a volume whose item says what DICOM would: patient, study, date."""
+        node = volume(name, VOXELS)
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        patient = levels.get("patient", "A")
+        study = f"{patient}/{levels.get('date', '20260101')}"
+        parent = hierarchy.GetItemChildWithName(hierarchy.GetSceneItemID(), study)
+        if not parent:
+            parent = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), study)
+            hierarchy.SetItemAttribute(parent, "DICOM.PatientID", patient)
+            hierarchy.SetItemAttribute(parent, "DICOM.StudyInstanceUID", study)
+            hierarchy.SetItemAttribute(parent, "DICOM.StudyDate", levels.get("date", "20260101"))
+        item = hierarchy.GetItemByDataNode(node)
+        hierarchy.SetItemParent(item, parent)
+        hierarchy.SetItemAttribute(item, "DICOM.SeriesDescription", description)
+        return node
+
+    def test_node_names_are_read(self):
+        for name in ("AX T2 brain", "case 1 FLAIR", "T1 post", "T1w"):
+            volume(name, VOXELS)
+
+        self.segment.detect()
+
+        self.assertEqual(
+            self.chosen(),
+            {"t1": "T1w", "t1ce": "T1 post", "t2": "AX T2 brain", "flair": "case 1 FLAIR"},
+        )
+        self.assertEqual(
+            self.segment.channel_boxes["t1ce"].toolTip, 'Chosen because its name is "T1 post".'
+        )
+        self.assertTrue(self.segment.apply_button.enabled)
+
+    def test_dicom_series_descriptions_are_read(self):
+        for number, text in enumerate(("t1_mprage t1", "T1 km", "t2 tse T2", "t2 FLAIR tra"), 1):
+            self.series(f"{number}: series", text)
+
+        self.segment.detect()
+
+        self.assertEqual(
+            self.chosen(),
+            {"t1": "1: series", "t1ce": "2: series", "t2": "3: series", "flair": "4: series"},
+        )
+        self.assertIn("DICOM series description", self.segment.channel_boxes["t2"].toolTip)
+
+    def test_inputs_are_of_one_study_the_later_of_equals(self):
+        for date in ("20250101", "20260101"):
+            for channel in CHANNELS:
+                self.series(f"{channel}", channel, date=date).SetName(f"{channel} {date}")
+        self.series("t2 of another", "t2", patient="B")
+
+        self.segment.detect()
+
+        self.assertEqual(self.chosen(), {name: f"{name} 20260101" for name in CHANNELS})
+
+    def test_missing_channels_are_named(self):
+        volume("x_t1", VOXELS)
+        volume("x_flair", VOXELS)
+
+        self.segment.detect()
+
+        self.assertIn("Choose a volume for t1ce, t2.", self.hindrance())
+
+    def test_one_volume_in_two_channels_is_refused(self):
+        nodes = {name: volume(name, VOXELS) for name in CHANNELS}
+        self.segment.detect()
+
+        self.segment.channel_boxes["t2"].setCurrentNode(nodes["t1"])
+
+        self.assertIn("t1 is chosen for t1 and for t2", self.hindrance())
+
+    def test_volumes_of_two_patients_are_refused(self):
+        for channel in CHANNELS:
+            self.series(channel, channel, patient="A")
+        other = self.series("t2 of B", "t2", patient="B")
+        self.segment.detect()
+
+        self.segment.channel_boxes["t2"].setCurrentNode(other)
+
+        self.assertIn("2 different patients", self.hindrance())
+
+    def test_two_dates_are_asked_about(self):
+        for channel in CHANNELS:
+            self.series(channel, channel)
+        later = self.series("later", "t2", date="20260301")
+        self.segment.detect()
+        self.segment.channel_boxes["t2"].setCurrentNode(later)
+        self.answer = False
+
+        self.segment.apply()
+
+        self.assertEqual(len(self.asked), 1)
+        self.assertIn("20260101, 20260301", self.asked[0])
+        self.assertIsNone(self.segment.segmenting)
+
+    def test_another_grid_is_said_before_apply(self):
+        for channel in CHANNELS:
+            volume(channel, VOXELS)
+        slicer.util.getNode("t2").SetSpacing(1, 1, 2)
+
+        self.segment.detect()
+
+        self.assertIn("t2 (t2) lies on another grid", self.segment.notes.text)
+        self.assertNotIn("flair", self.segment.notes.text)
+        self.assertTrue(self.segment.apply_button.enabled)
+
+    def test_a_transform_that_moves_all_channels_alike_needs_no_resampling(self):
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        matrix = vtk.vtkMatrix4x4()
+        matrix.SetElement(0, 3, 12.5)
+        transform.SetMatrixTransformToParent(matrix)
+        for channel in CHANNELS:
+            volume(channel, VOXELS).SetAndObserveTransformNodeID(transform.GetID())
+        self.segment.detect()
+        self.assertEqual(self.segment.notes.text, "")
+
+        slicer.util.getNode("t2").SetAndObserveTransformNodeID(None)
+        self.segment.update()
+
+        self.assertIn("t2 (t2) lies on another grid", self.segment.notes.text)
+
+    def test_without_a_model_apply_says_so(self):
+        self.state.model = ""
+        self.segment.read_models()
+
+        self.assertIn("There is no model", self.hindrance())
+
+    def test_a_removed_volume_is_no_longer_chosen(self):
+        for channel in CHANNELS:
+            volume(channel, VOXELS)
+        self.segment.detect()
+        self.assertTrue(self.segment.apply_button.enabled)
+
+        slicer.mrmlScene.RemoveNode(slicer.util.getNode("flair"))
+
+        self.assertIn("Choose a volume for flair", self.hindrance())

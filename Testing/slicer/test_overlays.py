@@ -1,0 +1,159 @@
+"""Each overlay shows what it says, and switching off puts back what was ours only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import slicer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from semisupseg_testing import PanelTest, volume
+
+
+class OverlaysTest(PanelTest):
+    """On one result of the made-up case."""
+
+    def setUp(self):
+        super().setUp()
+        self.try_it()
+        self.apply()
+        self.result = self.state.result
+        self.show("off")
+
+    def show(self, name):
+        """Choose an overlay as a user does."""
+        box = self.segment.overlay_box
+        box.setCurrentIndex(box.findData(name))
+        self.assertEqual(self.segment.overlays.shown, name)
+
+    def composites(self):
+        """Return the views' layers."""
+        return slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+
+    def node(self, role):
+        """Return a map's node."""
+        return self.result.GetNodeReference("SemiSupSeg." + role)
+
+    def settings(self):
+        """Return all that overlays may touch."""
+        return [
+            *(
+                (
+                    one.GetBackgroundVolumeID(),
+                    one.GetForegroundVolumeID(),
+                    one.GetForegroundOpacity(),
+                    one.GetLabelVolumeID(),
+                )
+                for one in self.composites()
+            ),
+            *(
+                (
+                    one.GetID(),
+                    one.GetVisibility(),
+                    one.GetVisibility2D(),
+                    one.GetVisibility2DFill(),
+                    one.GetVisibility2DOutline(),
+                )
+                for one in (self.result.GetDisplayNode(),)
+            ),
+        ]
+
+    def test_every_overlay_can_be_taken_back(self):
+        before = self.settings()
+        for name in (
+            "contours",
+            "pseudo_label",
+            "uncertainty",
+            "confidence",
+            "agreement",
+            "comparison",
+        ):
+            with self.subTest(name):
+                self.show(name)
+                self.assertNotEqual(self.settings(), before)
+                self.show("off")
+                self.assertEqual(self.settings(), before)
+
+    def test_a_map_is_the_foreground_with_a_hard_threshold(self):
+        self.show("uncertainty")
+
+        display = self.node("uncertainty").GetDisplayNode()
+        for composite in self.composites():
+            self.assertEqual(composite.GetForegroundVolumeID(), self.node("uncertainty").GetID())
+            self.assertAlmostEqual(composite.GetForegroundOpacity(), 0.6)
+        self.assertTrue(display.GetApplyThreshold())
+        self.assertAlmostEqual(display.GetLowerThreshold(), 0.2)
+        self.segment.threshold_slider.value = 0.5
+        self.assertAlmostEqual(display.GetLowerThreshold(), 0.5)
+        self.show("confidence")
+        self.assertAlmostEqual(self.node("confidence").GetDisplayNode().GetUpperThreshold(), 0.8)
+
+    def test_what_the_user_has_changed_since_stays(self):
+        other = volume("other", slicer.util.arrayFromVolume(self.node("uncertainty")))
+        self.show("uncertainty")
+        composite = self.composites()[0]
+        composite.SetForegroundVolumeID(other.GetID())
+
+        self.show("off")
+
+        self.assertEqual(composite.GetForegroundVolumeID(), other.GetID())
+        self.assertTrue(self.result.GetDisplayNode().GetVisibility2DFill())
+
+    def test_contours_are_two_kinds_of_lines(self):
+        self.show("contours")
+
+        widths = {}
+        for role in ("sure", "possible"):
+            display = self.node(role).GetDisplayNode()
+            self.assertTrue(display.GetVisibility())
+            self.assertFalse(display.GetVisibility2DFill())
+            widths[role] = display.GetSliceIntersectionThickness()
+        self.assertGreater(widths["sure"], widths["possible"])
+        for name in ("necrosis", "edema", "enhancing"):
+            sure = self.inside("sure", name)
+            possible = self.inside("possible", name)
+            self.assertGreater(possible.sum(), 0)
+            self.assertTrue((sure <= possible).all(), name)
+
+    def inside(self, role, name):
+        """Return where a segment of a map is."""
+        reference = self.result.GetNodeReference("SemiSupSeg.reference")
+        return slicer.util.arrayFromSegmentBinaryLabelmap(self.node(role), name, reference) > 0
+
+    def test_the_key_goes_round_off_contours_and_the_last_map(self):
+        shown = []
+        self.show("agreement")
+        for _ in range(4):
+            self.segment.next_overlay()
+            shown.append(self.segment.overlays.shown)
+
+        self.assertEqual(shown, ["off", "contours", "agreement", "off"])
+
+    def test_an_overlay_without_its_map_says_why(self):
+        slicer.mrmlScene.RemoveNode(self.node("comparison"))
+        box = self.segment.overlay_box
+
+        box.setCurrentIndex(box.findData("comparison"))
+
+        self.assertEqual(self.segment.overlays.shown, "off")
+        self.assertIn("no such map", self.segment.overlays.missing(self.result, "comparison"))
+
+    def test_teacher_and_student_stand_side_by_side_and_the_layout_comes_back(self):
+        manager = slicer.app.layoutManager()
+        if manager is None:
+            self.skipTest("there is no layout manager without a main window")
+        before = manager.layout
+
+        self.show("teacher_student")
+
+        self.assertNotEqual(manager.layout, before)
+        views = [
+            node.GetDisplayNode().GetViewNodeIDs()
+            for node in (self.node("pseudo_label"), self.result)
+        ]
+        self.assertEqual([len(one) for one in views], [1, 1])
+        self.assertNotEqual(views[0], views[1])
+        self.show("off")
+        self.assertEqual(manager.layout, before)
+        self.assertEqual(len(self.result.GetDisplayNode().GetViewNodeIDs()), 0)

@@ -1,0 +1,116 @@
+"""Scenes close, nodes vanish, people edit: nothing breaks, nothing of theirs is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import slicer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from semisupseg_testing import PanelTest
+
+
+class SceneLifeTest(PanelTest):
+    """What may happen beside and after a segmentation."""
+
+    def until_running(self):
+        """Start, and wait until the worker is at it."""
+        self.try_it()
+        self.segment.apply()
+        segmenting = self.segment.segmenting
+        self.wait(lambda: segmenting._job is not None and segmenting._job.state.pid, "the worker")
+        return segmenting
+
+    def results_on_disk(self):
+        """Return the figures of all results."""
+        return list((self.home / "results").glob("*/case.json"))
+
+    def test_a_scene_closed_during_a_job_keeps_the_result_on_the_disk(self):
+        segmenting = self.until_running()
+
+        slicer.mrmlScene.Clear(0)
+        self.wait(lambda: segmenting.is_ended, "the job")
+
+        self.assertIn("The scene was closed", self.message)
+        self.assertEqual(len(self.results_on_disk()), 1)
+        self.assertEqual(slicer.util.getNodesByClass("vtkMRMLSegmentationNode"), [])
+
+    def test_a_reference_removed_during_a_job_keeps_the_result_on_the_disk(self):
+        segmenting = self.until_running()
+
+        slicer.mrmlScene.RemoveNode(slicer.util.getNode("Phantom_0032_t1"))
+        self.wait(lambda: segmenting.is_ended, "the job")
+
+        self.assertIn("removed", self.message)
+        self.assertEqual(len(self.results_on_disk()), 1)
+
+    def test_a_cancelled_job_changes_nothing(self):
+        segmenting = self.until_running()
+        before = slicer.mrmlScene.GetNumberOfNodes()
+
+        self.segment.cancel()
+        self.wait(lambda: segmenting.is_ended, "the end")
+
+        self.assertIn("Cancelled", self.message)
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodes(), before)
+        self.assertEqual(self.results_on_disk(), [])
+        self.apply()
+        self.assertIsNotNone(self.state.result)
+
+    def test_a_killed_worker_is_reported_and_the_next_job_gets_another(self):
+        if os.name == "nt":
+            self.skipTest("Windows has no SIGKILL")
+        segmenting = self.until_running()
+
+        os.kill(segmenting._job.state.pid, signal.SIGKILL)
+        self.wait(lambda: segmenting.is_ended, "the end")
+
+        self.assertIn("worker", self.message)
+        self.apply()
+        self.assertIsNotNone(self.state.result)
+
+    def test_a_saved_scene_shows_result_and_choices_again(self):
+        self.try_it()
+        self.apply()
+        box = self.segment.overlay_box
+        box.setCurrentIndex(box.findData("confidence"))
+        file = str(self.folder / "scene.mrb")
+        self.assertTrue(slicer.util.saveScene(file))
+
+        slicer.mrmlScene.Clear(0)
+        self.assertIsNone(self.state.result)
+        slicer.util.loadScene(file)
+
+        result = self.state.result
+        self.assertEqual(
+            result.GetNodeReference("SemiSupSeg.reference").GetName(), "Phantom_0032_t1"
+        )
+        self.assertEqual(self.state.channel("flair").GetName(), "Phantom_0032_flair")
+        self.assertEqual(self.segment.overlays.shown, "confidence")
+        values = slicer.util.arrayFromVolume(result.GetNodeReference("SemiSupSeg.confidence"))
+        self.assertGreater(np.unique(values).size, 10)
+
+    def test_an_edited_segmentation_is_never_overwritten_without_asking(self):
+        self.try_it()
+        self.apply()
+        result = self.state.result
+        reference = slicer.util.getNode("Phantom_0032_t1")
+        drawn = np.zeros_like(slicer.util.arrayFromVolume(reference), dtype=np.uint8)
+        drawn[5:9, 6:10, 7:12] = 1
+        slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, result, "edema", reference)
+        self.answer = False
+
+        self.segment.apply()
+
+        self.assertEqual(len(self.asked), 1)
+        self.assertTrue(self.segment.segmenting.is_ended)
+        shown = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
+        np.testing.assert_array_equal(shown, drawn)
+        self.answer = True
+        self.apply()
+        shown = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
+        self.assertNotEqual(int(shown.sum()), int(drawn.sum()))
