@@ -40,13 +40,13 @@ class Message:
         """Say nothing."""
         self._set("", "", "")
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, details: str = "") -> None:
         """Tell how it went."""
-        self._set("\u2713", text, "")
+        self._set("\u2713", text, details)
 
-    def mind(self, text: str) -> None:
+    def mind(self, text: str, details: str = "") -> None:
         """Tell what to mind."""
-        self._set("\u26a0", text, "")
+        self._set("\u26a0", text, details)
 
     def fail(self, text: str, details: str = "") -> None:
         """Tell what went wrong: what, to which file or node, what to do next."""

@@ -278,7 +278,7 @@ def fingerprint(segmentation) -> str:
             continue
         box = tuple(slice(one[0], one[-1] + 1) for one in where)
         first = [int(one[0]) + extent[2 * axis] for one, axis in zip(where, (2, 1, 0), strict=True)]
-        found.update(json.dumps([first, [part.stop - part.start for part in box]]).encode())
+        found.update(json.dumps([first, [int(part.stop - part.start) for part in box]]).encode())
         found.update(np.packbits(values[box]).tobytes())
     return found.hexdigest()
 

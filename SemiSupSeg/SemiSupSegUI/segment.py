@@ -605,10 +605,11 @@ class SegmentSection(Section):
         said = [*outcome.content.get("warnings", ()), *unlike.get("reasons", ())]
         if unlike.get("reasons"):
             said.insert(0, _("This case is unlike the cases that the model was tried on."))
+        details = "\n".join(outcome.content.get("notes", ()))
         if said:
-            self.message.mind("\n".join(said))
+            self.message.mind("\n".join(said), details)
         else:
-            self.message.say(_("Done. Research use only: look at the doubtful places."))
+            self.message.say(_("Done. Research use only: look at the doubtful places."), details)
 
     def _table_text(self, separator: str) -> str:
         import csv

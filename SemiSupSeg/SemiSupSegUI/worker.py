@@ -10,9 +10,9 @@ from SemiSupSegLib.models.registry import user_data_folder
 from SemiSupSegLib.workers.runner import JobRunner
 
 
-def new_runner() -> JobRunner:
+def new_runner(kind: type[JobRunner] = JobRunner) -> JobRunner:
     """Return a runner of workers that start as they would outside Slicer."""
-    return JobRunner(
+    return kind(
         sys.executable,
         user_data_folder() / "logs",
         environment=slicer.util.startupEnvironment(),

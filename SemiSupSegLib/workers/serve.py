@@ -270,7 +270,8 @@ def _hand_over(
         "confidence": maps.figures.confidence,
         "teacher_student_dice": maps.figures.teacher_student_dice,
         "unlike_training": maps.likeness.to_json(),
-        "warnings": [*prepared.warnings, *maps.warnings],
+        "warnings": list(prepared.warnings),
+        "notes": list(maps.warnings),
     }
 
 

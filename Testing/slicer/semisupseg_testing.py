@@ -6,21 +6,40 @@ import os
 import tempfile
 import time
 import unittest
+import unittest.mock
 from pathlib import Path
 
 import numpy as np
 import slicer
 import vtk
+from SemiSupSegLib.workers.runner import JobRunner
 
 PATIENCE_SECONDS = 120.0
 """A test that waits longer has failed; none waits for a fixed time."""
 
 
+class SharedRunner(JobRunner):
+    """One warm worker for all tests: each new one would load PyTorch again."""
+
+    def close(self):
+        """Stop the jobs; the worker lives until the tests end, and with its input it ends too."""
+        for job in list(self._jobs):
+            self.cancel(job)
+        end = time.monotonic() + PATIENCE_SECONDS
+        while self._jobs and time.monotonic() < end:
+            self.poll()
+            time.sleep(0.005)
+
+
 class PanelTest(unittest.TestCase):
     """A test with an empty scene, an own user folder, and the panel."""
 
+    runner = None
+
     def setUp(self):
+        self._share_worker()
         self._folder = tempfile.TemporaryDirectory(prefix="SemiSupSeg test ü ")
+        self.addCleanup(self._folder.cleanup)
         self.home = Path(self._folder.name) / "home"
         self._former = {name: os.environ.get(name) for name in ("SEMISUPSEG_HOME",)}
         os.environ["SEMISUPSEG_HOME"] = str(self.home)
@@ -37,15 +56,25 @@ class PanelTest(unittest.TestCase):
         self.panel.ask = self._asked
 
     def tearDown(self):
-        self.widget.exit()
-        self.widget.cleanup()
+        self.panel.exit()
+        self.widget.logic.close()
         slicer.mrmlScene.Clear(0)
         for name, value in self._former.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        self._folder.cleanup()
+
+    def _share_worker(self):
+        from SemiSupSegUI import worker
+
+        if PanelTest.runner is None:
+            PanelTest.runner = worker.new_runner(SharedRunner)
+        patch = unittest.mock.patch.object(
+            worker, "new_runner", lambda kind=None: PanelTest.runner
+        )
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def _asked(self, question):
         self.asked.append(question)
@@ -69,6 +98,8 @@ class PanelTest(unittest.TestCase):
         """Load the made-up case and its model."""
         self.segment.try_it()
         self.wait(lambda: self.segment.try_button.enabled, "the made-up case")
+        # Windows side by side: the fewest, so that the tests are fast.
+        self.segment.overlap_box.value = 0.0
 
     def apply(self):
         """Segment what is chosen and wait for the end."""

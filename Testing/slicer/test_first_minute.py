@@ -62,7 +62,7 @@ class FirstMinute(PanelTest):
 
     def _check_file(self, result):
         case = result.GetAttribute("SemiSupSeg.result")
-        saved = slicer.util.loadLabelVolume(
+        saved = slicer.util.loadVolume(
             str(self.home / "results" / case / f"{case}_label.nii.gz"), {"show": False}
         )
         written = slicer.util.arrayFromVolume(saved)
