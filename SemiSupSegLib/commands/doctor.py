@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import time
@@ -14,25 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from SemiSupSegLib.files import make_folder_of, write_json
+from SemiSupSegLib.workers.diagnosis import why_no_gpu
+from SemiSupSegLib.workers.packages import PACKAGES, PYTHON, Package, is_enough
+
 HELP = "Check the installation: versions, devices, memory, disk; a real convolution on each device."
 
-PACKAGES = {
-    "torch": "2.3",
-    "numpy": "1.26",
-    "scipy": "1.12",
-    "SimpleITK": "2.3",
-    "nibabel": "5.2",
-    "pydicom": "2.4",
-    "safetensors": "0.4",
-    "psutil": "5.9",
-    "fastjsonschema": "2.19",
-    "matplotlib": "3.8",
-    "jinja2": "3.1",
-    "tqdm": "4.66",
-}
-"""Lowest versions, as in pyproject.toml, which is not there in an installed extension."""
-PYTHON = ((3, 10), (3, 14))
-"""First and last Python that the pinned packages have been chosen for."""
 CONV_CHANNELS = 8
 CONV_SIDE = 32
 REPEATS = 5
@@ -42,14 +29,32 @@ TOLERANCE = 3e-3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print JSON instead of words")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="give JSON instead of words: print it, or write it to FILE",
+    )
+    parser.add_argument(
+        "--wheels",
+        action="store_true",
+        help="print the command that fills a folder of wheels on a machine with internet, to "
+        "install from it where there is none",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Look and tell; 1 if something is missing without which nothing works."""
+    if arguments.wheels:
+        print("\n".join(_wheels()))
+        return 0
     found = examine()
-    if arguments.json:
+    if arguments.json == "-":
         print(json.dumps(found, indent=2))
+    elif arguments.json:
+        make_folder_of(Path(arguments.json))
+        write_json(Path(arguments.json), found)
     else:
         print("\n".join(in_words(found)))
     return 0 if found["ok"] else 1
@@ -60,24 +65,28 @@ def examine() -> dict[str, Any]:
     from SemiSupSegLib import __version__
 
     packages = _packages()
-    devices = _devices() if packages["torch"]["ok"] else []
-    problems = _problems(packages, devices)
-    return {
+    torch, torch_error = _torch() if packages["torch"]["ok"] else (None, None)
+    devices = [] if torch is None else _devices()
+    problems = _problems(packages, devices, torch_error)
+    found = {
         "format": "semisupseg-doctor",
         "version": 1,
         "ok": not problems,
         "problems": problems,
-        "notes": _notes(devices),
+        "notes": [],
         "semisupseg": __version__,
         "python": {"version": platform.python_version(), "executable": sys.executable},
         "system": {"name": platform.platform(), "machine": platform.machine()},
         "packages": packages,
+        "torch": torch,
+        "torch_error": torch_error,
         "devices": devices,
         "nvidia_driver": _has_nvidia_driver(),
         "cores": _cores(),
         "memory": _memory(),
         "folders": _folders(),
     }
+    return {**found, "notes": _notes(found)}
 
 
 def in_words(found: dict[str, Any]) -> list[str]:
@@ -112,20 +121,46 @@ def in_words(found: dict[str, Any]) -> list[str]:
 
 
 def _packages() -> dict[str, dict[str, Any]]:
-    found = {}
-    for name, needed in PACKAGES.items():
-        try:
-            version = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            version = None
-        ok = version is not None and _numbers(version) >= _numbers(needed)
-        found[name] = {"version": version, "needed": needed, "ok": ok}
-    return found
+    return {package.name: _package(package) for package in PACKAGES}
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    release = re.match(r"[\d.]*", version)
-    return tuple(int(part) for part in release[0].split(".") if part) if release else ()
+def _package(package: Package) -> dict[str, Any]:
+    version: str | None
+    try:
+        version = metadata.version(package.name)
+        ok = is_enough(version, package.lowest)
+    except metadata.PackageNotFoundError:
+        version = None
+        # Slicer 5.10 builds some packages itself and leaves no metadata of them.
+        ok = package.comes_with_slicer and importlib.util.find_spec(package.name) is not None
+    return {
+        "version": version,
+        "needed": package.lowest,
+        "ok": ok,
+        "terminal_only": package.terminal_only,
+    }
+
+
+def _torch() -> tuple[dict[str, Any] | None, str | None]:
+    """Return what build of PyTorch there is, or why it cannot be loaded."""
+    try:
+        import torch
+    except Exception as error:  # A damaged installation fails in any way.
+        return None, f"{type(error).__name__}: {error}"
+    found = {
+        "version": str(torch.__version__),
+        "cuda": torch.version.cuda,
+        "arch_list": torch.cuda.get_arch_list(),
+    }
+    return found, None
+
+
+def _wheels() -> list[str]:
+    from SemiSupSegLib.workers import probe, wheels
+    from SemiSupSegLib.workers.environment import packages_folder
+    from SemiSupSegLib.workers.packages import Probe
+
+    return wheels.in_words(Probe.from_json(probe.look(str(packages_folder()))))
 
 
 def _devices() -> list[dict[str, Any]]:
@@ -134,7 +169,8 @@ def _devices() -> list[dict[str, Any]]:
     devices = [_tried("cpu", platform.processor() or platform.machine(), None)]
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(index)
-        devices.append(_tried(f"cuda:{index}", properties.name, properties.total_memory))
+        one = _tried(f"cuda:{index}", properties.name, properties.total_memory)
+        devices.append({**one, "capability": [properties.major, properties.minor]})
     return devices
 
 
@@ -189,33 +225,39 @@ def convolution(device: str) -> tuple[float, float]:
     return sorted(durations[1:])[REPEATS // 2], error
 
 
-def _problems(packages: dict[str, Any], devices: list[dict[str, Any]]) -> list[str]:
+def _problems(
+    packages: dict[str, Any], devices: list[dict[str, Any]], torch_error: str | None
+) -> list[str]:
     problems = []
     if sys.version_info[:2] < PYTHON[0]:
         problems.append(f"Python {platform.python_version()} is too old; 3.10 or later is needed.")
     missing = [
         f"{name} {one['needed']} or later (here: {one['version'] or 'none'})"
         for name, one in packages.items()
-        if not one["ok"]
+        if not one["ok"] and not (one["terminal_only"] and not sys.stderr.isatty())
     ]
     if missing:
         problems.append(
             f"These packages are missing or too old: {', '.join(missing)}. "
             "'python3 run.py setup' installs them."
         )
+    if torch_error is not None:
+        problems.append(
+            f"PyTorch is installed but cannot be loaded ({torch_error}). Install it again, or use "
+            "another Python."
+        )
     problems += [f"{one['name']}: {one['message']}." for one in devices if not one["ok"]]
     return problems
 
 
-def _notes(devices: list[dict[str, Any]]) -> list[str]:
+def _notes(found: dict[str, Any]) -> list[str]:
     notes = []
     if sys.version_info[:2] > PYTHON[1]:
         notes.append(f"Python {platform.python_version()} is newer than what was tested.")
-    if devices and _has_nvidia_driver() and len(devices) == 1:
-        notes.append(
-            "An NVIDIA driver is there, but PyTorch cannot use it. If this is a CPU build of "
-            "PyTorch: 'python3 run.py --gpu doctor' installs the other one."
-        )
+    reason = why_no_gpu(found)
+    if reason is not None:
+        remedy = "'python3 run.py --gpu doctor' installs the build for NVIDIA GPUs."
+        notes.append(f"{reason} {remedy}" if found["torch"]["cuda"] is None else reason)
     return notes
 
 

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import write_json
 from SemiSupSegLib.runs.events import EventKind, EventLog, read_new_events
 from SemiSupSegLib.runs.state import RunState, RunStatus
+from SemiSupSegLib.workers.environment import WorkerPython, packages_folder, worker_environment
 from SemiSupSegLib.workers.job import JobFolder
+from SemiSupSegLib.workers.plan import InstallPlan
 
 KILL_AFTER_SECONDS = 2.0
 """A worker that does not stop by then is killed: the GPU must become free."""
@@ -53,17 +56,26 @@ class JobRunner:
     """Runs predict jobs in one warm worker, and other commands in processes of their own.
 
     Args:
-        python: The interpreter that has the packages.
+        python: The interpreter that has the packages; a path is taken for Slicer's own.
         logs: Folder for what workers print.
-        environment: Of the workers; default this process's.
+        environment: From which `worker_environment` makes theirs; default this process's.
     """
 
     def __init__(
-        self, python: Path | str, logs: Path, *, environment: Mapping[str, str] | None = None
+        self,
+        python: WorkerPython | Path | str,
+        logs: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._python = str(python)
+        if not isinstance(python, WorkerPython):
+            python = WorkerPython(path=Path(python), chosen_by="default")
+        self._python = str(python.path)
         self._logs = logs
-        self._environment = dict(os.environ if environment is None else environment)
+        startup = os.environ if environment is None else environment
+        self._environment = worker_environment(startup, python)
+        self._retired: list[subprocess.Popen[bytes]] = []
+        """Warm workers that are ending."""
         self._warm: subprocess.Popen[bytes] | None = None
         self._jobs: list[Job] = []
 
@@ -81,8 +93,40 @@ class JobRunner:
         )
         return job
 
+    def probe(self, folder: Path) -> Job:
+        """Look what the Python has, without importing it; `result.json` holds a `Probe`."""
+        job = self._new_job(folder)
+        words = [str(folder), str(packages_folder())]
+        job._process = self._start(words, job.folder.log_file, script="workers/probe.py")
+        return job
+
+    def install(self, folder: Path, plan: InstallPlan) -> Job:
+        """Carry out a plan; the next predict job gets a new warm worker.
+
+        Raises:
+            SemiSupSegError: If the plan cannot be carried out, or if work is going on that uses
+                the packages.
+        """
+        if not plan.is_possible:
+            raise SemiSupSegError(" ".join(plan.blockers) or "There is nothing to install.")
+        if any(not job.is_ended for job in self._jobs):
+            raise SemiSupSegError(
+                "Packages cannot be installed while SemiSupSeg works with them. Wait until its "
+                "jobs have ended, or cancel them."
+            )
+        job = self._new_job(folder)
+        write_json(folder / "request.json", plan.to_json())
+        if self._warm is not None:
+            # It holds files open, which Windows does not replace.
+            _close_input(self._warm)
+            self._retired.append(self._warm)
+            self._warm = None
+        job._process = self._start([str(folder)], job.folder.log_file, script="workers/install.py")
+        return job
+
     def poll(self) -> list[Job]:
         """Look at all jobs that have not ended, and return those that changed."""
+        self._retired = [one for one in self._retired if one.poll() is None]
         changed = [job for job in self._jobs if self._look_at(job)]
         self._jobs = [job for job in self._jobs if not job.is_ended or self._is_to_reap(job)]
         return changed
@@ -98,6 +142,7 @@ class JobRunner:
     def close(self) -> None:
         """End all workers: politely, then by force."""
         processes = {job._process.pid: job._process for job in self._jobs if job._process}
+        processes.update({one.pid: one for one in self._retired})
         if self._warm is not None:
             processes[self._warm.pid] = self._warm
         for process in processes.values():
@@ -108,7 +153,7 @@ class JobRunner:
                 process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 _kill(process)
-        self._warm = None
+        self._warm, self._retired = None, []
         for job in self._jobs:
             job._times_handed = _TRIALS
         self.poll()
@@ -133,21 +178,23 @@ class JobRunner:
         self._jobs.append(job)
         return job
 
-    def _start(self, words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    def _start(
+        self, words: Sequence[str], log: Path, *, script: str = "__main__.py"
+    ) -> subprocess.Popen[bytes]:
         log.parent.mkdir(parents=True, exist_ok=True)
         own_group: dict[str, Any] = (
             {"creationflags": _NO_WINDOW | _NEW_GROUP}
             if os.name == "nt"
             else {"start_new_session": True}
         )
-        main = Path(__file__).resolve().parents[1] / "__main__.py"
+        program = Path(__file__).resolve().parents[1] / script
         with log.open("ab") as output:
             return subprocess.Popen(
-                [self._python, str(main), *words],
+                [self._python, str(program), *words],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**self._environment, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"},
+                env=self._environment,
                 **own_group,
             )
 
@@ -177,7 +224,12 @@ class JobRunner:
     def _is_to_reap(self, job: Job) -> bool:
         """Return whether a job that has ended still has a process of its own."""
         process = job._process
-        return process is not None and process is not self._warm and process.poll() is None
+        if process is None or process is self._warm:
+            return False
+        if process.poll() is None:
+            return True
+        _close_input(process)
+        return False
 
     def _mend(self, job: Job, code: int) -> None:
         """Go on after a worker ended before its job did."""
@@ -196,7 +248,9 @@ class JobRunner:
 
     def _say_why(self, job: Job, code: int) -> None:
         """Say of a job whose worker is gone how that came."""
-        logs = (self._logs / "predict-worker.log", job.folder.log_file)
+        logs = [job.folder.log_file]
+        if job._times_handed:
+            logs.insert(0, self._logs / "predict-worker.log")
         last = [line for log in logs for line in _last_lines(log)]
         message = (
             f"The worker ended without a word (code {code}), most often for want of memory. Close "

@@ -23,6 +23,8 @@ from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.workers import one_shot
 from SemiSupSegLib.workers import runner as runner_module
 from SemiSupSegLib.workers.job import JobFolder, PredictRequest
+from SemiSupSegLib.workers.packages import Probe
+from SemiSupSegLib.workers.plan import InstallPlan
 from SemiSupSegLib.workers.runner import JobRunner
 
 AFFINE = np.array([[-1.0, 0, 0, 40], [0, 1.2, 0, -30], [0, 0, 2.0, 5], [0, 0, 0, 1]])
@@ -317,6 +319,52 @@ def test_closing_ends_every_worker(runner, model, images, tmp_path):
 
     assert not is_alive(pid)
     assert job.is_ended
+
+
+AN_IMPOSSIBLE_PLAN = InstallPlan(
+    install=("torch>=2.3",), remove=(), place="/nowhere", is_target=False, wheels="/no wheels",
+    chooser=None, download_mb=0, disk_mb=0, free_mb=None, blockers=(), notes=(),
+)  # fmt: skip
+
+
+def test_packages_are_not_installed_under_a_worker_that_uses_them(runner, model, images, tmp_path):
+    job = runner.predict(a_job(tmp_path, "1", model, images))
+    with pytest.raises(SemiSupSegError, match="Wait until its jobs have ended"):
+        runner.install(tmp_path / "jobs" / "2", AN_IMPOSSIBLE_PLAN)
+    until(runner, *ended(job))
+    install = runner.install(tmp_path / "jobs" / "3", AN_IMPOSSIBLE_PLAN)
+    until(runner, *ended(install), lambda: not is_alive(job.state.pid))
+    following = runner.predict(a_job(tmp_path, "4", model, images))
+    until(runner, *ended(following))
+
+    assert "holds no wheels" in install.state.error
+    assert following.state.status.value == "finished"
+    assert following.state.pid != job.state.pid
+
+
+def test_a_python_is_examined_as_a_job(runner, tmp_path):
+    job = runner.probe(tmp_path / "jobs" / "probe")
+    until(runner, *ended(job))
+
+    assert job.state.status.value == "finished"
+    found = Probe.from_json(json.loads(job.folder.result_json.read_text()))
+    assert found.installed["torch"].is_complete
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell script")
+def test_an_interpreter_that_cannot_look_says_why(tmp_path):
+    strange = tmp_path / "strange"
+    strange.write_text("#!/bin/sh\necho no such Python >&2\nexit 4\n")
+    strange.chmod(0o755)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "predict-worker.log").write_text("something else\n")
+    runner = JobRunner(strange, tmp_path / "logs")
+    job = runner.probe(tmp_path / "jobs" / "probe")
+    until(runner, *ended(job))
+    runner.close()
+
+    assert "(code 4)" in job.state.error
+    assert job.state.error.endswith("The last it said: no such Python")
 
 
 def test_a_folder_is_one_job_only(runner, model, images, tmp_path):
