@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +15,19 @@ from pathlib import Path
 import qt
 
 from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.workers.plan import InstallPlan
 from SemiSupSegLib.workers.runner import Job, JobRunner
 
 INTERVAL_MS = 50
+_BUDGET_SECONDS = 0.02
+"""So long the window may work at a tick, but for the step that is begun."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class Steps:
-    """Work of the window that is done one step at a tick."""
+    """Work of the window that is done in small steps."""
 
     steps: Iterator[None]
     on_end: Callable[[Exception | None], None]
@@ -65,8 +69,16 @@ class Jobs:
         """Run a command in a process of its own."""
         return self._follow(self._runner.run(folder, words), on_change)
 
+    def probe(self, folder: Path, on_change: Callable[[Job], None]) -> Job:
+        """Look what the workers' Python has."""
+        return self._follow(self._runner.probe(folder), on_change)
+
+    def install(self, folder: Path, plan: InstallPlan, on_change: Callable[[Job], None]) -> Job:
+        """Carry out an installation that the user has agreed to."""
+        return self._follow(self._runner.install(folder, plan), on_change)
+
     def do(self, steps: Iterator[None], on_end: Callable[[Exception | None], None]) -> Steps:
-        """Do one step at a tick; `on_end` gets the error that ended them, or None."""
+        """Do some steps at each tick; `on_end` gets the error that ended them, or None."""
         work = Steps(steps, on_end)
         self._steps.append(work)
         self._timer.start()
@@ -97,8 +109,8 @@ class Jobs:
 
     def _tick(self) -> None:
         self._tell(self._runner.poll())
-        # One step of one piece of work: nothing may hold the window for long.
-        if self._steps:
+        end = time.monotonic() + _BUDGET_SECONDS
+        while self._steps and time.monotonic() < end:
             work = self._steps.pop(0)
             if not work.is_cancelled:
                 self._do_one(work)

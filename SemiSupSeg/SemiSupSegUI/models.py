@@ -23,7 +23,7 @@ from SemiSupSegLib.runs.state import RunStatus
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.message import Message
-from SemiSupSegUI.section import Section
+from SemiSupSegUI.section import Section, enable, push_button
 
 
 def line_of(model: RegisteredModel) -> str:
@@ -76,13 +76,13 @@ class ModelsSection(Section):
         self.details.readOnly = True
         self.details.setMaximumHeight(180)
         self.details.visible = False
-        self.details_button = _button(_("Details"), self.show_details)
+        self.details_button = push_button(_("Details"), self.show_details)
         self.details_button.checkable = True
-        self.default_button = _button(_("Set as default"), self.set_default)
-        self.rename_button = _button(_("Rename..."), self.rename)
-        self.delete_button = _button(_("Delete..."), self.delete)
-        self.import_button = _button(_("Import..."), self._choose_import)
-        self.export_button = _button(_("Export..."), self._choose_export)
+        self.default_button = push_button(_("Set as default"), self.set_default)
+        self.rename_button = push_button(_("Rename..."), self.rename)
+        self.delete_button = push_button(_("Delete..."), self.delete)
+        self.import_button = push_button(_("Import..."), self._choose_import)
+        self.export_button = push_button(_("Export..."), self._choose_export)
         self.message = Message()
         self.layout.addWidget(self.table)
         grid = qt.QGridLayout()
@@ -144,19 +144,19 @@ class ModelsSection(Section):
         )
         usable = none or (model.problem or "")
         is_used = model is not None and model.name == self._in_use()
-        _enable(self.default_button, usable)
-        _enable(self.details_button, none)
-        _enable(self.export_button, usable or self._busy())
-        _enable(self.rename_button, own or (_("It is chosen in Segment.") if is_used else ""))
-        _enable(self.delete_button, own or (_("It is chosen in Segment.") if is_used else ""))
-        _enable(self.import_button, self._busy())
+        enable(self.default_button, usable)
+        enable(self.details_button, none)
+        enable(self.export_button, usable or self._busy())
+        enable(self.rename_button, own or (_("It is chosen in Segment.") if is_used else ""))
+        enable(self.delete_button, own or (_("It is chosen in Segment.") if is_used else ""))
+        enable(self.import_button, self._busy())
         self.show_details()
 
     def show_details(self, _checked: bool = False) -> None:
         """Show or hide all that the manifest says."""
-        self.details.visible = bool(self.details_button.checked and self.selected is not None)
-        if self.details.visible:
-            model = self.selected
+        model = self.selected if self.details_button.checked else None
+        self.details.visible = model is not None
+        if model is not None:
             text = model.problem or json.dumps(model.manifest, indent=2, ensure_ascii=False)
             self.details.plainText = f"{model.folder}\n{text}"
 
@@ -256,14 +256,3 @@ def _cells(model: RegisteredModel) -> tuple[str, ...]:
         date_of(manifest),
         size,
     )
-
-
-def _button(text: str, action: Callable[[], None]):
-    button = qt.QPushButton(text)
-    assert button.connect("clicked()", action)
-    return button
-
-
-def _enable(button, why_not: str) -> None:
-    button.enabled = not why_not
-    button.toolTip = why_not

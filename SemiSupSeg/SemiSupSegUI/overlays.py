@@ -245,4 +245,7 @@ def _legend(volume, name: str):
         legend.SetLabelFormat("%.1f")
         legend.SetNumberOfLabels(6)
         legend.SetMaxNumberOfColors(256)
+        legend.SetSize(0.12, 0.4)
+        legend.GetTitleTextProperty().SetFontSize(14)
+        legend.GetLabelTextProperty().SetFontSize(12)
     return legend

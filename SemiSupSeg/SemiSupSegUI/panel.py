@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from SemiSupSegUI.models import ModelsSection
 from SemiSupSegUI.section import Section
 from SemiSupSegUI.segment import SegmentSection
+from SemiSupSegUI.setup import SetupSection
 from SemiSupSegUI.state import State
 
 
@@ -28,8 +30,17 @@ class Panel:
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
+        self.header = qt.QLabel()
+        self.header.wordWrap = True
+        layout.addWidget(self.header)
+        self.setup = SetupSection(
+            logic.jobs, lambda question: self.ask(question), self._setup_changed
+        )
         self.segment = SegmentSection(
-            logic.jobs, self.state, lambda question: self.ask(question), lambda: ""
+            logic.jobs,
+            self.state,
+            lambda question: self.ask(question),
+            lambda: self.setup.hindrance,
         )
         self.models = ModelsSection(
             logic.jobs,
@@ -38,11 +49,12 @@ class Panel:
             self._model_in_use,
             self.segment.read_models,
         )
-        self.sections: list[Section] = [self.segment, self.models]
+        self.sections: list[Section] = [self.setup, self.segment, self.models]
         for section in self.sections:
             layout.addWidget(section.box)
         layout.addStretch(1)
         self.segment.box.collapsed = False
+        self.header.text = _("Device: {device}").format(device=self.setup.device)
 
     def state(self) -> State | None:
         """Return the panel's state in the scene; None while the scene closes."""
@@ -83,6 +95,10 @@ class Panel:
         self.exit()
         for section in self.sections:
             section.cleanup()
+
+    def _setup_changed(self) -> None:
+        self.header.text = _("Device: {device}").format(device=self.setup.device)
+        self.segment.update()
 
     def _model_in_use(self) -> str:
         state = self.state()

@@ -309,35 +309,38 @@ def color_node(name: str):
 
 
 def fill_table(table, content: Mapping, task: Task) -> None:
-    """Write volumes and confidence per class and region into a table node."""
-    columns = (
-        (_("Name"), vtk.vtkStringArray()),
-        (_("Volume (mL)"), vtk.vtkDoubleArray()),
-        (_("Lowest (mL)"), vtk.vtkDoubleArray()),
-        (_("Highest (mL)"), vtk.vtkDoubleArray()),
-        (_("Confidence"), vtk.vtkDoubleArray()),
-        (_("Teacher-student Dice"), vtk.vtkDoubleArray()),
-    )
+    """Write volumes and confidence per class and region into a table node, as text for people.
+
+    What is not known is empty. `case.json` has all digits.
+    """
+    titles = (_("Name"), _("mL"), _("mL, from - to"), _("Confidence"), _("Teacher-student Dice"))
+    columns = [vtk.vtkStringArray() for _title in titles]
     dice = content.get("teacher_student_dice") or {}
     for name in task.targets:
         volume = content["volumes_ml"].get(name, {})
-        values = (
+        low, high = _number(volume.get("low"), 1), _number(volume.get("high"), 1)
+        cells = (
             name,
-            *(volume.get(key) for key in ("value", "low", "high")),
-            content["confidence"].get(name),
-            dice.get(name),
+            _number(volume.get("value"), 1),
+            f"{low} - {high}" if low and high else "",
+            _number(content["confidence"].get(name), 2),
+            _number(dice.get(name), 2),
         )
-        for (_title, column), value in zip(columns, values, strict=True):
-            column.InsertNextValue(float("nan") if value is None else value)
+        for column, text in zip(columns, cells, strict=True):
+            column.InsertNextValue(text)
     before = table.StartModify()
     try:
         table.RemoveAllColumns()
-        for title, column in columns:
+        for title, column in zip(titles, columns, strict=True):
             column.SetName(title)
             table.AddColumn(column)
         table.SetLocked(True)
     finally:
         table.EndModify(before)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _all_roles() -> tuple[str, ...]:

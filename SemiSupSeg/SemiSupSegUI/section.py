@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import ctk
 import qt
 
@@ -33,3 +35,16 @@ class Section:
 
     def cleanup(self) -> None:
         """The panel goes."""
+
+
+def push_button(text: str, action: Callable[[], None]):
+    """Return a button that does something."""
+    button = qt.QPushButton(text)
+    assert button.connect("clicked()", action)
+    return button
+
+
+def enable(button, why_not: str, tool_tip: str = "") -> None:
+    """Enable a button, or disable it with a tool tip that says why."""
+    button.enabled = not why_not
+    button.toolTip = why_not or tool_tip

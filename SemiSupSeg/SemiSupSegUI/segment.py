@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import replacing
 from SemiSupSegLib.models import registry
-from SemiSupSegLib.models.description import one_line
+from SemiSupSegLib.models.description import short_line
 from SemiSupSegLib.workers.estimates import Estimate, Kind, expected
 from SemiSupSegUI import demonstration, inputs, overlays, scene
 from SemiSupSegUI.jobs import Jobs, new_job_folder
@@ -23,7 +23,7 @@ from SemiSupSegUI.overlays import Overlays
 from SemiSupSegUI.section import Section
 from SemiSupSegUI.segmenting import Options, Outcome, Progress, Segmenting
 from SemiSupSegUI.state import State
-from SemiSupSegUI.tasks import manifest_of, task_of
+from SemiSupSegUI.tasks import identity_of, manifest_of, task_of
 
 _LONG_SECONDS = 600.0
 """What takes longer is asked about once."""
@@ -64,9 +64,6 @@ class SegmentSection(Section):
         self.model_line = qt.QLabel()
         self.model_line.wordWrap = True
         self.channel_boxes: dict[str, object] = {}
-        self._inputs_widget = qt.QWidget()
-        self._inputs = qt.QFormLayout(self._inputs_widget)
-        self._inputs.setContentsMargins(0, 0, 0, 0)
         self.try_button = qt.QPushButton(_("Try it on a made-up case"))
         self.try_button.toolTip = _(
             "Load a made-up brain and choose a small model that knows such brains: nothing is "
@@ -80,10 +77,9 @@ class SegmentSection(Section):
         self.output_box.toolTip = _("Where the result goes.")
         self.notes = qt.QLabel()
         self.notes.wordWrap = True
-        form = qt.QFormLayout()
+        form = self._form = qt.QFormLayout()
         form.addRow(_("Model:"), self.model_box)
         form.addRow("", self.model_line)
-        form.addRow(self._inputs_widget)
         row = qt.QHBoxLayout()
         row.addWidget(self.detect_button)
         row.addWidget(self.try_button)
@@ -481,9 +477,8 @@ class SegmentSection(Section):
         self._model_sha256 = None
         if name:
             try:
-                manifest = manifest_of(name)
-                task, line = task_of(name), one_line(manifest)
-                self._model_sha256 = manifest["files"]["manifest.json"]
+                task, line = task_of(name), short_line(manifest_of(name))
+                self._model_sha256 = identity_of(name)
             except SemiSupSegError as error:
                 line = str(error)
         self.model_line.text = line
@@ -492,10 +487,11 @@ class SegmentSection(Section):
             self._build_inputs()
 
     def _build_inputs(self) -> None:
-        while self._inputs.rowCount():
-            self._inputs.removeRow(0)
+        for box in self.channel_boxes.values():
+            self._form.removeRow(box)
         self.channel_boxes, self._why = {}, {}
-        for channel in self._task.channels if self._task else ():
+        first = 2  # after the model and its line
+        for row, channel in enumerate(self._task.channels if self._task else (), start=first):
             box = _node_box(
                 "vtkMRMLScalarVolumeNode",
                 _("Choose a volume") if channel.required else _("None (the model can do without)"),
@@ -504,7 +500,7 @@ class SegmentSection(Section):
                 "currentNodeChanged(vtkMRMLNode*)",
                 lambda node, name=channel.name: self._channel_chosen(name, node),
             )
-            self._inputs.addRow(channel.name + ":", box)
+            self._form.insertRow(row, channel.name + ":", box)
             self.channel_boxes[channel.name] = box
         state = self._state()
         if state is not None and self._task is not None and not self._chosen(state):

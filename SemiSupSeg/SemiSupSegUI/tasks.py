@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from SemiSupSegLib.cases.task import Task, task_from_json
-from SemiSupSegLib.models.package import read_manifest
+from SemiSupSegLib.models.package import identity, read_manifest
 from SemiSupSegLib.models.registry import resolve_model
 
 
@@ -22,3 +22,8 @@ def manifest_of(model: str) -> Mapping:
 def task_of(model: str) -> Task:
     """Return what a model segments, and in what."""
     return task_from_json(manifest_of(model)["task"], model)
+
+
+def identity_of(model: str) -> str:
+    """Return the hash that stands for a model in results and forecasts."""
+    return identity(Path(resolve_model(model)))

@@ -6,14 +6,50 @@ import sys
 
 import slicer
 
-from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.models.registry import HOME_VARIABLE, user_data_folder
+from SemiSupSegLib.workers.environment import WorkerPython, choose_python
 from SemiSupSegLib.workers.runner import JobRunner
+
+_SETTING = "SemiSupSeg/WorkerPython"
+
+
+def python_setting() -> str:
+    """Return the Python that the user has chosen for workers; empty: Slicer's own."""
+    return str(slicer.app.userSettings().value(_SETTING, "") or "")
+
+
+def choose_worker_python(path: str) -> None:
+    """Remember the Python for workers; empty: Slicer's own."""
+    slicer.app.userSettings().setValue(_SETTING, path)
+
+
+def worker_python() -> WorkerPython:
+    """Return the Python that workers use.
+
+    Raises:
+        SemiSupSegError: If the variable or the setting names none.
+    """
+    # In Slicer this is PythonSlicer, not the application.
+    return choose_python(sys.executable, setting=python_setting())
+
+
+def why_no_worker() -> str:
+    """Return why there is no Python for workers, or an empty text."""
+    try:
+        worker_python()
+    except SemiSupSegError as error:
+        return str(error)
+    return ""
 
 
 def new_runner(kind: type[JobRunner] = JobRunner) -> JobRunner:
     """Return a runner of workers that start as they would outside Slicer."""
-    return kind(
-        sys.executable,
-        user_data_folder() / "logs",
-        environment=slicer.util.startupEnvironment(),
-    )
+    try:
+        python: WorkerPython | str = worker_python()
+    except SemiSupSegError:
+        # The panel opens all the same, and Setup says what is wrong with the choice.
+        python = sys.executable
+    # Window and workers read the same models, wherever the variable was set.
+    environment = {**slicer.util.startupEnvironment(), HOME_VARIABLE: str(user_data_folder())}
+    return kind(python, user_data_folder() / "logs", environment=environment)

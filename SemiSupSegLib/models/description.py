@@ -23,6 +23,19 @@ def one_line(manifest: Mapping[str, Any]) -> str:
     return "; ".join([*words, date] if date else words)
 
 
+def short_line(manifest: Mapping[str, Any]) -> str:
+    """Return what it segments, how well on its validation cases, and since when."""
+    task = manifest["task"]
+    headline = task.get("regions") or task["classes"]
+    names = {one["name"] for one in headline}
+    dice = validation_dice(manifest)
+    scores = [f"{name} {mean:.2f}" for name, mean in dice.items() if name in names]
+    words = [str(task.get("title") or task["name"])]
+    words += [f"validation Dice {', '.join(scores)}"] if scores else []
+    words += [date_of(manifest)] if date_of(manifest) else []
+    return "; ".join(words)
+
+
 def method_name(manifest: Mapping[str, Any]) -> str:
     """Return the name of the method that trained the model."""
     method = manifest.get("method")

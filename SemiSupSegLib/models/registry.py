@@ -21,6 +21,8 @@ from SemiSupSegLib.models.package import (
 )
 from SemiSupSegLib.resources import check_format
 
+HOME_VARIABLE = "SEMISUPSEG_HOME"
+"""Names the folder of the user's models and settings, before the system's place for it."""
 _FORBIDDEN_ON_WINDOWS = (
     {"con", "prn", "aux", "nul"}
     | {f"com{number}" for number in range(1, 10)}
@@ -53,7 +55,7 @@ def user_data_folder() -> Path:
 
     `SEMISUPSEG_HOME`, else the place that the system has for it.
     """
-    chosen = os.environ.get("SEMISUPSEG_HOME")
+    chosen = os.environ.get(HOME_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
     if sys.platform == "win32":

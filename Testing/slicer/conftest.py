@@ -5,8 +5,6 @@ In Slicer itself there is no pytest: ctest runs the same files with unittest.
 
 from pathlib import Path
 
-from pathlib import Path
-
 import pytest
 
 from Testing.host import HostMissingError, start_host
@@ -17,7 +15,6 @@ try:
     running, why_not = start_host(), ""
 except HostMissingError as error:
     running, why_not = None, str(error)
-    collect_ignore_glob = ["test_*.py"]
 
 
 MODULE = Path(__file__).resolve().parents[2] / "SemiSupSeg" / "SemiSupSeg.py"
@@ -26,8 +23,6 @@ MODULE = Path(__file__).resolve().parents[2] / "SemiSupSeg" / "SemiSupSeg.py"
 @pytest.fixture(autouse=True)
 def host(tmp_path, monkeypatch):
     """Give each test an empty Slicer with the module; a complaint of Qt, VTK or a slot fails it."""
-    if running is None:
-        pytest.skip(why_not)
     monkeypatch.setenv("SEMISUPSEG_HOME", str(tmp_path / "home"))
     running.reset()
     running.open_module("SemiSupSeg", MODULE)
@@ -37,6 +32,12 @@ def host(tmp_path, monkeypatch):
     assert not complaints, "\n".join(complaints)
 
 
-def pytest_terminal_summary(terminalreporter):
-    if why_not:
-        terminalreporter.write_line(f"Testing/slicer was skipped: {why_not}")
+class SkippedFile(pytest.Module):
+    """A file that cannot be imported here, because it imports slicer."""
+
+    def collect(self):
+        pytest.skip(why_not, allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    return None if running else SkippedFile.from_parent(parent, path=module_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 import time
 import unittest
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+
 from SemiSupSegLib.workers.runner import JobRunner
 
 PATIENCE_SECONDS = 120.0
@@ -35,14 +38,11 @@ class PanelTest(unittest.TestCase):
     """A test with an empty scene, an own user folder, and the panel."""
 
     runner = None
+    folders = None
 
     def setUp(self):
+        self._use_own_home()
         self._share_worker()
-        self._folder = tempfile.TemporaryDirectory(prefix="SemiSupSeg test ü ")
-        self.addCleanup(self._folder.cleanup)
-        self.home = Path(self._folder.name) / "home"
-        self._former = {name: os.environ.get(name) for name in ("SEMISUPSEG_HOME",)}
-        os.environ["SEMISUPSEG_HOME"] = str(self.home)
         slicer.mrmlScene.Clear(0)
         self.widget = slicer.util.getModuleWidget("SemiSupSeg")
         # A new panel reads the new user folder, and its workers get it.
@@ -59,31 +59,33 @@ class PanelTest(unittest.TestCase):
         self.panel.exit()
         self.widget.logic.close()
         slicer.mrmlScene.Clear(0)
-        for name, value in self._former.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+
+    def _use_own_home(self):
+        # One place for all tests, since their worker was told of it when it started.
+        if PanelTest.folders is None:
+            PanelTest.folders = tempfile.TemporaryDirectory(prefix="SemiSupSeg test ü ")
+            atexit.register(PanelTest.folders.cleanup)
+        self.folder = Path(PanelTest.folders.name) / "test"
+        """Of this test; with a space and a letter that is not ASCII in its path."""
+        self.home = self.folder / "home"
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.home.mkdir(parents=True)
+        patch = unittest.mock.patch.dict(os.environ, {"SEMISUPSEG_HOME": str(self.home)})
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def _share_worker(self):
         from SemiSupSegUI import worker
 
         if PanelTest.runner is None:
             PanelTest.runner = worker.new_runner(SharedRunner)
-        patch = unittest.mock.patch.object(
-            worker, "new_runner", lambda kind=None: PanelTest.runner
-        )
+        patch = unittest.mock.patch.object(worker, "new_runner", return_value=PanelTest.runner)
         patch.start()
         self.addCleanup(patch.stop)
 
     def _asked(self, question):
         self.asked.append(question)
         return self.answer
-
-    @property
-    def folder(self) -> Path:
-        """A folder of this test, with a space and a letter that is not ASCII in its path."""
-        return Path(self._folder.name)
 
     def wait(self, until, what=""):
         """Let the window work until something is true."""

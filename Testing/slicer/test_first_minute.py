@@ -93,6 +93,7 @@ class FirstMinute(PanelTest):
         text = self.segment._table_text("\t").splitlines()
         self.assertEqual(len(text), 7)
         self.assertTrue(text[2].startswith("edema\t"))
+        self.assertNotIn("nan", "".join(text))
 
     def _check_hierarchy(self, result):
         hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()

@@ -1,0 +1,101 @@
+"""The section Setup: what is there, what is missing, and installing it after a yes."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+from unittest import mock
+
+import slicer
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from semisupseg_testing import PanelTest
+
+
+class SetupTest(PanelTest):
+    """With the Python that runs these tests, which has all packages."""
+
+    def setUp(self):
+        super().setUp()
+        self.setup = self.panel.setup
+        self.wait(lambda: self.setup.probe is not None, "a look at the packages")
+
+    def lack(self, name):
+        """Let it seem that a package is not installed."""
+        installed = {key: one for key, one in self.setup.probe.installed.items() if key != name}
+        importable = self.setup.probe.importable - {name}
+        self.setup.probe = dataclasses.replace(
+            self.setup.probe, installed=installed, importable=importable
+        )
+        self.setup.update()
+        self.segment.update()
+
+    def test_a_complete_installation_is_said_and_the_section_stays_closed(self):
+        self.assertTrue(self.setup.box.collapsed)
+        self.assertIn("Everything that is needed is installed", self.setup.summary.text)
+        self.assertFalse(self.setup.install_button.enabled)
+        self.assertIn("Everything", self.setup.install_button.toolTip)
+        self.assertTrue(self.panel.header.text.startswith("Device: "))
+        names = [self.setup.table.item(row, 0).text() for row in range(self.setup.table.rowCount)]
+        self.assertEqual(names[0], "torch")
+        self.assertIn("numpy", names)
+
+    def test_what_is_missing_prevents_apply_and_says_what_to_press(self):
+        self.try_it()
+
+        self.lack("torch")
+
+        self.assertFalse(self.segment.apply_button.enabled)
+        self.assertIn("torch", self.segment.apply_button.toolTip)
+        self.assertIn("Install under Setup", self.segment.apply_button.toolTip)
+        self.assertTrue(self.setup.install_button.enabled)
+
+    def test_nothing_is_installed_without_a_yes(self):
+        self.lack("torch")
+        self.answer = False
+
+        self.setup.install()
+
+        self.assertEqual(len(self.asked), 1)
+        self.assertIn("torch>=", self.asked[0])
+        self.assertIn("No other installed package is changed", self.asked[0])
+        self.assertIn("Nothing was installed", self.setup.message.text)
+        self.assertEqual(list((self.home / "jobs").glob("*/request.json")), [])
+
+    def test_the_self_test_is_told_in_sentences(self):
+        self.setup.test()
+        self.wait(lambda: self.setup.found is not None, "the self-test")
+
+        self.assertIn("ran a convolution", self.setup.findings.text)
+        self.setup.copy_diagnostics()
+        text = slicer.app.clipboard().text()
+        self.assertIn("Slicer:", text)
+        self.assertIn("torch", text)
+        self.assertNotIn(str(Path.home()) + os.sep, text)
+
+    def test_a_python_that_is_not_there_is_said_and_nothing_else_breaks(self):
+        self.setup.python_edit.currentPath = str(self.folder / "no python")
+
+        self.assertIn("does not exist", self.setup.message.text)
+        self.try_it()
+        self.assertFalse(self.segment.apply_button.enabled)
+        self.assertIn("does not exist", self.segment.apply_button.toolTip)
+        self.setup.python_edit.currentPath = ""
+        self.wait(lambda: self.setup.probe is not None, "another look")
+        self.assertTrue(self.segment.apply_button.enabled)
+
+    def test_the_variable_goes_before_the_setting(self):
+        with mock.patch.dict(os.environ, {"SEMISUPSEG_PYTHON": str(self.folder)}):
+            self.setup.update()
+
+            self.assertIn("SEMISUPSEG_PYTHON", self.setup.summary.text)
+
+    def test_the_wheel_command_names_every_package_that_slicer_lacks(self):
+        self.setup.copy_wheel_command()
+
+        text = slicer.app.clipboard().text()
+        self.assertIn("pip download", text)
+        for name in ("torch", "nibabel", "safetensors"):
+            self.assertIn(name, text)
