@@ -7,6 +7,7 @@ here that the panel does not need to be listed.
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import slicer
@@ -52,6 +53,14 @@ class SemiSupSeg(ScriptedLoadableModule):
             "The core method is that of Liu 2026 (arXiv 2602.08797). Please cite it and SemiSupSeg."
         )
         _put_library_on_path()
+        slicer.app.connect("startupCompleted()", self._register)
+
+    def _register(self):
+        """Tell other modules, once they are all there, of the made-up case and our layout."""
+        from SemiSupSegUI import demonstration, overlays
+
+        demonstration.register_sample()
+        overlays.register_layout()
 
 
 class SemiSupSegLogic(ScriptedLoadableModuleLogic):
@@ -150,8 +159,49 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class SemiSupSegTest(ScriptedLoadableModuleTest):
-    """Short and real: see Testing/slicer for the whole."""
+    """Short and real: a made-up case through the logic; Testing/slicer has the rest."""
 
     def setUp(self):
         """Begin with an empty scene."""
         slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        """Run the one test."""
+        self.setUp()
+        self.test_a_made_up_case_is_segmented()
+
+    def test_a_made_up_case_is_segmented(self):
+        """Load the case that is shipped, segment it, and check where the result and maps lie."""
+        from SemiSupSegUI import demonstration, inputs, overlays
+        from SemiSupSegUI.tasks import task_of
+
+        logic = SemiSupSegLogic()
+        self.addCleanup(logic.close)
+        for _step in demonstration.load():
+            slicer.app.processEvents()
+        model = str(demonstration.MODEL)
+        found = inputs.choose(task_of(model), inputs.volumes_of_scene())
+        volumes = {channel: choice.volume for channel, choice in found.items()}
+        self.assertEqual(list(volumes), ["t1", "t1ce", "t2", "flair"])
+        ended = []
+        logic.segment(model, volumes, on_end=ended.append)
+        while not ended:
+            slicer.app.processEvents()
+            time.sleep(0.01)
+        self.assertEqual(ended[0].error, "")
+        result = ended[0].segmentation
+        reference = volumes["t1"]
+        edema = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
+        self.assertGreater(int(edema.sum()), 100)
+        uncertainty = result.GetNodeReference("SemiSupSeg.uncertainty")
+        self.assertEqual(
+            slicer.modules.volumes.logic().CompareVolumeGeometry(reference, uncertainty), ""
+        )
+        shown = overlays.Overlays()
+        shown.show(result, "uncertainty")
+        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        layers = {one.GetForegroundVolumeID() for one in composites}
+        self.assertEqual(layers - {uncertainty.GetID()}, set())
+        shown.show(result, overlays.OFF)
+        layers = {one.GetForegroundVolumeID() for one in composites}
+        self.assertNotIn(uncertainty.GetID(), layers)

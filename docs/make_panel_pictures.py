@@ -61,9 +61,9 @@ def _drive(out: Path) -> None:
     grab("panel_result_dark", dark=True)
     view = host.slice_view("Red")
     view.resize(VIEW_PIXELS, VIEW_PIXELS)
-    for index in range(segment.overlay_box.count):
-        name = segment.overlay_box.itemData(index)
-        segment.overlay_box.setCurrentIndex(index)
+    for index in range(segment.results.overlay_box.count):
+        name = segment.results.overlay_box.itemData(index)
+        segment.results.overlay_box.setCurrentIndex(index)
         host.process_events()
         if name == "teacher_student":
             parts = []
@@ -74,7 +74,7 @@ def _drive(out: Path) -> None:
             _beside(parts, out / "view_teacher_student.png")
         else:
             view.png(out / f"view_{name}.png")
-    segment.overlay_box.setCurrentIndex(segment.overlay_box.findData("contours"))
+    segment.results.overlay_box.setCurrentIndex(segment.results.overlay_box.findData("contours"))
     grab("panel_contours")
     _beside([out / "panel_contours.png", out / "view_contours.png"], out / "panel_and_view.png")
     widget.logic.close()

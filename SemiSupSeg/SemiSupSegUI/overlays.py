@@ -114,6 +114,7 @@ class Overlays:
         *,
         opacity: float = 0.6,
         threshold: float | None = None,
+        near_mm: float = 0.0,
     ) -> None:
         """Show an overlay of a result in place of the present one.
 
@@ -122,6 +123,7 @@ class Overlays:
             name: Of the overlay.
             opacity: Of a map or a fill, 0 to 1.
             threshold: Limit of a map; None: its own default.
+            near_mm: A map is drawn so near the result only; 0: everywhere.
         """
         if name != OFF and self.missing(segmentation, name):
             name = OFF
@@ -135,7 +137,10 @@ class Overlays:
             self._last_map = name
             # The result stays as a line, so that the map under it can be read.
             self._changes.set(display, "Visibility2DFill", False)
-            self._show_map(scene.overlay_node(segmentation, name), name, opacity, threshold)
+            volume = scene.overlay_node(segmentation, name)
+            if near_mm > 0 and scene.overlay_node(segmentation, "distance") is not None:
+                volume = scene.show_copy(segmentation, name, near_mm)
+            self._show_map(volume, name, opacity, threshold)
         elif name == SIDE_BY_SIDE:
             self._show_side_by_side(segmentation, opacity)
         else:

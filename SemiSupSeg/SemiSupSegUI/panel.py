@@ -67,7 +67,7 @@ class Panel:
         for section in self.sections:
             section.enter()
         if slicer.util.mainWindow() is not None:
-            self._shortcuts = [_shortcut("O", self.segment.next_overlay)]
+            self._shortcuts = [_shortcut("O", self.segment.results.next_overlay)]
 
     def exit(self) -> None:
         """Another module is shown: give the keys back."""

@@ -6,8 +6,6 @@ found after the scene was saved and loaded.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +14,21 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.cases.task import Class, Task
+from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.resources import color_map
 from SemiSupSegUI.exporting import Grid
+from SemiSupSegUI.previous import keep_previous
+from SemiSupSegUI.segments import (
+    BINARY,
+    bit,
+    comparison_entries,
+    cropped,
+    entries,
+    fingerprint,
+    image_of,
+    segment,
+)
+from SemiSupSegUI.table import fill_table
 
 ROLE = "SemiSupSeg.role"
 MODEL = "SemiSupSeg.model"
@@ -30,7 +40,6 @@ REFERENCE = "SemiSupSeg.reference"
 SCALARS = ("uncertainty", "confidence", "agreement")
 """Maps that are volumes, 0 to 1."""
 CONTOURS = ("sure", "possible")
-_BINARY = "Binary labelmap"
 
 
 @dataclass
@@ -45,6 +54,7 @@ class Result:
         reference: The volume node of the first channel.
         output: A segmentation to write to; None: a new one.
         name: Of the case, for the folder in the subject hierarchy.
+        previous: File for what the output holds now.
     """
 
     folder: Path
@@ -54,6 +64,7 @@ class Result:
     reference: object
     output: object | None
     name: str
+    previous: Path
     segmentation: object | None = None
     _made: list = field(default_factory=list)
 
@@ -74,7 +85,7 @@ class Result:
         yield
         self._make_segmentation(labels)
         yield
-        for name in SCALARS:
+        for name in (*SCALARS, "distance"):
             values = self._load(name)
             if values is not None:
                 yield
@@ -88,8 +99,8 @@ class Result:
             values = self._load(name)
             if values is not None:
                 yield
-                entries = _comparison_entries() if name == "comparison" else _entries(classes)
-                self._make_overlay(name, title, [(values, entries)])
+                named = comparison_entries() if name == "comparison" else entries(classes)
+                self._make_overlay(name, title, [(values, named)])
                 yield
         for name, title in (("sure", _("sure contours")), ("possible", _("possible contours"))):
             bits = self._load(name)
@@ -99,7 +110,7 @@ class Result:
             # Possible places of several classes overlap: each class has a layer of its own.
             layers = []
             for number, one in enumerate(classes):
-                layers.append((_bit(bits, number), [(1, one)]))
+                layers.append((bit(bits, number), [(1, one)]))
                 yield
             self._make_overlay(name, title, layers)
             yield
@@ -114,12 +125,14 @@ class Result:
 
     def _make_segmentation(self, labels) -> None:
         node = self.output
+        if node is not None and node.GetSegmentation().GetNumberOfSegments():
+            keep_previous(node, self.previous)
         if node is None:
             node = self._new("vtkMRMLSegmentationNode", _("{name} segmentation"))
             node.CreateDefaultDisplayNodes()
         self.segmentation = node
         self._place(node)
-        self._fill(node, [(labels, _entries(self.task.classes))])
+        self._fill(node, [(labels, entries(self.task.classes))])
         node.SetNodeReferenceID(REFERENCE, self.reference.GetID())
         node.SetAttribute(ROLE, "segmentation")
         node.SetAttribute(RESULT, self.content["case"])
@@ -131,14 +144,14 @@ class Result:
         if node is None:
             node = self._new("vtkMRMLScalarVolumeNode", "{name} " + name)
             node.CreateDefaultDisplayNodes()
-            display = node.GetDisplayNode()
-            display.AutoWindowLevelOff()
-            display.SetWindowLevelMinMax(0.0, 1.0)
-            display.SetInterpolate(False)
-            display.SetAndObserveColorNodeID(color_node(name).GetID())
+            if name in SCALARS:
+                prepare_display(node, name)
+            else:
+                # It says how far a voxel is from the result; nobody looks at it.
+                node.SetHideFromEditors(True)
             self._refer(name, node)
         node.SetIJKToRASMatrix(self.grid.ijk_to_ras)
-        node.SetAndObserveImageData(_image(values))
+        node.SetAndObserveImageData(image_of(values))
         node.SetAndObserveTransformNodeID(self.grid.transform_id)
         put_into_folder(node, self._folder_item())
 
@@ -168,15 +181,15 @@ class Result:
     def _fill(self, node, layers: list) -> None:
         """Replace the node's segments of these names; others, which are the user's, stay."""
         segmentation = node.GetSegmentation()
-        segmentation.SetSourceRepresentationName(_BINARY)
+        segmentation.SetSourceRepresentationName(BINARY)
         before = node.StartModify()
         try:
-            for values, entries in layers:
-                image = _cropped(values, self.grid.ijk_to_ras)
-                for value, one in entries:
+            for values, named in layers:
+                image = cropped(values, self.grid.ijk_to_ras)
+                for value, one in named:
                     if segmentation.GetSegment(one.name) is not None:
                         segmentation.RemoveSegment(one.name)
-                    segmentation.AddSegment(_segment(one, value, image), one.name)
+                    segmentation.AddSegment(segment(one, value, image), one.name)
         finally:
             node.EndModify(before)
 
@@ -195,6 +208,52 @@ class Result:
 
     def _folder_item(self) -> int:
         return folder_item(self.reference, self.name)
+
+
+def prepare_display(volume, name: str) -> None:
+    """Give a map its colours and its fixed range."""
+    display = volume.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(0.0, 1.0)
+    display.SetInterpolate(False)
+    display.SetAndObserveColorNodeID(color_node(name).GetID())
+
+
+def show_copy(segmentation, name: str, near_mm: float):
+    """Return a copy of a map that is drawn near the result only; the map itself stays whole.
+
+    Args:
+        segmentation: Of the result.
+        name: Of the map.
+        near_mm: Voxels farther from the result than this are not drawn.
+    """
+    import numpy as np
+
+    volume, distance = overlay_node(segmentation, name), overlay_node(segmentation, "distance")
+    copy = overlay_node(segmentation, "near." + name)
+    if copy is None:
+        copy = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLScalarVolumeNode", volume.GetName() + " " + _("near the result")
+        )
+        copy.SetSaveWithScene(False)
+        copy.SetHideFromEditors(True)
+        copy.SetAttribute(ROLE, "near." + name)
+        copy.CreateDefaultDisplayNodes()
+        copy.GetDisplayNode().SetSaveWithScene(False)
+        prepare_display(copy, name)
+        segmentation.SetNodeReferenceID("SemiSupSeg.near." + name, copy.GetID())
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    copy.SetIJKToRASMatrix(matrix)
+    copy.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    # -1 lies outside every threshold.
+    values = np.where(
+        slicer.util.arrayFromVolume(distance) <= near_mm,
+        slicer.util.arrayFromVolume(volume),
+        np.float32(-1),
+    )
+    copy.SetAndObserveImageData(image_of(values))
+    return copy
 
 
 def overlay_node(segmentation, role: str):
@@ -258,31 +317,6 @@ def remove_result(segmentation) -> None:
             hierarchy.RemoveItem(folder)
 
 
-def fingerprint(segmentation) -> str:
-    """Return a hash of what is drawn in a segmentation; it changes when somebody edits it."""
-    import numpy as np
-
-    content = segmentation.GetSegmentation()
-    found = hashlib.blake2b(digest_size=8)
-    for index in range(content.GetNumberOfSegments()):
-        identity = content.GetNthSegmentID(index)
-        segment = content.GetSegment(identity)
-        image = segment.GetRepresentation(_BINARY)
-        found.update(identity.encode())
-        if image is None or image.GetPointData().GetScalars() is None:
-            continue
-        extent = image.GetExtent()
-        values = _array(image) == segment.GetLabelValue()
-        where = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-        if any(one.size == 0 for one in where):
-            continue
-        box = tuple(slice(one[0], one[-1] + 1) for one in where)
-        first = [int(one[0]) + extent[2 * axis] for one, axis in zip(where, (2, 1, 0), strict=True)]
-        found.update(json.dumps([first, [int(part.stop - part.start) for part in box]]).encode())
-        found.update(np.packbits(values[box]).tobytes())
-    return found.hexdigest()
-
-
 def is_edited(segmentation) -> bool:
     """Return whether a person has changed a result since it was made."""
     made = segmentation.GetAttribute(FINGERPRINT)
@@ -308,133 +342,6 @@ def color_node(name: str):
     return slicer.mrmlScene.AddNode(node)
 
 
-def fill_table(table, content: Mapping, task: Task) -> None:
-    """Write volumes and confidence per class and region into a table node, as text for people.
-
-    What is not known is empty. `case.json` has all digits.
-    """
-    titles = (_("Name"), _("mL"), _("mL, from - to"), _("Confidence"), _("Teacher-student Dice"))
-    columns = [vtk.vtkStringArray() for _title in titles]
-    dice = content.get("teacher_student_dice") or {}
-    for name in task.targets:
-        volume = content["volumes_ml"].get(name, {})
-        low, high = _number(volume.get("low"), 1), _number(volume.get("high"), 1)
-        cells = (
-            name,
-            _number(volume.get("value"), 1),
-            f"{low} - {high}" if low and high else "",
-            _number(content["confidence"].get(name), 2),
-            _number(dice.get(name), 2),
-        )
-        for column, text in zip(columns, cells, strict=True):
-            column.InsertNextValue(text)
-    before = table.StartModify()
-    try:
-        table.RemoveAllColumns()
-        for title, column in zip(titles, columns, strict=True):
-            column.SetName(title)
-            table.AddColumn(column)
-        table.SetLocked(True)
-    finally:
-        table.EndModify(before)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
 def _all_roles() -> tuple[str, ...]:
-    return (*SCALARS, "pseudo_label", "comparison", *CONTOURS, "table")
-
-
-def _entries(classes: tuple[Class, ...]) -> list[tuple[int, Class]]:
-    return list(enumerate(classes, start=1))
-
-
-def _comparison_entries() -> list[tuple[int, Class]]:
-    return [
-        (one["value"], Class(name=one["name"], values=(one["value"],), color=tuple(one["color"])))
-        for one in color_map("comparison")["entries"]
-        if one["value"]
-    ]
-
-
-def _segment(one: Class, value: int, image):
-    segment = slicer.vtkSegment()
-    segment.SetName(one.name)
-    segment.SetColor(*(part / 255 for part in one.color))
-    segment.SetLabelValue(value)
-    segment.AddRepresentation(_BINARY, image)
-    if one.code:
-        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), _terminology(one))
-    return segment
-
-
-def _terminology(one: Class) -> str:
-    """Return a class's codes in the form that Slicer keeps them in."""
-
-    def code(kind: str) -> str:
-        found = one.code.get(kind)
-        return "^".join((found["scheme"], found["value"], found["meaning"])) if found else "^^"
-
-    return "~".join(
-        (
-            "Segmentation category and type - DICOM master list",
-            code("category"),
-            code("type"),
-            code("modifier"),
-            "Anatomic codes - DICOM master list",
-            code("anatomy"),
-            "^^",
-        )
-    )
-
-
-def _bit(bits, number: int):
-    import numpy as np
-
-    return ((bits >> np.uint8(number)) & np.uint8(1)).astype(np.uint8)
-
-
-def _cropped(values, ijk_to_ras: vtk.vtkMatrix4x4):
-    """Return the part of a label map that is not 0 as an image at its place.
-
-    Args:
-        values: Whole numbers, (D, H, W).
-        ijk_to_ras: Of the whole grid.
-    """
-    import numpy as np
-
-    where = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if any(one.size == 0 for one in where):
-        where = [np.arange(1)] * 3
-    (k0, k1), (j0, j1), (i0, i1) = ((int(one[0]), int(one[-1])) for one in where)
-    image = slicer.vtkOrientedImageData()
-    image.SetExtent(i0, i1, j0, j1, k0, k1)
-    _set_scalars(image, np.ascontiguousarray(values[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1]))
-    image.SetImageToWorldMatrix(ijk_to_ras)
-    return image
-
-
-def _image(values):
-    image = vtk.vtkImageData()
-    image.SetDimensions(*reversed(values.shape))
-    _set_scalars(image, values)
-    return image
-
-
-def _set_scalars(image, values) -> None:
-    from vtk.util.numpy_support import numpy_to_vtk
-
-    # Not copied: VTK keeps the array alive.
-    scalars = numpy_to_vtk(values.ravel(), deep=False)
-    scalars.SetName("ImageScalars")
-    image.GetPointData().SetScalars(scalars)
-
-
-def _array(image):
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(
-        tuple(reversed(image.GetDimensions()))
-    )
+    near = tuple("near." + name for name in SCALARS)
+    return (*SCALARS, *near, "distance", "pseudo_label", "comparison", *CONTOURS, "table")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import ctk
 import qt
+import slicer
 
 
 class Section:
@@ -48,3 +49,17 @@ def enable(button, why_not: str, tool_tip: str = "") -> None:
     """Enable a button, or disable it with a tool tip that says why."""
     button.enabled = not why_not
     button.toolTip = why_not or tool_tip
+
+
+def node_box(node_class: str, none_text: str):
+    """Return a selector of the scene's nodes of a class, or of none."""
+    box = slicer.qMRMLNodeComboBox()
+    box.nodeTypes = [node_class]
+    box.showChildNodeTypes = False
+    box.noneEnabled = True
+    box.noneDisplay = none_text
+    box.addEnabled = False
+    box.removeEnabled = False
+    box.renameEnabled = False
+    box.setMRMLScene(slicer.mrmlScene)
+    return box

@@ -6,22 +6,22 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.files import replacing
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.description import short_line
 from SemiSupSegLib.workers.estimates import Estimate, Kind, expected
 from SemiSupSegUI import demonstration, inputs, overlays, scene
+from SemiSupSegUI.folder_run import FolderRun
 from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.message import Message
-from SemiSupSegUI.overlays import Overlays
-from SemiSupSegUI.section import Section
-from SemiSupSegUI.segmenting import Options, Outcome, Progress, Segmenting
+from SemiSupSegUI.options_box import OptionsBox
+from SemiSupSegUI.result_box import ResultBox
+from SemiSupSegUI.section import Section, enable, node_box
+from SemiSupSegUI.segmenting import Outcome, Progress, Segmenting
 from SemiSupSegUI.state import State
 from SemiSupSegUI.tasks import identity_of, manifest_of, task_of
 
@@ -48,8 +48,8 @@ class SegmentSection(Section):
     ) -> None:
         super().__init__(_("Segment"))
         self._jobs, self._state, self._ask, self._hindrance = jobs, state, ask, hindrance
-        self.overlays = Overlays()
         self.segmenting: Segmenting | None = None
+        self.folder_run: FolderRun | None = None
         self._task = None
         self._model_sha256: str | None = None
         self._why: dict[str, str] = {}
@@ -73,7 +73,7 @@ class SegmentSection(Section):
         self.detect_button.toolTip = _(
             "Choose the volumes by their names, file names and DICOM series descriptions."
         )
-        self.output_box = _node_box("vtkMRMLSegmentationNode", _("Create new segmentation"))
+        self.output_box = node_box("vtkMRMLSegmentationNode", _("Create new segmentation"))
         self.output_box.toolTip = _("Where the result goes.")
         self.notes = qt.QLabel()
         self.notes.wordWrap = True
@@ -86,49 +86,15 @@ class SegmentSection(Section):
         form.addRow("", row)
         form.addRow(_("Output:"), self.output_box)
         self.layout.addLayout(form)
-        self.layout.addWidget(self._options_box())
+        self.options = OptionsBox()
+        self.layout.addWidget(self.options.widget)
         self.layout.addWidget(self.notes)
         self.layout.addLayout(self._buttons())
         self.message = Message()
         self.layout.addWidget(self.message.widget)
-        self.layout.addWidget(self._result_box())
+        self.results = ResultBox(self._state, self.message)
+        self.layout.addWidget(self.results.widget)
         self._connect()
-
-    def _options_box(self):
-        box = ctk.ctkCollapsibleGroupBox()
-        box.title = _("Options")
-        box.collapsed = True
-        form = qt.QFormLayout(box)
-        self.device_box = qt.QComboBox()
-        for title, name in ((_("Best available"), "auto"), (_("CPU"), "cpu"), ("GPU 0", "cuda:0")):
-            self.device_box.addItem(title, name)
-        self.device_box.toolTip = _("Where the network runs.")
-        self.overlap_box = qt.QDoubleSpinBox()
-        self.overlap_box.setRange(0.0, 0.9)
-        self.overlap_box.singleStep = 0.1
-        self.overlap_box.value = 0.5
-        self.overlap_box.toolTip = _(
-            "Share of a window that its neighbour sees too. More is smoother and slower."
-        )
-        self.passes_box = qt.QSpinBox()
-        self.passes_box.setRange(1, 64)
-        self.passes_box.toolTip = _(
-            "1: uncertainty from the network's own estimate. More: from so many passes with "
-            "dropout, which takes as many times longer."
-        )
-        self.probabilities_box = qt.QCheckBox(_("Also keep a probability map per class"))
-        self.mask_box = _node_box("vtkMRMLScalarVolumeNode", _("None"))
-        self.mask_box.showChildNodeTypes = True
-        self.mask_box.toolTip = _(
-            "A brain mask: an image that is not 0 where intensities count. For images that are not "
-            "cut out yet."
-        )
-        form.addRow(_("Device:"), self.device_box)
-        form.addRow(_("Overlap:"), self.overlap_box)
-        form.addRow(_("Passes:"), self.passes_box)
-        form.addRow(_("Mask:"), self.mask_box)
-        form.addRow("", self.probabilities_box)
-        return box
 
     def _buttons(self):
         row = qt.QHBoxLayout()
@@ -139,6 +105,8 @@ class SegmentSection(Section):
         self.cancel_button.toolTip = _("End it; the GPU is free within 2 s.")
         self.cancel_button.visible = False
         row.addWidget(self.apply_button, 1)
+        self.folder_button = qt.QPushButton(_("Folder..."))
+        row.addWidget(self.folder_button)
         row.addWidget(self.cancel_button)
         column = qt.QVBoxLayout()
         column.addLayout(row)
@@ -149,55 +117,16 @@ class SegmentSection(Section):
         column.addWidget(self.progress)
         return column
 
-    def _result_box(self):
-        self.result_widget = qt.QWidget()
-        layout = qt.QVBoxLayout(self.result_widget)
-        layout.setContentsMargins(0, 0, 0, 0)
-        form = qt.QFormLayout()
-        self.overlay_box = qt.QComboBox()
-        for kind in overlays.kinds():
-            self.overlay_box.addItem(kind.title, kind.name)
-            self.overlay_box.setItemData(
-                self.overlay_box.count - 1, kind.meaning, qt.Qt.ToolTipRole
-            )
-        self.overlay_meaning = qt.QLabel()
-        self.overlay_meaning.wordWrap = True
-        self.opacity_slider = _slider(1.0)
-        self.threshold_slider = _slider(1.0)
-        self.threshold_slider.toolTip = _(
-            "Uncertainty is drawn from this value on, confidence and agreement up to it."
-        )
-        form.addRow(_("Overlay (O):"), self.overlay_box)
-        form.addRow("", self.overlay_meaning)
-        form.addRow(_("Opacity:"), self.opacity_slider)
-        form.addRow(_("Threshold:"), self.threshold_slider)
-        layout.addLayout(form)
-        self.table_view = slicer.qMRMLTableView()
-        self.table_view.setMRMLScene(slicer.mrmlScene)
-        self.table_view.setMinimumHeight(150)
-        layout.addWidget(self.table_view)
-        row = qt.QHBoxLayout()
-        self.copy_button = qt.QPushButton(_("Copy table"))
-        self.csv_button = qt.QPushButton(_("Save as CSV..."))
-        row.addWidget(self.copy_button)
-        row.addWidget(self.csv_button)
-        layout.addLayout(row)
-        return self.result_widget
-
     def _connect(self) -> None:
         connected = (
             self.model_box.connect("currentIndexChanged(int)", self._model_chosen),
             self.detect_button.connect("clicked()", self.detect),
             self.try_button.connect("clicked()", self.try_it),
             self.output_box.connect("currentNodeChanged(vtkMRMLNode*)", self._output_chosen),
-            self.mask_box.connect("currentNodeChanged(vtkMRMLNode*)", self._mask_chosen),
+            self.options.mask_box.connect("currentNodeChanged(vtkMRMLNode*)", self._mask_chosen),
             self.apply_button.connect("clicked()", self.apply),
             self.cancel_button.connect("clicked()", self.cancel),
-            self.overlay_box.connect("currentIndexChanged(int)", self._overlay_chosen),
-            self.opacity_slider.connect("valueChanged(double)", self._opacity_chosen),
-            self.threshold_slider.connect("valueChanged(double)", self._threshold_chosen),
-            self.copy_button.connect("clicked()", self.copy_table),
-            self.csv_button.connect("clicked()", self._choose_csv),
+            self.folder_button.connect("clicked()", self._choose_folder),
         )
         assert all(connected)
 
@@ -264,7 +193,7 @@ class SegmentSection(Section):
             chosen,
             new_job_folder(),
             output=output,
-            options=self._options(),
+            options=self.options.chosen(),
             on_progress=self._progressed,
             on_end=self._ended,
         )
@@ -273,30 +202,36 @@ class SegmentSection(Section):
 
     def cancel(self) -> None:
         """End the segmentation that is going on."""
-        if self.segmenting is not None:
-            self.segmenting.cancel()
+        for work in (self.segmenting, self.folder_run):
+            if work is not None:
+                work.cancel()
 
-    def next_overlay(self) -> None:
-        """Go on in the cycle of the key: off, contours, the last map."""
-        self._choose_overlay(self.overlays.next_of_cycle())
+    @property
+    def is_running(self) -> bool:
+        """Whether a case or a folder is being segmented."""
+        works = (self.segmenting, self.folder_run)
+        return any(work is not None and not work.is_ended for work in works)
 
-    def copy_table(self) -> None:
-        """Put the results table on the clipboard, with tabs, as spreadsheets take it."""
-        slicer.app.clipboard().setText(self._table_text("\t"))
+    def segment_folder(self, cases: str, out: str) -> None:
+        """Segment all cases of a folder, in a process of its own.
 
-    def save_csv(self, path: str) -> None:
-        """Write the results table to a file."""
-        try:
-            with replacing(Path(path)) as stream:
-                stream.write(self._table_text(",").encode("utf-8"))
-        except OSError as error:
-            self.message.fail(
-                _("The table could not be written to {path} ({why}). Choose another place.").format(
-                    path=path, why=error.strerror
-                )
-            )
-        else:
-            self.message.say(_("The table was written to {path}.").format(path=path))
+        Args:
+            cases: Folder of cases, as `predict --cases` takes it.
+            out: Folder for the results.
+        """
+        state = self._state()
+        if state is None or self._hindrance() or self._task is None:
+            return
+        words = ["predict", "--model", state.model, "--cases", cases, "--out", out]
+        words += ["--maps", "all", "--device", self.options.chosen().device]
+        words += ["--overlap", f"{self.options.chosen().overlap:g}"]
+        if self.options.chosen().passes:
+            words += ["--passes", str(self.options.chosen().passes)]
+        self.message.clear()
+        self.folder_run = FolderRun(
+            self._jobs, words, Path(out), self._progressed, self._folder_ended
+        )
+        self.update()
 
     # What the panel tells
 
@@ -306,7 +241,7 @@ class SegmentSection(Section):
 
     def scene_closes(self) -> None:
         """Leave the nodes alone; a job goes on, and its result stays on the disk."""
-        self.overlays.forget()
+        self.results.overlays.forget()
         if self.segmenting is not None:
             self.segmenting.leave_scene(_("The scene was closed."))
 
@@ -316,13 +251,13 @@ class SegmentSection(Section):
         if state is not None:
             self._select_model(state.model)
             self.update()
-            if state.overlay != self.overlays.shown and state.result is not None:
-                self._show_overlay(state.overlay)
+            if state.overlay != self.results.overlays.shown and state.result is not None:
+                self.results.show(state.overlay)
 
     def cleanup(self) -> None:
         """Put the views back."""
         if slicer.mrmlScene is not None and not slicer.mrmlScene.IsClosing():
-            self.overlays.show(None, overlays.OFF)
+            self.results.overlays.show(None, overlays.OFF)
 
     def read_models(self) -> None:
         """List the registered models; the chosen one stays, else the default is taken."""
@@ -358,7 +293,7 @@ class SegmentSection(Section):
                     channel=name
                 )
             self.output_box.setCurrentNode(state.output)
-            self._update_result(state)
+            self.results.update()
         finally:
             self._is_updating = False
         self.notes.text = "\n".join(inputs.notes(self._chosen(state)))
@@ -368,50 +303,24 @@ class SegmentSection(Section):
         self.apply_button.toolTip = "\n".join(hindrances) or _("Segment the chosen volumes.")
         self.estimate.text = self._forecast(state)
         self.estimate.visible = self.apply_button.enabled
-        is_running = self.segmenting is not None and not self.segmenting.is_ended
-        self.cancel_button.visible = is_running
-        self.progress.visible = is_running
+        without_inputs = [one for one in (self._hindrance(), self._busy(), self._no_model()) if one]
+        enable(
+            self.folder_button,
+            "\n".join(without_inputs),
+            _("Segment all cases of a folder; results go to another folder."),
+        )
+        self.cancel_button.visible = self.is_running
+        self.progress.visible = self.is_running
         self.detect_button.enabled = self._task is not None
 
-    def _update_result(self, state: State) -> None:
-        result = state.result
-        self.result_widget.visible = result is not None
-        if result is None:
-            return
-        index = self.overlay_box.findData(self.overlays.shown)
-        self.overlay_box.setCurrentIndex(index)
-        kind = overlays.kinds()[index]
-        why = self.overlays.missing(result, kind.name)
-        self.overlay_meaning.text = why or kind.meaning
-        self.opacity_slider.value = state.number("Opacity", 0.6)
-        is_map = kind.name in scene.SCALARS
-        self.threshold_slider.enabled = is_map
-        if is_map:
-            self.threshold_slider.value = state.number(
-                "Threshold." + kind.name, overlays.default_threshold(kind.name)
-            )
-        table = scene.overlay_node(result, "table")
-        if self.table_view.mrmlTableNode() is not table:
-            self.table_view.setMRMLTableNode(table)
-        self.table_view.resizeColumnsToContents()
-
     # Inner workings
-
-    def _options(self) -> Options:
-        return Options(
-            device=self.device_box.currentData,
-            overlap=self.overlap_box.value,
-            passes=self.passes_box.value if self.passes_box.value > 1 else None,
-            probabilities=self.probabilities_box.checked,
-            mask=self.mask_box.currentNode(),
-        )
 
     def _expected(self, state: State) -> Estimate | None:
         chosen = self._chosen(state)
         reference = next(iter(chosen.values()), None)
         if self._model_sha256 is None or reference is None or reference.GetImageData() is None:
             return None
-        options = self._options()
+        options = self.options.chosen()
         kind = Kind(
             model=self._model_sha256,
             device=options.device,
@@ -435,13 +344,21 @@ class SegmentSection(Section):
         worker = self._hindrance()
         if worker:
             found.append(worker)
-        if self.segmenting is not None and not self.segmenting.is_ended:
-            found.append(_("A segmentation is going on."))
+        if self._busy():
+            found.append(self._busy())
         if self._task is None:
-            found.append(_("There is no model. Import one under Models, or train one."))
+            found.append(self._no_model())
         elif state is not None:
             found += inputs.hindrances(self._task, self._chosen(state))
         return found
+
+    def _busy(self) -> str:
+        return _("A segmentation is going on.") if self.is_running else ""
+
+    def _no_model(self) -> str:
+        if self._task is not None:
+            return ""
+        return _("There is no model. Import one under Models, or train one.")
 
     def _chosen(self, state: State) -> dict[str, object]:
         names = [one.name for one in self._task.channels] if self._task else []
@@ -492,7 +409,7 @@ class SegmentSection(Section):
         self.channel_boxes, self._why = {}, {}
         first = 2  # after the model and its line
         for row, channel in enumerate(self._task.channels if self._task else (), start=first):
-            box = _node_box(
+            box = node_box(
                 "vtkMRMLScalarVolumeNode",
                 _("Choose a volume") if channel.required else _("None (the model can do without)"),
             )
@@ -532,42 +449,6 @@ class SegmentSection(Section):
         if not self._is_updating:
             self.update()
 
-    def _overlay_chosen(self, index: int) -> None:
-        if not self._is_updating and index >= 0:
-            self._choose_overlay(self.overlay_box.itemData(index))
-
-    def _choose_overlay(self, name: str) -> None:
-        state = self._state()
-        if state is None:
-            return
-        self._show_overlay(name)
-        state.overlay = self.overlays.shown
-        self.update()
-
-    def _show_overlay(self, name: str) -> None:
-        state = self._state()
-        if state is None:
-            return
-        threshold = None
-        if name in scene.SCALARS:
-            threshold = state.number("Threshold." + name, overlays.default_threshold(name))
-        with slicer.util.RenderBlocker():
-            self.overlays.show(
-                state.result, name, opacity=state.number("Opacity", 0.6), threshold=threshold
-            )
-
-    def _opacity_chosen(self, value: float) -> None:
-        state = self._state()
-        if not self._is_updating and state is not None:
-            state.set_number("Opacity", value)
-            self._show_overlay(self.overlays.shown)
-
-    def _threshold_chosen(self, value: float) -> None:
-        state = self._state()
-        if not self._is_updating and state is not None:
-            state.set_number("Threshold." + self.overlays.shown, value)
-            self._show_overlay(self.overlays.shown)
-
     def _progressed(self, progress: Progress) -> None:
         self.progress.visible = True
         if progress.share is None:
@@ -580,14 +461,15 @@ class SegmentSection(Section):
             left = _(", {seconds:.0f} s left").format(seconds=progress.seconds_left)
         self.progress.format = progress.what.replace("%", "%%") + left
         self.progress.toolTip = progress.what
+        if progress.warnings:
+            self.message.mind("\n".join(progress.warnings))
 
     def _ended(self, outcome: Outcome) -> None:
         state = self._state()
         if state is not None and outcome.segmentation is not None:
             state.result = outcome.segmentation
             state.output = outcome.segmentation
-            self._show_overlay(overlays.CONTOURS)
-            state.overlay = self.overlays.shown
+            self.results.show(overlays.CONTOURS)
         if outcome.is_cancelled:
             self.message.say(_("Cancelled. Nothing was changed."))
         elif outcome.error:
@@ -607,53 +489,21 @@ class SegmentSection(Section):
         else:
             self.message.say(_("Done. Research use only: look at the doubtful places."), details)
 
-    def _table_text(self, separator: str) -> str:
-        import csv
-        import io
+    def _folder_ended(self, text: str, error: str, log: str) -> None:
+        if error:
+            self.message.fail(error, log)
+        else:
+            self.message.say(text, log)
+        self.update()
 
-        state = self._state()
-        table = scene.overlay_node(state.result, "table") if state else None
-        if table is None:
-            return ""
-        text = io.StringIO()
-        writer = csv.writer(text, delimiter=separator, lineterminator="\n")
-        columns = range(table.GetNumberOfColumns())
-        writer.writerow([table.GetColumnName(column) for column in columns])
-        for row in range(table.GetNumberOfRows()):
-            writer.writerow([table.GetCellText(row, column) for column in columns])
-        return text.getvalue()
-
-    def _choose_csv(self) -> None:
-        path = qt.QFileDialog.getSaveFileName(
-            self.box, _("Save the results table"), "results.csv", "CSV (*.csv)"
-        )
-        if path:
-            self.save_csv(path)
-
-
-def _node_box(node_class: str, none_text: str):
-    box = slicer.qMRMLNodeComboBox()
-    box.nodeTypes = [node_class]
-    box.showChildNodeTypes = False
-    box.noneEnabled = True
-    box.noneDisplay = none_text
-    box.addEnabled = False
-    box.removeEnabled = False
-    box.renameEnabled = False
-    box.setMRMLScene(slicer.mrmlScene)
-    return box
+    def _choose_folder(self) -> None:
+        cases = qt.QFileDialog.getExistingDirectory(self.box, _("Folder of cases"))
+        out = cases and qt.QFileDialog.getExistingDirectory(self.box, _("Folder for the results"))
+        if out:
+            self.segment_folder(cases, out)
 
 
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return _("{seconds:.0f} s").format(seconds=seconds)
     return _("{minutes:.0f} min").format(minutes=seconds / 60)
-
-
-def _slider(maximum: float):
-    slider = ctk.ctkSliderWidget()
-    slider.minimum = 0.0
-    slider.maximum = maximum
-    slider.singleStep = 0.05
-    slider.decimals = 2
-    return slider

@@ -44,6 +44,8 @@ class Progress:
     share: float | None = None
     """Of the network's work, 0 to 1; None: not known."""
     seconds_left: float | None = None
+    warnings: tuple[str, ...] = ()
+    """What the worker found in the images before the network began."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,13 @@ class Segmenting:
         elif not self._is_ended and self._steps is None:
             state = job.state
             share = state.finished / state.planned if state.planned else None
-            self._on_progress(Progress(_words(state.phase), share, state.seconds_left))
+            warnings = tuple(
+                str(event["message"])
+                for event in job.events
+                if event["kind"] == EventKind.WARNING.value
+            )
+            words = _words(state.phase)
+            self._on_progress(Progress(words, share, state.seconds_left, warnings))
 
     def _job_ended(self, job: Job) -> None:
         if job.state.status is RunStatus.STOPPED or self._result is None:
@@ -212,6 +220,7 @@ class Segmenting:
             reference,
             output if output is not None and slicer.mrmlScene.IsNodePresent(output) else None,
             reference.GetName() or self._export.case,
+            user_data_folder() / "results" / self._export.case / "previous.seg.nrrd",
         )
         if self._leaves_scene or not slicer.mrmlScene.IsNodePresent(reference):
             self._leaves_scene = self._leaves_scene or _("The reference volume was removed.")

@@ -26,6 +26,9 @@ from SemiSupSegLib.workers.estimates import Kind, remember
 from SemiSupSegLib.workers.job import JobFolder, JobRecord, PredictRequest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from SemiSupSegLib.inference.maps import Maps
     from SemiSupSegLib.inference.predictor import Predictor
     from SemiSupSegLib.models.package import ModelPackage
@@ -35,6 +38,8 @@ IDLE_SECONDS = 300.0
 """After so long without a job the weights leave memory."""
 STEPS = 200
 """Scalar maps that are shown have so many steps from 0 to 1."""
+FAR = 40
+"""Distances from the result are handed over up to so many mm."""
 _POLL_SECONDS = 0.1
 _SCALARS = ("uncertainty", "confidence", "agreement")
 _LABELS = ("label", "pseudo_label", "second", "sure", "possible", "comparison")
@@ -114,6 +119,9 @@ class _PredictWorker:
         _check(request, package, should_stop)
         record.enter("preparing the images")
         case, prepared = _prepared(request, package)
+        for warning in prepared.warnings:
+            # Told before the network begins, so that a person can still stop it.
+            record.tell(EventKind.WARNING, message=warning)
         should_stop.check()
         record.enter("segmenting")
         maps = predictor.predict(
@@ -249,7 +257,8 @@ def _hand_over(
     import numpy as np
 
     job.maps.mkdir(parents=True, exist_ok=True)
-    written = {}
+    np.save(job.maps / "distance.npy", _distance_mm(maps.label, prepared.original.spacing))
+    written = {"distance": "maps/distance.npy"}
     for name in (*_LABELS, *_SCALARS):
         values = getattr(maps, name)
         if values is None:
@@ -273,6 +282,34 @@ def _hand_over(
         "warnings": list(prepared.warnings),
         "notes": list(maps.warnings),
     }
+
+
+def _distance_mm(
+    label: NDArray[np.uint8], spacing: tuple[float, float, float]
+) -> NDArray[np.uint8]:
+    """Return how far each voxel lies from the result, in whole mm; `FAR` and more is `FAR`.
+
+    Args:
+        label: Class indices, (D, H, W).
+        spacing: x, y, z in mm.
+    """
+    import numpy as np
+    from scipy.ndimage import distance_transform_edt, find_objects
+
+    distance = np.full(label.shape, FAR, np.uint8)
+    inside = label > 0
+    box = find_objects(inside.astype(np.uint8))
+    if not box:
+        return distance
+    # Only around the result, which is small beside the image.
+    margin = [int(np.ceil(FAR / one)) for one in reversed(spacing)]
+    around = tuple(
+        slice(max(0, part.start - more), part.stop + more)
+        for part, more in zip(box[0], margin, strict=True)
+    )
+    found = distance_transform_edt(~inside[around], sampling=tuple(reversed(spacing)))
+    distance[around] = np.minimum(np.ceil(found), FAR).astype(np.uint8)
+    return distance
 
 
 def _peak_mb() -> float:

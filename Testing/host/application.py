@@ -53,6 +53,7 @@ class qSlicerCoreApplication(
         for name in ("slicerHome", "temporaryPath", "cachePath", "slicerSharePath"):
             self.__dict__[f"_stored_{name}"] = str(home / name)
             (home / name).mkdir()
+        QtCore.QStandardPaths.setTestModeEnabled(True)
         settings = QtCore.QSettings
         settings.setDefaultFormat(settings.Format.IniFormat)
         for scope in (settings.Scope.UserScope, settings.Scope.SystemScope):

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import sys
+import tempfile
 import types
 from pathlib import Path
 
@@ -85,6 +86,10 @@ def install_util(host: object) -> None:
     def select_module(module):
         host.select_module(module if isinstance(module, str) else module.name)
 
+    def temp_directory(key="__SlicerTemp__", tempDir=None, includeDateTime=True):  # noqa: N803
+        return tempfile.mkdtemp(prefix=key, dir=tempDir or slicer.app.temporaryPath)
+
     slicer.util.delayDisplay = delay_display
+    slicer.util.tempDirectory = temp_directory
     slicer.util.selectModule = select_module
     slicer.util.selectedModule = lambda: host.selected_module

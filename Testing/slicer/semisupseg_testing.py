@@ -101,7 +101,7 @@ class PanelTest(unittest.TestCase):
         self.segment.try_it()
         self.wait(lambda: self.segment.try_button.enabled, "the made-up case")
         # Windows side by side: the fewest, so that the tests are fast.
-        self.segment.overlap_box.value = 0.0
+        self.segment.options.overlap_box.value = 0.0
 
     def apply(self):
         """Segment what is chosen and wait for the end."""

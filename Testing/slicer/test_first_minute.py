@@ -90,7 +90,7 @@ class FirstMinute(PanelTest):
         voxel_ml = np.prod(reference.GetSpacing()) / 1000
         shown = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
         self.assertAlmostEqual(float(table.GetCellText(1, 1)), shown.sum() * voxel_ml, places=1)
-        text = self.segment._table_text("\t").splitlines()
+        text = self.segment.results._table_text("\t").splitlines()
         self.assertEqual(len(text), 7)
         self.assertTrue(text[2].startswith("edema\t"))
         self.assertNotIn("nan", "".join(text))

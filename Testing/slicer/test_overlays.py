@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -23,9 +24,9 @@ class OverlaysTest(PanelTest):
 
     def show(self, name):
         """Choose an overlay as a user does."""
-        box = self.segment.overlay_box
+        box = self.segment.results.overlay_box
         box.setCurrentIndex(box.findData(name))
-        self.assertEqual(self.segment.overlays.shown, name)
+        self.assertEqual(self.segment.results.overlays.shown, name)
 
     def composites(self):
         """Return the views' layers."""
@@ -84,7 +85,7 @@ class OverlaysTest(PanelTest):
             self.assertAlmostEqual(composite.GetForegroundOpacity(), 0.6)
         self.assertTrue(display.GetApplyThreshold())
         self.assertAlmostEqual(display.GetLowerThreshold(), 0.2)
-        self.segment.threshold_slider.value = 0.5
+        self.segment.results.threshold_slider.value = 0.5
         self.assertAlmostEqual(display.GetLowerThreshold(), 0.5)
         self.show("confidence")
         self.assertAlmostEqual(self.node("confidence").GetDisplayNode().GetUpperThreshold(), 0.8)
@@ -125,19 +126,19 @@ class OverlaysTest(PanelTest):
         shown = []
         self.show("agreement")
         for _ in range(4):
-            self.segment.next_overlay()
-            shown.append(self.segment.overlays.shown)
+            self.segment.results.next_overlay()
+            shown.append(self.segment.results.overlays.shown)
 
         self.assertEqual(shown, ["off", "contours", "agreement", "off"])
 
     def test_an_overlay_without_its_map_says_why(self):
         slicer.mrmlScene.RemoveNode(self.node("comparison"))
-        box = self.segment.overlay_box
+        box = self.segment.results.overlay_box
 
         box.setCurrentIndex(box.findData("comparison"))
 
-        self.assertEqual(self.segment.overlays.shown, "off")
-        self.assertIn("no such map", self.segment.overlays.missing(self.result, "comparison"))
+        self.assertEqual(self.segment.results.overlays.shown, "off")
+        self.assertIn("no such map", self.segment.results.overlay_meaning.text)
 
     def test_teacher_and_student_stand_side_by_side_and_the_layout_comes_back(self):
         manager = slicer.app.layoutManager()
@@ -157,3 +158,26 @@ class OverlaysTest(PanelTest):
         self.show("off")
         self.assertEqual(manager.layout, before)
         self.assertEqual(len(self.result.GetDisplayNode().GetViewNodeIDs()), 0)
+
+    def test_a_map_can_be_drawn_near_the_result_only_and_itself_stays_whole(self):
+        whole = slicer.util.arrayFromVolume(self.node("uncertainty")).copy()
+        distance = slicer.util.arrayFromVolume(self.node("distance"))
+        result = np.zeros(distance.shape, bool)
+        for name in ("necrosis", "edema", "enhancing"):
+            reference = self.result.GetNodeReference("SemiSupSeg.reference")
+            shown = slicer.util.arrayFromSegmentBinaryLabelmap(self.result, name, reference)
+            result |= shown > 0
+        np.testing.assert_array_equal(distance == 0, result)
+
+        self.segment.results.near_slider.value = 5
+        self.show("uncertainty")
+
+        drawn = slicer.mrmlScene.GetNodeByID(self.composites()[0].GetForegroundVolumeID())
+        values = slicer.util.arrayFromVolume(drawn)
+        np.testing.assert_array_equal(values[distance <= 5], whole[distance <= 5])
+        self.assertTrue((values[distance > 5] < 0).all())
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(self.node("uncertainty")), whole)
+        self.segment.results.near_slider.value = 0
+        self.assertEqual(
+            self.composites()[0].GetForegroundVolumeID(), self.node("uncertainty").GetID()
+        )

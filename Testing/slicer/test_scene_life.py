@@ -76,7 +76,7 @@ class SceneLifeTest(PanelTest):
     def test_a_saved_scene_shows_result_and_choices_again(self):
         self.try_it()
         self.apply()
-        box = self.segment.overlay_box
+        box = self.segment.results.overlay_box
         box.setCurrentIndex(box.findData("confidence"))
         file = str(self.folder / "scene.mrb")
         self.assertTrue(slicer.util.saveScene(file))
@@ -90,7 +90,7 @@ class SceneLifeTest(PanelTest):
             result.GetNodeReference("SemiSupSeg.reference").GetName(), "Phantom_0032_t1"
         )
         self.assertEqual(self.state.channel("flair").GetName(), "Phantom_0032_flair")
-        self.assertEqual(self.segment.overlays.shown, "confidence")
+        self.assertEqual(self.segment.results.overlays.shown, "confidence")
         values = slicer.util.arrayFromVolume(result.GetNodeReference("SemiSupSeg.confidence"))
         self.assertGreater(np.unique(values).size, 10)
 
@@ -110,3 +110,39 @@ class SceneLifeTest(PanelTest):
         self.answer = True
         self.apply()
         self.assertEqual(result.GetSegmentation().GetNumberOfSegments(), 3)
+
+    def test_what_a_result_has_replaced_can_be_brought_back(self):
+        self.try_it()
+        self.apply()
+        result = self.state.result
+        reference = slicer.util.getNode("Phantom_0032_t1")
+        self.assertFalse(self.segment.results.restore_button.enabled)
+        result.GetSegmentation().RemoveSegment("necrosis")
+        edema = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
+        self.apply()
+        self.assertEqual(result.GetSegmentation().GetNumberOfSegments(), 3)
+
+        self.segment.results.restore_previous()
+
+        content = result.GetSegmentation()
+        self.assertEqual(content.GetNumberOfSegments(), 2)
+        self.assertEqual(content.GetSegment("edema").GetName(), "edema")
+        back = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
+        np.testing.assert_array_equal(back, edema)
+        self.segment.results.restore_previous()
+        self.assertEqual(result.GetSegmentation().GetNumberOfSegments(), 3)
+
+    def test_a_folder_of_cases_is_segmented_into_another(self):
+        from SemiSupSegUI import demonstration
+
+        self.try_it()
+        cases = demonstration.MODEL.parent
+        out = self.folder / "results of a folder"
+
+        self.segment.segment_folder(str(cases / "case"), str(out))
+        self.assertFalse(self.segment.apply_button.enabled)
+        self.wait(lambda: self.segment.folder_run.is_ended, "the folder")
+
+        self.assertIn(str(out), self.message)
+        self.assertEqual(len(list(out.glob("*/case.json"))), 1)
+        self.assertTrue(self.segment.apply_button.enabled)

@@ -1,0 +1,138 @@
+"""Segments and images made from arrays: nothing is copied, and ids are names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import slicer
+import vtk
+
+from SemiSupSegLib.cases.task import Class
+from SemiSupSegLib.resources import color_map
+
+BINARY = "Binary labelmap"
+
+
+def fingerprint(segmentation) -> str:
+    """Return a hash of what is drawn in a segmentation; it changes when somebody edits it."""
+    import numpy as np
+
+    content = segmentation.GetSegmentation()
+    found = hashlib.blake2b(digest_size=8)
+    for index in range(content.GetNumberOfSegments()):
+        identity = content.GetNthSegmentID(index)
+        segment = content.GetSegment(identity)
+        image = segment.GetRepresentation(BINARY)
+        found.update(identity.encode())
+        if image is None or image.GetPointData().GetScalars() is None:
+            continue
+        extent = image.GetExtent()
+        values = array_of(image) == segment.GetLabelValue()
+        where = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+        if any(one.size == 0 for one in where):
+            continue
+        box = tuple(slice(one[0], one[-1] + 1) for one in where)
+        first = [int(one[0]) + extent[2 * axis] for one, axis in zip(where, (2, 1, 0), strict=True)]
+        found.update(json.dumps([first, [int(part.stop - part.start) for part in box]]).encode())
+        found.update(np.packbits(values[box]).tobytes())
+    return found.hexdigest()
+
+
+def entries(classes: tuple[Class, ...]) -> list[tuple[int, Class]]:
+    """Return each class with the value that it has in a label map."""
+    return list(enumerate(classes, start=1))
+
+
+def comparison_entries() -> list[tuple[int, Class]]:
+    """Return what the comparison of teacher and student tells, but "neither"."""
+    return [
+        (one["value"], Class(name=one["name"], values=(one["value"],), color=tuple(one["color"])))
+        for one in color_map("comparison")["entries"]
+        if one["value"]
+    ]
+
+
+def segment(one: Class, value: int, image):
+    """Return a segment that is where an image has a value; several may share one image."""
+    segment = slicer.vtkSegment()
+    segment.SetName(one.name)
+    segment.SetColor(*(part / 255 for part in one.color))
+    segment.SetLabelValue(value)
+    segment.AddRepresentation(BINARY, image)
+    if one.code:
+        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), _terminology(one))
+    return segment
+
+
+def _terminology(one: Class) -> str:
+    """Return a class's codes in the form that Slicer keeps them in."""
+
+    def code(kind: str) -> str:
+        found = one.code.get(kind)
+        return "^".join((found["scheme"], found["value"], found["meaning"])) if found else "^^"
+
+    return "~".join(
+        (
+            "Segmentation category and type - DICOM master list",
+            code("category"),
+            code("type"),
+            code("modifier"),
+            "Anatomic codes - DICOM master list",
+            code("anatomy"),
+            "^^",
+        )
+    )
+
+
+def bit(bits, number: int):
+    """Return where a bit is set, as 0 and 1."""
+    import numpy as np
+
+    return ((bits >> bits.dtype.type(number)) & bits.dtype.type(1)).astype(np.uint8)
+
+
+def cropped(values, ijk_to_ras: vtk.vtkMatrix4x4):
+    """Return the part of a label map that is not 0 as an image at its place.
+
+    Args:
+        values: Whole numbers, (D, H, W).
+        ijk_to_ras: Of the whole grid.
+    """
+    import numpy as np
+
+    where = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if any(one.size == 0 for one in where):
+        where = [np.arange(1)] * 3
+    (k0, k1), (j0, j1), (i0, i1) = ((int(one[0]), int(one[-1])) for one in where)
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(i0, i1, j0, j1, k0, k1)
+    _set_scalars(image, np.ascontiguousarray(values[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1]))
+    image.SetImageToWorldMatrix(ijk_to_ras)
+    return image
+
+
+def image_of(values):
+    """Return an array, (D, H, W), as an image that shares its memory."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(*reversed(values.shape))
+    _set_scalars(image, values)
+    return image
+
+
+def _set_scalars(image, values) -> None:
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    # Not copied: VTK keeps the array alive.
+    scalars = numpy_to_vtk(values.ravel(), deep=False)
+    scalars.SetName("ImageScalars")
+    image.GetPointData().SetScalars(scalars)
+
+
+def array_of(image):
+    """Return an image's voxels, (D, H, W), without a copy."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(
+        tuple(reversed(image.GetDimensions()))
+    )

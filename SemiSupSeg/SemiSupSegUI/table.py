@@ -1,0 +1,45 @@
+"""The results table: volumes and confidence per class and region, as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import vtk
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.cases.task import Task
+
+
+def fill_table(table, content: Mapping, task: Task) -> None:
+    """Write volumes and confidence per class and region into a table node, as text for people.
+
+    What is not known is empty. `case.json` has all digits.
+    """
+    titles = (_("Name"), _("mL"), _("mL, from - to"), _("Confidence"), _("Teacher-student Dice"))
+    columns = [vtk.vtkStringArray() for _title in titles]
+    dice = content.get("teacher_student_dice") or {}
+    for name in task.targets:
+        volume = content["volumes_ml"].get(name, {})
+        low, high = _number(volume.get("low"), 1), _number(volume.get("high"), 1)
+        cells = (
+            name,
+            _number(volume.get("value"), 1),
+            f"{low} - {high}" if low and high else "",
+            _number(content["confidence"].get(name), 2),
+            _number(dice.get(name), 2),
+        )
+        for column, text in zip(columns, cells, strict=True):
+            column.InsertNextValue(text)
+    before = table.StartModify()
+    try:
+        table.RemoveAllColumns()
+        for title, column in zip(titles, columns, strict=True):
+            column.SetName(title)
+            table.AddColumn(column)
+        table.SetLocked(True)
+    finally:
+        table.EndModify(before)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
