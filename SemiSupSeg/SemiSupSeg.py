@@ -79,7 +79,7 @@ class SemiSupSegLogic(ScriptedLoadableModuleLogic):
 
         Args:
             model: Registered name, or folder of a model package.
-            volumes: Volume nodes by channel; the first is the reference.
+            volumes: Volume nodes by channel; results lie on the grid of the task's first one.
             options: `output`, `options`, `on_progress`, `on_end`, `folder`.
         """
         from SemiSupSegUI.jobs import new_job_folder

@@ -90,8 +90,8 @@ def choose(task: Task, volumes: list) -> dict[str, Choice]:
             found.setdefault(group, {}).setdefault(channel, Choice(volume, why))
     if not found:
         return {}
-    best = max(found, key=lambda group: (len(found[group]), group[2]))
-    return found[best]
+    best = found[max(found, key=lambda group: (len(found[group]), group[2]))]
+    return {one.name: best[one.name] for one in task.channels if one.name in best}
 
 
 def _channel_of(volume, origin: Origin, reader: NameReader) -> tuple[str, str] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.models.registry import user_data_folder
@@ -70,12 +71,15 @@ class Segmenting:
     Args:
         jobs: Drives all of it.
         model: Registered name, or folder of a package.
-        volumes: By channel, in the task's order; the first is the reference.
+        volumes: By channel; that of the task's first channel is the reference.
         folder: New, for the job's files.
         output: Segmentation node to write to; None: a new one.
         options: What else was chosen.
         on_progress: Told now and then.
         on_end: Told once.
+
+    Raises:
+        SemiSupSegError: If the model cannot be read or does not take these channels.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class Segmenting:
         self._jobs = jobs
         self._model = model
         self._task = task_of(model)
-        self._volumes = dict(volumes)
+        self._volumes = _in_order(volumes, self._task)
         self._folder = JobFolder(folder)
         self._output = output
         self._options = Options() if options is None else options
@@ -259,6 +263,21 @@ class Segmenting:
         if not self._is_ended:
             self._is_ended = True
             self._on_end(outcome)
+
+
+def _in_order(volumes: Mapping[str, object], task: Task) -> dict[str, object]:
+    known = [one.name for one in task.channels]
+    strange = [name for name in volumes if name not in known]
+    missing = [one.name for one in task.channels if one.required and one.name not in volumes]
+    if strange or missing:
+        raise SemiSupSegError(
+            _("The model takes {known}; not known: {strange}; missing: {missing}.").format(
+                known=", ".join(known),
+                strange=", ".join(strange) or "-",
+                missing=", ".join(missing) or "-",
+            )
+        )
+    return {name: volumes[name] for name in known if name in volumes}
 
 
 def _words(phase: str) -> str:

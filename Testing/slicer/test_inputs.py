@@ -173,3 +173,18 @@ class InputsTest(PanelTest):
         slicer.mrmlScene.RemoveNode(slicer.util.getNode("flair"))
 
         self.assertIn("Choose a volume for flair", self.hindrance())
+
+    def test_the_reference_is_the_tasks_first_channel_in_whatever_order_volumes_are_given(self):
+        from SemiSupSegLib.errors import SemiSupSegError
+
+        nodes = {name: volume(name, VOXELS) for name in reversed(CHANNELS)}
+        model = self.state.model
+
+        segmenting = self.widget.logic.segment(model, nodes)
+        segmenting.cancel()
+
+        self.assertEqual(list(segmenting._volumes), list(CHANNELS))
+        with self.assertRaisesRegex(SemiSupSegError, "missing: t2"):
+            self.widget.logic.segment(
+                model, {name: nodes[name] for name in ("t1", "t1ce", "flair")}
+            )
