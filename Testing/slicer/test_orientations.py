@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest, volume, world_of
@@ -25,6 +26,8 @@ MODEL_SPACING = (2.296687, 2.321157, 2.337137)
 """Along I, J, K as the made-up case is stored, mm: the network takes such scans as they are."""
 MAPS = ("uncertainty", "confidence", "agreement")
 SEGMENTATIONS = ("label", "pseudo_label", "comparison", "sure", "possible")
+LARGE = (("label", "edema"), ("pseudo_label", "edema"), ("uncertainty", "doubtful"))
+"""What is so large that its centre of mass does not hang on a few voxels."""
 DOUBTFUL = 0.2
 """Uncertainty from which the panel draws it."""
 
@@ -135,6 +138,13 @@ class OrientationTest(PanelTest):
         arrays = {name: array[crop] for name, array in whole.arrays.items()}
         return Phantom(arrays, whole.ijk_to_ras @ to_whole)
 
+    def brain(self):
+        """Return all of the case, every second voxel: nothing of it is lost when it bends."""
+        self.part()
+        whole = OrientationTest._whole
+        arrays = {name: array[::2, ::2, ::2] for name, array in whole.arrays.items()}
+        return Phantom(arrays, whole.ijk_to_ras @ np.diag([2.0, 2.0, 2.0, 1.0]))
+
     def volumes(self, phantom):
         """Return a volume node for each channel."""
         return {
@@ -146,9 +156,7 @@ class OrientationTest(PanelTest):
         from SemiSupSegUI.segmenting import Options
 
         ended = []
-        self.widget.logic.segment(
-            MODEL, volumes, options=Options(overlap=0.0), on_end=ended.append
-        )
+        self.widget.logic.segment(MODEL, volumes, options=Options(overlap=0.0), on_end=ended.append)
         self.wait(lambda: ended, "the segmentation")
         self.assertEqual(ended[0].error, "")
         self.assertIsNotNone(ended[0].segmentation)
@@ -349,11 +357,11 @@ class OrientationTest(PanelTest):
         self.check_same(_landed(result), wanted)
 
     def test_a_bending_transform_of_one_channel_counts_and_nothing_is_left_of_it(self):
-        phantom = self.part()
-        wanted = self.land(phantom)
+        brain = self.brain()
+        wanted = self.land(brain)
         slicer.mrmlScene.Clear(0)
-        volumes = self.volumes(phantom)
-        bend = _bending(phantom)
+        volumes = self.volumes(brain)
+        bend = _bending(brain)
         # Bent the other way, so that its transform straightens it.
         flair = volumes["flair"]
         flair.ApplyTransform(bend.GetTransformFromParent())
@@ -365,40 +373,51 @@ class OrientationTest(PanelTest):
         result = self.predict(volumes)
 
         self.check_geometry(result)
-        self.check_centres(
-            _landed(result),
-            wanted,
-            INTERPOLATED_CENTRE_MM,
-            among=[("label", "edema"), ("pseudo_label", "edema"), ("uncertainty", "doubtful")],
-        )
+        self.check_air(result, brain)
+        self.assertIsNone(result.GetParentTransformNode())
+        self.check_centres(_landed(result), wanted, INTERPOLATED_CENTRE_MM, among=LARGE)
+        # The user's volume is as it was, and no copy of it is left.
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(flair), voxels)
         np.testing.assert_array_equal(_matrix(flair), matrix)
         self.assertIs(flair.GetParentTransformNode(), bend)
         self.assertFalse(bend.IsTransformToWorldLinear())
-        self.assertIsNone(result.GetParentTransformNode())
         added = [slicer.mrmlScene.GetNodeByID(identity) for identity in _nodes() - nodes]
-        roles = {node.GetAttribute("SemiSupSeg.role") for node in added}
-        self.assertNotIn("copy", roles)
-        self.assertEqual([node for node in added if "hardened" in (node.GetName() or "")], [])
+        volumes_added = [node for node in added if node.IsA("vtkMRMLVolumeNode")]
+        self.assertEqual(
+            {node.GetAttribute("SemiSupSeg.role") for node in volumes_added}, set(MAPS)
+        )
+        self.assertEqual([node for node in added if node.IsA("vtkMRMLTransformNode")], [])
 
     def test_a_bending_transform_of_all_channels_bends_the_result(self):
-        phantom = self.part()
-        wanted = self.land(phantom)
+        brain = self.brain()
+        wanted = self.land(brain)
         slicer.mrmlScene.Clear(0)
-        volumes = self.volumes(phantom)
-        bend = _bending(phantom)
+        volumes = self.volumes(brain)
+        bend = _bending(brain)
         for node in volumes.values():
             node.SetAndObserveTransformNodeID(bend.GetID())
 
         result = self.predict(volumes)
 
-        found = _landed(result, on_reference=False)
         self.assertIsNone(result.GetParentTransformNode())
-        for key in (("label", "edema"), ("pseudo_label", "edema"), ("uncertainty", "doubtful")):
-            there = bend.GetTransformToParent().TransformPoint(wanted.centres[key])
-            moved = np.linalg.norm(np.subtract(there, wanted.centres[key]))
-            away = np.linalg.norm(np.subtract(there, found.centres[key]))
-            print(key, "moved", moved, "away", away)
+        doubt = result.GetNodeReference("SemiSupSeg.uncertainty")
+        self.assertIsNone(doubt.GetParentTransformNode())
+        found = _landed(result, on_reference=False)
+        to_world = bend.GetTransformToParent()
+        for key in LARGE:
+            there = to_world.TransformPoint(wanted.centres[key])
+            print(
+                key,
+                np.linalg.norm(np.subtract(there, found.centres[key])),
+                np.linalg.norm(np.subtract(there, wanted.centres[key])),
+            )
+        # Each voxel of the brain is found where the transform puts it.
+        inside = np.any([array > 0 for array in brain.arrays.values()], axis=0)
+        there = _values_at(doubt, _moved_centres(brain, to_world))
+        print("agree", ((there > 0).reshape(inside.shape) == inside).mean(), inside.mean())
+        as_it_was = _values_at(doubt, _moved_centres(brain, vtk.vtkIdentityTransform()))
+        print("unmoved", ((as_it_was > 0).reshape(inside.shape) == inside).mean())
+        edema = wanted.voxels["label", "edema"] > 0
 
 
 def _read_case():
@@ -453,9 +472,7 @@ def _centre(node, identity):
 
 
 def _voxels(image):
-    return vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars()).reshape(
-        image.GetDimensions()[::-1]
-    )
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
 
 def _map(result, name):
@@ -527,6 +544,29 @@ def _bending(phantom):
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
     node.SetAndObserveTransformToParent(spline)
     return node
+
+
+def _moved_centres(phantom, transform):
+    """Return where a transform puts the centres of a phantom's voxels, (N, 3) in RAS."""
+    k, j, i = np.indices(phantom.size[::-1]).reshape(3, -1)
+    points = (phantom.ijk_to_ras @ [i, j, k, np.ones_like(i)])[:3].T
+    before, after = vtk.vtkPoints(), vtk.vtkPoints()
+    before.SetDataTypeToDouble()
+    after.SetDataTypeToDouble()
+    before.SetData(numpy_to_vtk(np.ascontiguousarray(points), deep=True))
+    transform.TransformPoints(before, after)
+    return vtk_to_numpy(after.GetData())
+
+
+def _values_at(node, points):
+    """Return a volume's nearest voxels to points in RAS; 0 outside."""
+    array = slicer.util.arrayFromVolume(node)
+    homogeneous = np.column_stack([points, np.ones(len(points))])
+    ijk = np.rint(np.linalg.solve(_matrix(node), homogeneous.T)[:3]).astype(int)
+    size = np.array(array.shape[::-1])[:, None]
+    is_there = np.all((ijk >= 0) & (ijk < size), axis=0)
+    i, j, k = np.clip(ijk, 0, size - 1)
+    return np.where(is_there, array[k, j, i], 0)
 
 
 def _nodes():

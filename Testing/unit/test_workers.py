@@ -153,6 +153,8 @@ def test_a_case_is_segmented_and_a_second_one_by_the_same_process(runner, model,
     np.testing.assert_array_equal(label, written)
     confidence = nibabel.load(saved / "Ünal 7_confidence.nii.gz").get_fdata()
     assert np.abs(shown["confidence"].transpose(2, 1, 0) - confidence).max() < 0.006
+    assert any("estimated_dice" in note for note in result["notes"])
+    np.testing.assert_array_equal(shown["distance"] == 0, shown["label"] > 0)
     case = json.loads((saved / "case.json").read_text())
     assert result["volumes_ml"]["both"]["value"] == pytest.approx(
         case["volumes_ml"]["both"]["value"], abs=1e-6
