@@ -7,7 +7,8 @@
     python3 run.py COMMAND ...          any other command of the library; --help lists them
     python3 run.py --cpu COMMAND ...    use a CPU build of PyTorch (--gpu: one for NVIDIA GPUs)
 
-The first call makes `.venv` beside this file and installs the exact versions of requirements.txt.
+The first call makes `.venv` beside this file and installs the exact versions of requirements.txt;
+`test` installs those of requirements-test.txt too (`setup` does nothing but that).
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def main(
         print(__doc__)
         return 0 if words else 2
     try:
-        python = install(root, machine, asked, run)
+        python = install(root, machine, asked, run, with_tests=words[0] in ("test", "setup"))
     except SetupError as error:
         print(f"\nSetting up failed: {error}", file=sys.stderr)
         return 1
@@ -124,7 +125,9 @@ def command_line(words: Sequence[str], python: Path, root: Path) -> tuple[list[s
 # --- installing ------------------------------------------------------------------------------
 
 
-def install(root: Path, machine: Machine, asked: str | None, run: Runner) -> Path:
+def install(
+    root: Path, machine: Machine, asked: str | None, run: Runner, *, with_tests: bool = False
+) -> Path:
     """Bring `.venv` to what requirements.txt says and return its Python.
 
     A stamp file, written last and removed first, says what the folder holds: an installation
@@ -135,6 +138,8 @@ def install(root: Path, machine: Machine, asked: str | None, run: Runner) -> Pat
         machine: Facts about the machine.
         asked: Build of PyTorch: `cpu`, `gpu`, or None to keep or choose.
         run: Starts programs.
+        with_tests: Whether requirements-test.txt is wanted too: the stand-in for Slicer alone is
+            larger than all that a user needs.
 
     Raises:
         SetupError: With a sentence for the user.
@@ -142,7 +147,7 @@ def install(root: Path, machine: Machine, asked: str | None, run: Runner) -> Pat
     folder = root / ".venv"
     stamp_file = folder / "semisupseg-stamp.json"
     python = venv_python(folder, machine.platform)
-    requirements = root / "requirements.txt"
+    requirements, tests = root / "requirements.txt", root / "requirements-test.txt"
     stamp = _read_stamp(stamp_file)
     build = asked or stamp.get("build") or ("gpu" if machine.nvidia_driver else "cpu")
     # An environment that another Python made stays, as long as it works.
@@ -154,6 +159,11 @@ def install(root: Path, machine: Machine, asked: str | None, run: Runner) -> Pat
         "python": made_by if healthy else own,
         "build": build,
     }
+    if with_tests:
+        wanted["tests"] = hashlib.sha256(tests.read_bytes()).hexdigest()
+    elif healthy and "tests" in stamp:
+        # They were installed before and stay, whether or not they are the newest.
+        wanted["tests"] = stamp["tests"]
     if stamp == wanted and healthy:
         return python
     _check_machine(machine)
@@ -165,14 +175,16 @@ def install(root: Path, machine: Machine, asked: str | None, run: Runner) -> Pat
                 f"the virtual environment {folder} could not be made (see above). Check that the "
                 "folder can be written and the disk has room, remove .venv, and try again."
             )
-    print("Installing the packages of requirements.txt (once; some minutes)", flush=True)
+    files = [requirements, tests] if with_tests else [requirements]
+    names = " and ".join(file.name for file in files)
+    print(f"Installing the packages of {names} (once; some minutes)", flush=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check"]
     torch = torch_pin(requirements.read_text(encoding="utf-8"))
     _install_torch(torch, build, machine, pip, run)
-    if run([*pip, "install", "-r", str(requirements)]) != 0:
+    if run([*pip, "install", *(word for file in files for word in ("-r", str(file)))]) != 0:
         raise SetupError(
-            "pip could not install requirements.txt (see above). Check the network or the package "
-            "index that pip is configured with, and run the same command again: it goes on."
+            f"pip could not install {names} (see above). Check the network or the package index "
+            "that pip is configured with, and run the same command again: it goes on."
         )
     # Written beside and renamed, so that a stamp is there in whole or not at all.
     part = stamp_file.with_suffix(".part")

@@ -58,12 +58,13 @@ class FakePrograms:
 @pytest.fixture
 def a_checkout(tmp_path):
     (tmp_path / "requirements.txt").write_text(REQUIREMENTS)
+    (tmp_path / "requirements-test.txt").write_text("pytest==9.0.2\n")
     return tmp_path
 
 
-def _install(root, machine=LINUX, asked=None, failing=()):
+def _install(root, machine=LINUX, asked=None, failing=(), with_tests=False):
     programs = FakePrograms(root, failing)
-    run_py.install(root, machine, asked, programs)
+    run_py.install(root, machine, asked, programs, with_tests=with_tests)
     return programs
 
 
@@ -86,6 +87,22 @@ def test_the_second_call_installs_nothing(a_checkout):
 
     assert again.installs() == []
     assert not again.has("-m venv")
+
+
+def test_what_tests_need_is_installed_with_the_first_test_and_stays(a_checkout):
+    _install(a_checkout)
+
+    with_tests = _install(a_checkout, with_tests=True)
+
+    both = " ".join(
+        f"-r {a_checkout / name}" for name in ("requirements.txt", "requirements-test.txt")
+    )
+    assert with_tests.installs()[-1] == both
+    assert _install(a_checkout).installs() == []
+    assert _install(a_checkout, with_tests=True).installs() == []
+    (a_checkout / "requirements-test.txt").write_text("pytest==9.0.3\n")
+    assert _install(a_checkout).installs() == []
+    assert _install(a_checkout, with_tests=True).installs()[-1] == both
 
 
 def test_changed_requirements_are_installed_into_the_same_environment(a_checkout):
