@@ -5,7 +5,9 @@ One timer does both. There are no threads: in Slicer they hardly run while the w
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -135,6 +137,26 @@ class Jobs:
                 if known is job:
                     listener(job)
         self._listeners = [one for one in self._listeners if not one[0].is_ended]
+
+
+def clean_up(folder: Path) -> Iterator[None]:
+    """Remove a job's volumes and maps, a file at a step; its log and events stay."""
+    for part in ("input", "maps"):
+        for file in sorted((folder / part).glob("*")):
+            file.unlink(missing_ok=True)
+            yield
+        with contextlib.suppress(OSError):
+            (folder / part).rmdir()
+
+
+def clean_up_old(days: float = 14.0) -> Iterator[None]:
+    """Remove jobs that nobody has looked at for so many days, one at a step."""
+    limit = time.time() - days * 86400
+    folder = user_data_folder() / "jobs"
+    for job in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if job.is_dir() and job.stat().st_mtime < limit:
+            shutil.rmtree(job, ignore_errors=True)
+        yield
 
 
 def new_job_folder() -> Path:

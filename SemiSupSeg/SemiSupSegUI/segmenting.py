@@ -20,7 +20,7 @@ from SemiSupSegLib.workers.job import JobFolder, PredictRequest
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI import scene
 from SemiSupSegUI.exporting import Export
-from SemiSupSegUI.jobs import Jobs, Steps
+from SemiSupSegUI.jobs import Jobs, Steps, clean_up
 from SemiSupSegUI.tasks import task_of
 
 
@@ -262,6 +262,9 @@ class Segmenting:
     def _end(self, outcome: Outcome) -> None:
         if not self._is_ended:
             self._is_ended = True
+            if self._job is None or self._job.is_ended:
+                # Hundreds of megabytes that nobody needs any more.
+                self._jobs.do(clean_up(self._folder.path), lambda error: None)
             self._on_end(outcome)
 
 

@@ -27,7 +27,7 @@ from SemiSupSegLib.workers.plan import make_plan
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegLib.workers.wheels import fill_command
 from SemiSupSegUI import worker
-from SemiSupSegUI.jobs import Jobs, new_job_folder
+from SemiSupSegUI.jobs import Jobs, clean_up_old, new_job_folder
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.section import Section, enable, push_button
 
@@ -120,6 +120,7 @@ class SetupSection(Section):
         """Look once what there is; later only what was changed here is looked at again."""
         if self.probe is None and self._job is None:
             self.look()
+            self._jobs.do(clean_up_old(), lambda error: None)
 
     @property
     def device(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,28 @@ class SceneLifeTest(PanelTest):
         self.assertIn(str(out), self.message)
         self.assertEqual(len(list(out.glob("*/case.json"))), 1)
         self.assertTrue(self.segment.apply_button.enabled)
+
+    def test_volumes_and_maps_of_a_finished_job_are_removed_and_its_log_stays(self):
+        self.try_it()
+        self.apply()
+        self.wait(lambda: self.widget.logic.jobs.is_idle, "the last work")
+
+        jobs = [job for job in (self.home / "jobs").iterdir() if (job / "request.json").is_file()]
+        self.assertEqual(len(jobs), 1)
+        self.assertTrue((jobs[0] / "events.jsonl").is_file())
+        self.assertEqual([one.name for one in jobs[0].rglob("*.npy")], [])
+        self.assertEqual([one.name for one in jobs[0].rglob("*.nrrd")], [])
+
+    def test_jobs_of_long_ago_are_removed_and_later_ones_stay(self):
+        from SemiSupSegUI.jobs import clean_up_old
+
+        jobs = self.home / "jobs"
+        for name, days in (("old", 20), ("new", 3)):
+            (jobs / name).mkdir(parents=True)
+            then = time.time() - days * 86400
+            os.utime(jobs / name, (then, then))
+
+        list(clean_up_old())
+
+        self.assertFalse((jobs / "old").exists())
+        self.assertTrue((jobs / "new").exists())
