@@ -226,8 +226,18 @@ def prepare_images(
         for name, image in zip(present, images, strict=False):
             _refuse_blank(image, name, case)
         original = geometry_of(images[0])
+        nothing_is_zero = mask is None and options.mask == "nonzero"
         images = [
-            orient(_on_grid(image, original, source, case, warnings))
+            orient(
+                _on_grid(
+                    image,
+                    original,
+                    source,
+                    case,
+                    warnings,
+                    nothing_is_zero=nothing_is_zero or source is mask,
+                )
+            )
             for image, source in zip(images, sources, strict=True)
         ]
         given = images.pop() if mask is not None else None
@@ -351,8 +361,20 @@ def _on_grid(
     warnings: list[str],
     *,
     label: bool = False,
+    nothing_is_zero: bool = False,
 ) -> sitk.Image:
-    """Return the image on the grid of the first channel, resampled if it is another one."""
+    """Return the image on the grid of the first channel, resampled if it is another one.
+
+    Args:
+        image: The image or label map.
+        grid: That of the first channel.
+        source: Its file, for what is said of it.
+        case: For what is said of it.
+        warnings: Gets a sentence if the image is resampled.
+        label: Whether it is a label map.
+        nothing_is_zero: Whether voxels of value 0 are not of the patient, and must stay 0.
+    """
+    import numpy as np
     import SimpleITK as sitk
 
     own = geometry_of(image)
@@ -365,6 +387,11 @@ def _on_grid(
         image.SetSpacing(grid.spacing)
         image.SetDirection(grid.direction)
         return image
+    placement = find_placement(grid, own)
+    if placement is not None:
+        # The same voxels in another order: interpolation would leave traces beside the brain.
+        values = placement.view(sitk.GetArrayViewFromImage(image))
+        return with_geometry(np.ascontiguousarray(values), grid)
     if grid.lies_elsewhere(own):
         share = max(grid.shares_of_overlap(own))
         raise SemiSupSegError(
@@ -377,7 +404,26 @@ def _on_grid(
     warnings.append(
         f"{source.path.name} lies on another grid than the first channel ({by}) and was resampled."
     )
-    return resample_labels(image, grid) if label else resample(image, grid)
+    if label:
+        return resample_labels(image, grid)
+    return _resampled_in_air(image, grid) if nothing_is_zero else resample(image, grid)
+
+
+def _resampled_in_air(image: sitk.Image, grid: Geometry) -> sitk.Image:
+    """Return an image on `grid` whose zeros stay zeros, and whose other voxels do not fade.
+
+    A mask of what is not 0 would else grow by a faint rim, on which the z-scores hang.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    inside = sitk.GetArrayViewFromImage(image) != 0
+    share = sitk.GetArrayFromImage(
+        resample(with_geometry(inside.astype(np.float32), geometry_of(image)), grid)
+    )
+    values = sitk.GetArrayFromImage(resample(image, grid)) / np.maximum(share, 0.5)
+    values[share < 0.5] = 0
+    return with_geometry(values, grid)
 
 
 def _on_original(

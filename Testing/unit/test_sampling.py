@@ -1,14 +1,16 @@
 """Which patch comes when, and that image, label and maps are cut and turned alike."""
 
 import dataclasses
+import math
 import weakref
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from SemiSupSegLib.methods.protocol import ParameterGroup, Phase
-from SemiSupSegLib.training.augmentation import draw_turn, turn, vary_intensity
+from SemiSupSegLib.training.augmentation import _blur, draw_turn, turn, vary_intensity
 from SemiSupSegLib.training.options import AugmentationOptions
 from SemiSupSegLib.training.randomness import seed_of, torch_generator
 from SemiSupSegLib.training.sampling import IGNORED, Sampler, augment
@@ -173,6 +175,21 @@ def test_intensity_changes_leave_the_outside_at_zero_and_are_repeatable():
     assert not torch.allclose(one[:, :, :, 3:], image[:, :, :, 3:])
     off = dataclasses.replace(options, intensity_probability=0.0)
     torch.testing.assert_close(vary_intensity(image, off, torch_generator(5)), image)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 1.4])
+def test_blurring_is_a_gaussian_with_replicated_edges(sigma):
+    image = torch.from_numpy(np.random.default_rng(5).normal(size=(2, 7, 9, 11)).astype(np.float32))
+
+    blurred = _blur(image, sigma)
+
+    expected = [
+        ndimage.gaussian_filter(
+            one.astype(np.float64), sigma, mode="nearest", radius=math.ceil(2 * sigma)
+        )
+        for one in image.numpy()
+    ]
+    np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-5)
 
 
 def test_blurring_keeps_a_constant_image():
