@@ -61,6 +61,8 @@ from SemiSupSegLib.networks.base import SegmentationNetwork
 
 logger = logging.getLogger(__name__)
 
+_FINISH = "finish"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CurriculumOptions:
@@ -79,6 +81,10 @@ class CurriculumOptions:
     """Updates of the teacher, in proportion to the other shares."""
     stage_share: float = 500
     """Updates of each stage."""
+    finish_share: float = 0
+    """Updates on the labelled cases alone after the last stage, on the stages' schedule. What the
+    teacher gets wrong everywhere, the student can unlearn there (fine-tuning after pseudo-labels,
+    as Yalniz et al. 2019, arXiv 1905.00546; not in Liu 2026)."""
     head_share: float = 300
     """Updates of each log-variance head (teacher's and student's)."""
     head_rate: float = 1e-2
@@ -132,7 +138,14 @@ class CurriculumOptions:
         for name in ("teacher_labelled_per_batch", "labelled_per_batch", "unlabelled_per_batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
-        for name in ("teacher_share", "stage_share", "head_share", "lambda_high", "lambda_low"):
+        for name in (
+            "teacher_share",
+            "stage_share",
+            "finish_share",
+            "head_share",
+            "lambda_high",
+            "lambda_low",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0")
         if self.teacher_share + self.stage_share == 0:
@@ -188,11 +201,12 @@ class Curriculum:
                 "teacher_refresh measures doubt by passes that differ, but this network has no "
                 "dropout. Choose a network with dropout, or teacher_refresh=false."
             )
-        shares = [options.teacher_share, head, *[options.stage_share] * num_stages, head]
+        stages = [options.stage_share] * num_stages
+        shares = [options.teacher_share, head, *stages, options.finish_share, head]
         parts = share_iterations(iterations, shares)
         self._teacher_iterations, self._distil_iterations = parts[0], parts[1]
-        self._stage_iterations = parts[2:-1]
-        self._student_distil_iterations = parts[-1]
+        self._stage_iterations = parts[2:-2]
+        self._finish_iterations, self._student_distil_iterations = parts[-2:]
         self._student_iteration = 0
         self._stage_norm = 0.0
 
@@ -259,7 +273,7 @@ class Curriculum:
         ]
         if self._teacher.has_log_variance:
             phases.append(self._distil_phase("distil", self._teacher, data))
-        length = sum(self._stage_iterations)
+        length = sum(self._stage_iterations) + self._finish_iterations
         done = 0
         for stage, iterations in enumerate(self._stage_iterations, start=1):
             alone = options.restart_schedule
@@ -285,6 +299,23 @@ class Curriculum:
                 )
             )
             done += iterations
+        if self._finish_iterations:
+            alone = options.restart_schedule
+            phases.append(
+                Phase(
+                    name=_FINISH,
+                    iterations=self._finish_iterations,
+                    group=self._group(
+                        self._student_raw,
+                        0 if alone else done,
+                        self._finish_iterations if alone else length,
+                    ),
+                    labelled_per_batch=options.labelled_per_batch,
+                    continues=not alone,
+                    judged=("student",),
+                    judged_at_end=("student_raw",),
+                )
+            )
         if self._student.has_log_variance:
             phases.append(self._distil_phase("student_distil", self._student, data))
         return phases
@@ -294,6 +325,10 @@ class Curriculum:
         if phase.name == "teacher":
             return supervised_step(
                 self._teacher_raw, batch, self._options.loss, self._class_weights
+            )
+        if phase.name == _FINISH:
+            return supervised_step(
+                self._student_raw, batch, self._options.loss, self._class_weights
             )
         if phase.stage is None:
             network = self._teacher if phase.name == "distil" else self._student
@@ -306,12 +341,13 @@ class Curriculum:
             update_teacher(
                 self._teacher, self._teacher_raw, clock.phase_iteration, self._options.ema
             )
-        elif phase.stage is not None:
+        elif phase.stage is not None or phase.name == _FINISH:
             update_teacher(
                 self._student, self._student_raw, self._student_iteration, self._options.ema
             )
             self._student_iteration += 1
-            if self._options.low_mode in UNBOUNDED and clock.phase_iteration % 10 == 9:
+            is_stage = phase.stage is not None
+            if is_stage and self._options.low_mode in UNBOUNDED and clock.phase_iteration % 10 == 9:
                 self._check_norm()
 
     # Steps

@@ -65,6 +65,21 @@ def test_without_unlabelled_cases_no_phase_draws_any():
         assert {phase.unlabelled_per_batch for phase in method.phases(data)} == {0}
 
 
+def test_a_finish_on_labelled_cases_alone_goes_on_with_the_stages_schedule():
+    """Shares 10, 0, 6 x 10, 30, 0 of 100 updates; the schedule spans stages and finish."""
+    method = a_method(teacher_share=10, stage_share=10, finish_share=30, head_share=0)
+
+    phases = {phase.name: phase for phase in method.phases(some_data())}
+
+    finish = phases["finish"]
+    assert finish.iterations == 30
+    assert (finish.labelled_per_batch, finish.unlabelled_per_batch) == (2, 0)
+    assert finish.continues
+    assert phases["stage_1"].group.schedule_length == finish.group.schedule_length == 90
+    assert finish.group.schedule_start == 60
+    assert "finish" not in {phase.name for phase in a_method().phases(some_data())}
+
+
 @pytest.mark.parametrize(("mode", "warns"), [("subtract", True), ("subtract_clipped", False)])
 def test_unlearning_without_a_bound_comes_with_a_warning(mode, warns):
     data = some_data()
