@@ -96,6 +96,13 @@ class PanelTest(unittest.TestCase):
                 self.fail(f"waited {PATIENCE_SECONDS:.0f} s for {what or until}")
             time.sleep(0.005)
 
+    def need_worker(self):
+        """Skip the test, and say why, if nothing here can run a network."""
+        setup = self.panel.setup
+        self.wait(lambda: setup.probe is not None or setup.message.text, "a look at the packages")
+        if setup.hindrance or setup.probe is None:
+            self.skipTest(f"no worker can run here: {setup.hindrance or setup.message.text}")
+
     def try_it(self):
         """Load the made-up case and its model."""
         self.segment.try_it()
@@ -105,6 +112,7 @@ class PanelTest(unittest.TestCase):
 
     def apply(self):
         """Segment what is chosen and wait for the end."""
+        self.need_worker()
         self.assertEqual(self.segment.apply_button.toolTip, "Segment the chosen volumes.")
         self.segment.apply()
         self.wait(lambda: self.segment.segmenting.is_ended, "the segmentation")

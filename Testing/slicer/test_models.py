@@ -23,6 +23,7 @@ class ModelsTest(PanelTest):
 
     def import_package(self, source):
         """Import as a user does, and wait."""
+        self.need_worker()
         self.models.import_model(str(source))
         self.wait(lambda: self.models._job.is_ended, "the import")
 

@@ -17,6 +17,7 @@ class ModuleTest(PanelTest):
     """Loaded, reloaded, closed."""
 
     def test_its_own_test_passes(self):
+        self.need_worker()
         code = sys.modules["SemiSupSeg"]
         result = unittest.TestResult()
 

@@ -20,6 +20,7 @@ class SceneLifeTest(PanelTest):
 
     def until_running(self):
         """Start, and wait until the worker is at it."""
+        self.need_worker()
         self.try_it()
         self.segment.apply()
         segmenting = self.segment.segmenting
@@ -136,6 +137,7 @@ class SceneLifeTest(PanelTest):
     def test_a_folder_of_cases_is_segmented_into_another(self):
         from SemiSupSegUI import demonstration
 
+        self.need_worker()
         self.try_it()
         cases = demonstration.MODEL.parent
         out = self.folder / "results of a folder"

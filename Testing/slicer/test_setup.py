@@ -20,7 +20,7 @@ class SetupTest(PanelTest):
     def setUp(self):
         super().setUp()
         self.setup = self.panel.setup
-        self.wait(lambda: self.setup.probe is not None, "a look at the packages")
+        self.need_worker()
 
     def lack(self, name):
         """Let it seem that a package is not installed."""
