@@ -77,7 +77,23 @@ def _drive(out: Path) -> None:
     segment.results.overlay_box.setCurrentIndex(segment.results.overlay_box.findData("contours"))
     grab("panel_contours")
     _beside([out / "panel_contours.png", out / "view_contours.png"], out / "panel_and_view.png")
+    segment.box.collapsed = True
+    _show_setup(host, widget.panel.setup)
+    grab("panel_setup")
+    widget.panel.setup.box.collapsed = True
+    widget.panel.models.box.collapsed = False
+    widget.panel.models.import_model(segment.model_box.currentData)
+    host.spin(lambda: widget.panel.models.table.rowCount, PATIENCE_SECONDS)
+    widget.panel.models.select("Demonstration only")
+    grab("panel_models")
     widget.logic.close()
+
+
+def _show_setup(host: object, setup: object) -> None:
+    """Open Setup after a self-test."""
+    setup.box.collapsed = False
+    setup.test()
+    host.spin(lambda: setup.found is not None, PATIENCE_SECONDS)
 
 
 def _aim(slicer: object, result: object) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import slicer
-from slicer.i18n import tr as _
 
 from SemiSupSegLib.resources import ROOT
 
@@ -41,7 +40,6 @@ def register_sample() -> None:
     SampleDataLogic.registerCustomSampleDataSource(
         category="SemiSupSeg",
         sampleName=SAMPLE,
-        sampleDescription=_("A made-up brain with a tumour, in four channels."),
         uris=[file.as_uri() for file in files],
         fileNames=[file.name for file in files],
         nodeNames=[file.name.removesuffix(".nii.gz") for file in files],

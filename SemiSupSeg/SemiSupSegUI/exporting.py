@@ -16,8 +16,9 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegUI.inputs import ijk_to_world, is_linear
+from SemiSupSegUI.nodes import new_node
 
-_SLAB_BYTES = 16_000_000
+_SLAB_BYTES = 8_000_000
 """So much is written at a step: some 20 ms."""
 _NRRD_TYPES = {
     "int8": "signed char",
@@ -48,12 +49,15 @@ class Export:
     Args:
         volumes: By channel; the first one is the reference, on whose grid results lie.
         folder: Gets a file for each channel.
+        mask: Volume that is not 0 where intensities count, or None.
     """
 
     volumes: dict[str, object]
     folder: Path
+    mask: object | None = None
 
     def __post_init__(self) -> None:
+        self.mask_file: Path | None = None
         self.files: dict[str, Path] = {}
         self.grid: Grid | None = None
         self._hash = hashlib.blake2b(digest_size=4)
@@ -72,33 +76,42 @@ class Export:
         """Write the files; what is yielded between is time for the window."""
         self.folder.mkdir(parents=True, exist_ok=True)
         reference = next(iter(self.volumes.values()))
-        bends = not all(is_linear(volume) for volume in self.volumes.values())
         if is_linear(reference):
             matrix = vtk.vtkMatrix4x4()
             reference.GetIJKToRASMatrix(matrix)
             self.grid = Grid(matrix, reference.GetTransformNodeID())
+        # Under a transform that bends, the result lies in the world.
+        world_to_result = _world_to_local(reference)
         for channel, volume in self.volumes.items():
-            source, world_to_result = volume, _world_to_local(reference)
-            clone = None
+            path = self.folder / f"{channel}.nrrd"
+            yield from self._place_and_write(volume, world_to_result, path)
+            self.files[channel] = path
+        if self.mask is not None:
+            path = self.folder / "mask.nrrd"
+            yield from self._place_and_write(self.mask, world_to_result, path)
+            self.mask_file = path
+
+    def _place_and_write(
+        self, volume, world_to_result: vtk.vtkMatrix4x4, path: Path
+    ) -> Iterator[None]:
+        clone = None
+        try:
             if not is_linear(volume):
                 clone = _hardened(volume)
                 yield
-                source = clone
-            if bends and not is_linear(reference):
-                world_to_result = vtk.vtkMatrix4x4()
+            source = volume if clone is None else clone
             matrix = vtk.vtkMatrix4x4()
             vtk.vtkMatrix4x4.Multiply4x4(world_to_result, ijk_to_world(source), matrix)
             if self.grid is None:
                 self.grid = Grid(matrix, None)
-            path = self.folder / f"{channel}.nrrd"
-            try:
-                yield from self._write(source, matrix, path)
-            finally:
-                if clone is not None:
-                    slicer.mrmlScene.RemoveNode(clone)
-            self.files[channel] = path
+            yield from self._write(source, matrix, path)
+        finally:
+            if clone is not None:
+                slicer.mrmlScene.RemoveNode(clone)
 
     def _write(self, volume, ijk_to_ras: vtk.vtkMatrix4x4, path: Path) -> Iterator[None]:
+        import numpy as np
+
         name = volume.GetName()
         array = slicer.util.arrayFromVolume(volume)
         kind = _NRRD_TYPES.get(array.dtype.name)
@@ -124,9 +137,11 @@ class Export:
                         ).format(name=name)
                     )
                 # A view dangles when the node's image is exchanged: it is taken anew each time.
-                slab = slicer.util.arrayFromVolume(volume)[first : first + at_once].tobytes()
+                slab = slicer.util.arrayFromVolume(volume)[first : first + at_once]
+                slab = np.ascontiguousarray(slab).data
                 file.write(slab)
                 self._hash.update(slab)
+                del slab
                 yield
 
 
@@ -170,12 +185,29 @@ def _world_to_local(volume) -> vtk.vtkMatrix4x4:
 
 
 def _hardened(volume):
-    """Return a hidden copy of a volume, without its parent transform."""
-    clone = slicer.modules.volumes.logic().CloneVolume(
-        slicer.mrmlScene, volume, volume.GetName() + " (hardened)"
-    )
-    clone.SetHideFromEditors(True)
-    clone.SetAttribute("SemiSupSeg.role", "copy")
-    clone.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    clone.HardenTransform()
+    """Return a hidden copy of a volume, without its parent transform; what is 0 stays 0.
+
+    Interpolation alone would put a faint rim around a brain, which would count as brain.
+    """
+    clone = new_node("vtkMRMLScalarVolumeNode", volume.GetName() + " (hardened)", hidden=True)
+    # A label map's voxels are not interpolated.
+    inside = new_node("vtkMRMLLabelMapVolumeNode", volume.GetName() + " (inside)", hidden=True)
+    try:
+        image = vtk.vtkImageData()
+        image.DeepCopy(volume.GetImageData())
+        clone.SetAndObserveImageData(image)
+        for node in (clone, inside):
+            node.SetSaveWithScene(False)
+            node.CopyOrientation(volume)
+        is_there = slicer.util.arrayFromVolume(volume) != 0
+        slicer.util.updateVolumeFromArray(inside, is_there.astype("uint8"))
+        for node in (clone, inside):
+            node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+            node.HardenTransform()
+        slicer.util.arrayFromVolume(clone)[slicer.util.arrayFromVolume(inside) == 0] = 0
+    except BaseException:
+        slicer.mrmlScene.RemoveNode(clone)
+        raise
+    finally:
+        slicer.mrmlScene.RemoveNode(inside)
     return clone

@@ -10,11 +10,10 @@ from slicer.i18n import tr as _
 
 from SemiSupSegLib.runs.state import RunStatus
 from SemiSupSegLib.workers.runner import Job
-from SemiSupSegUI.jobs import Jobs, new_job_folder
+from SemiSupSegUI.jobs import Jobs, log_tail, new_job_folder
 from SemiSupSegUI.segmenting import Progress
 
 _LOOK_MS = 500
-_TAIL_BYTES = 4000
 
 
 class FolderRun:
@@ -50,8 +49,13 @@ class FolderRun:
         if not self.is_ended:
             self._jobs.cancel(self._job)
 
+    def close(self) -> None:
+        """The panel goes: tell nobody any more."""
+        self._timer.stop()
+        self.is_ended = True
+
     def _look(self) -> None:
-        lines = self._log().splitlines()
+        lines = log_tail(self._job.folder).splitlines()
         self._on_progress(Progress(lines[-1] if lines else _("Looking for cases")))
 
     def _changed(self, job: Job) -> None:
@@ -59,7 +63,7 @@ class FolderRun:
             return
         self._timer.stop()
         self.is_ended = True
-        log = self._log()
+        log = log_tail(self._job.folder)
         if job.state.status is RunStatus.FINISHED:
             last = (log.splitlines() or [""])[-1]
             text = _("{last} The results lie in {folder}.").format(last=last, folder=self._out)
@@ -72,12 +76,3 @@ class FolderRun:
             )
         else:
             self._on_end("", job.state.error or _("The worker said nothing."), log)
-
-    def _log(self) -> str:
-        try:
-            with self._job.folder.log_file.open("rb") as file:
-                file.seek(0, 2)
-                file.seek(max(0, file.tell() - _TAIL_BYTES))
-                return file.read().decode("utf-8", errors="replace")
-        except OSError:
-            return ""

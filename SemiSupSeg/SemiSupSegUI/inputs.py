@@ -111,14 +111,21 @@ def _channel_of(volume, origin: Origin, reader: NameReader) -> tuple[str, str] |
     return None
 
 
-def hindrances(task: Task, chosen: dict[str, object]) -> list[str]:
-    """Return sentences on what forbids segmenting: missing, doubled, of several patients."""
+def hindrances(task: Task, chosen: dict[str, object], mask=None) -> list[str]:
+    """Return sentences on what forbids segmenting: missing, doubled, of several patients.
+
+    Args:
+        task: Says which channels are needed.
+        chosen: Volumes by channel.
+        mask: The mask's volume, or None.
+    """
     problems = []
     missing = [one.name for one in task.channels if one.required and one.name not in chosen]
     if missing:
         problems.append(_("Choose a volume for {names}.").format(names=", ".join(missing)))
     seen: dict[str, str] = {}
-    for channel, volume in chosen.items():
+    named = {**chosen, **({} if mask is None else {_("the mask"): mask})}
+    for channel, volume in named.items():
         if volume.GetImageData() is None:
             problems.append(
                 _("{name} has no voxels. Choose another volume for {channel}.").format(
@@ -140,7 +147,7 @@ def hindrances(task: Task, chosen: dict[str, object]) -> list[str]:
                 ).format(name=volume.GetName(), first=seen[volume.GetID()], second=channel)
             )
         seen.setdefault(volume.GetID(), channel)
-    patients = {origin_of(volume).patient for volume in chosen.values()} - {""}
+    patients = {origin_of(volume).patient for volume in named.values()} - {""}
     if len(patients) > 1:
         problems.append(
             _(

@@ -17,10 +17,13 @@ from pathlib import Path
 import qt
 
 from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.workers.diagnosis import without_user
+from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.plan import InstallPlan
 from SemiSupSegLib.workers.runner import Job, JobRunner
 
 INTERVAL_MS = 50
+_TAIL_BYTES = 8000
 _BUDGET_SECONDS = 0.02
 """So long the window may work at a tick, but for the step that is begun."""
 
@@ -157,6 +160,18 @@ def clean_up_old(days: float = 14.0) -> Iterator[None]:
         if job.is_dir() and job.stat().st_mtime < limit:
             shutil.rmtree(job, ignore_errors=True)
         yield
+
+
+def log_tail(job: JobFolder, lines: int = 40) -> str:
+    """Return the last lines that a job's process has printed, without the user's name."""
+    try:
+        with job.log_file.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - _TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return without_user("\n".join(text.splitlines()[-lines:]))
 
 
 def new_job_folder() -> Path:

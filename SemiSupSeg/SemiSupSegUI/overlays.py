@@ -93,6 +93,7 @@ class Overlays:
         self.shown = OFF
         """Name of the overlay that is shown."""
         self._last_map = "uncertainty"
+        self._of = None
 
     def missing(self, segmentation, name: str) -> str:
         """Return why an overlay cannot be shown, or an empty text."""
@@ -127,9 +128,9 @@ class Overlays:
         """
         if name != OFF and self.missing(segmentation, name):
             name = OFF
-        if name != self.shown or name in (OFF, SIDE_BY_SIDE):
+        if name != self.shown or segmentation is not self._of or name == SIDE_BY_SIDE:
             self._restore(keep_layout=name == SIDE_BY_SIDE)
-        self.shown = name
+        self.shown, self._of = name, segmentation
         if name == OFF:
             return
         display = segmentation.GetDisplayNode()
@@ -154,11 +155,16 @@ class Overlays:
         at = cycle.index(self.shown) if self.shown in cycle else len(cycle) - 1
         return cycle[(at + 1) % len(cycle)]
 
+    def let_edit(self, segmentation) -> None:
+        """Show a result itself again, as other modules expect it, beside the overlay."""
+        if segmentation is not None:
+            self._changes.undo(segmentation.GetDisplayNode())
+
     def forget(self) -> None:
-        """The scene is closing: there is nothing to put back."""
+        """The scene is closing: of nodes there is nothing to put back, but the layout stays."""
         self._changes.forget()
-        self._layout_before = None
-        self.shown = OFF
+        self._leave_layout()
+        self.shown, self._of = OFF, None
 
     def _show_map(self, volume, name: str, opacity: float, threshold: float | None) -> None:
         limit = default_threshold(name) if threshold is None else threshold
@@ -199,8 +205,10 @@ class Overlays:
             composite = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLSliceCompositeNode")
             if slice_node is None or composite is None:
                 continue
-            if source is not None:
-                composite.SetBackgroundVolumeID(source.GetBackgroundVolumeID())
+            background = source.GetBackgroundVolumeID() if source is not None else None
+            if background and composite.GetBackgroundVolumeID() != background:
+                composite.SetBackgroundVolumeID(background)
+                _look_from(slice_node, source)
             composite.SetLinkedControl(True)
             display = node.GetDisplayNode()
             self._changes.set(display, "ViewNodeIDs", (slice_node.GetID(),))
@@ -210,12 +218,15 @@ class Overlays:
 
     def _restore(self, *, keep_layout: bool) -> None:
         self._changes.undo()
-        if self._layout_before is not None and not keep_layout:
-            manager = slicer.app.layoutManager()
-            # Another layout than ours is the user's choice, and stays.
-            if manager is not None and manager.layout == LAYOUT:
-                manager.setLayout(self._layout_before)
-            self._layout_before = None
+        if not keep_layout:
+            self._leave_layout()
+
+    def _leave_layout(self) -> None:
+        manager = slicer.app.layoutManager()
+        # Another layout than ours is the user's choice, and stays.
+        if self._layout_before is not None and manager is not None and manager.layout == LAYOUT:
+            manager.setLayout(self._layout_before)
+        self._layout_before = None
 
 
 def register_layout() -> None:
@@ -240,6 +251,18 @@ def _first_composite():
     return None
 
 
+def _look_from(slice_node, source) -> None:
+    """Let a view begin where another one looks, since nothing fits views made by code."""
+    name = source.GetLayoutName()
+    for other in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        if other.GetLayoutName() == name:
+            slice_node.GetSliceToRAS().DeepCopy(other.GetSliceToRAS())
+            width, _height, depth = other.GetFieldOfView()
+            columns, rows, _slices = slice_node.GetDimensions()
+            slice_node.SetFieldOfView(width, width * rows / max(columns, 1), depth)
+            slice_node.UpdateMatrices()
+
+
 def _legend(volume, name: str):
     colors = slicer.modules.colors.logic()
     legend = colors.GetColorLegendDisplayNode(volume)
@@ -250,6 +273,7 @@ def _legend(volume, name: str):
         legend.SetLabelFormat("%.1f")
         legend.SetNumberOfLabels(6)
         legend.SetMaxNumberOfColors(256)
+        legend.SetSaveWithScene(volume.GetSaveWithScene())
         legend.SetSize(0.12, 0.4)
         legend.GetTitleTextProperty().SetFontSize(14)
         legend.GetLabelTextProperty().SetFontSize(12)

@@ -64,6 +64,7 @@ class Panel:
 
     def enter(self) -> None:
         """The module is shown: read the scene, and take the keys."""
+        self._release_keys()
         for section in self.sections:
             section.enter()
         if slicer.util.mainWindow() is not None:
@@ -71,10 +72,7 @@ class Panel:
 
     def exit(self) -> None:
         """Another module is shown: give the keys back."""
-        for shortcut in self._shortcuts:
-            shortcut.setEnabled(False)
-            shortcut.setParent(None)
-        self._shortcuts = []
+        self._release_keys()
         for section in self.sections:
             section.exit()
 
@@ -84,9 +82,17 @@ class Panel:
         for section in self.sections:
             section.scene_closes()
 
+    def scene_is_there(self) -> None:
+        """The scene was closed or loaded: nodes may be used again."""
+        self._is_closing = False
+
+    def scene_is_saved(self) -> None:
+        """The scene is about to be saved: it should hold the user's view settings, not ours."""
+        for section in self.sections:
+            section.scene_is_saved()
+
     def scene_changed(self) -> None:
         """Read the scene anew."""
-        self._is_closing = False
         for section in self.sections:
             section.scene_changed()
 
@@ -95,6 +101,12 @@ class Panel:
         self.exit()
         for section in self.sections:
             section.cleanup()
+
+    def _release_keys(self) -> None:
+        for shortcut in self._shortcuts:
+            shortcut.setEnabled(False)
+            shortcut.setParent(None)
+        self._shortcuts = []
 
     def _setup_changed(self) -> None:
         self.header.text = _("Device: {device}").format(device=self.setup.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from pathlib import Path
 
 import slicer
@@ -10,18 +12,65 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.errors import SemiSupSegError
 
 PREVIOUS = "SemiSupSeg.previous"
-"""Attribute of a result: the file of the one that it has replaced."""
+"""Attribute of a result: the files of those that it has replaced, the oldest first, as JSON."""
 
 
-def keep_previous(segmentation, file: Path) -> None:
-    """Write a segmentation to a file before it is replaced.
+def kept_files(segmentation) -> list[Path]:
+    """Return the files of what a result has replaced, the oldest first."""
+    return [Path(one) for one in json.loads(segmentation.GetAttribute(PREVIOUS) or "[]")]
+
+
+def keep_previous(segmentation, folder: Path) -> None:
+    """Write a segmentation to a new file before it is replaced.
+
+    Args:
+        segmentation: The node.
+        folder: For what is kept.
 
     Raises:
         SemiSupSegError: If it cannot be written; then nothing should be replaced.
     """
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = _write(segmentation, folder)
+    _remember(segmentation, [*kept_files(segmentation), file])
+
+
+def restore_previous(segmentation) -> None:
+    """Exchange a result with the one that it has replaced; once more goes on to the one before.
+
+    The present one becomes the oldest, so that one comes round to it again.
+
+    Raises:
+        SemiSupSegError: If the former one cannot be read.
+    """
+    files = kept_files(segmentation)
+    file = files[-1]
+    former = slicer.vtkMRMLSegmentationNode()
+    former.SetHideFromEditors(True)
+    slicer.mrmlScene.AddNode(former)
+    storage = slicer.vtkMRMLSegmentationStorageNode()
+    storage.SetFileName(str(file))
+    slicer.mrmlScene.AddNode(storage)
+    try:
+        if not file.is_file() or not storage.ReadData(former):
+            raise SemiSupSegError(
+                _("The former result in {file} cannot be read. Apply the model again.").format(
+                    file=file
+                )
+            )
+        present = _write(segmentation, file.parent)
+        segmentation.GetSegmentation().DeepCopy(former.GetSegmentation())
+        _remember(segmentation, [present, *files[:-1]])
+        file.unlink(missing_ok=True)
+    finally:
+        slicer.mrmlScene.RemoveNode(storage)
+        slicer.mrmlScene.RemoveNode(former)
+
+
+def _write(segmentation, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = folder / f"{time.time_ns()}.seg.nrrd"
     # Slicer chooses the writer by the end of the name.
-    temporary = file.with_name("new " + file.name)
+    temporary = file.with_name("new-" + file.name)
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetFileName(str(temporary))
     storage.SetUseCompression(False)
@@ -38,29 +87,8 @@ def keep_previous(segmentation, file: Path) -> None:
             ).format(name=segmentation.GetName(), file=file)
         )
     temporary.replace(file)
-    segmentation.SetAttribute(PREVIOUS, str(file))
+    return file
 
 
-def restore_previous(segmentation) -> None:
-    """Exchange a result with the one that it has replaced.
-
-    Raises:
-        SemiSupSegError: If the former one cannot be read.
-    """
-    file = Path(segmentation.GetAttribute(PREVIOUS) or "")
-    former = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "former")
-    storage = slicer.vtkMRMLSegmentationStorageNode()
-    storage.SetFileName(str(file))
-    slicer.mrmlScene.AddNode(storage)
-    try:
-        if not file.is_file() or not storage.ReadData(former):
-            raise SemiSupSegError(
-                _("The former result in {file} cannot be read. Apply the model again.").format(
-                    file=file
-                )
-            )
-        keep_previous(segmentation, file)
-        segmentation.GetSegmentation().DeepCopy(former.GetSegmentation())
-    finally:
-        slicer.mrmlScene.RemoveNode(storage)
-        slicer.mrmlScene.RemoveNode(former)
+def _remember(segmentation, files: list[Path]) -> None:
+    segmentation.SetAttribute(PREVIOUS, json.dumps([str(file) for file in files]))

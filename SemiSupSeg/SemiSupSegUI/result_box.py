@@ -17,7 +17,7 @@ from SemiSupSegLib.files import replacing
 from SemiSupSegUI import overlays, scene
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.overlays import Overlays
-from SemiSupSegUI.previous import PREVIOUS, restore_previous
+from SemiSupSegUI.previous import kept_files, restore_previous
 from SemiSupSegUI.section import enable
 from SemiSupSegUI.state import State
 
@@ -44,9 +44,6 @@ class ResultBox:
         self.overlay_box = qt.QComboBox()
         for kind in overlays.kinds():
             self.overlay_box.addItem(kind.title, kind.name)
-            self.overlay_box.setItemData(
-                self.overlay_box.count - 1, kind.meaning, qt.Qt.ToolTipRole
-            )
         self.overlay_meaning = qt.QLabel()
         self.overlay_meaning.wordWrap = True
         self.opacity_slider = _slider(1.0)
@@ -120,7 +117,9 @@ class ResultBox:
         except (SemiSupSegError, OSError) as error:
             self._message.fail(str(error))
         else:
-            self._message.say(_("The former result is back; once more brings the later one."))
+            self._message.say(
+                _("The former result is back. Pressed again, the one before it, and so round.")
+            )
         self.update()
 
     def copy_table(self) -> None:
@@ -140,6 +139,11 @@ class ResultBox:
             )
         else:
             self._message.say(_("The table was written to {path}.").format(path=path))
+
+    def let_go(self) -> None:
+        """The panel goes: the scene is no longer looked at."""
+        self._is_updating = True
+        self.table_view.setMRMLScene(None)
 
     def update(self) -> None:
         """Show the result that the state names."""
@@ -161,6 +165,11 @@ class ResultBox:
         self.overlay_box.setCurrentIndex(index)
         kind = overlays.kinds()[index]
         self.overlay_meaning.text = kind.meaning
+        for row, one in enumerate(overlays.kinds()):
+            why = self.overlays.missing(result, one.name)
+            item = self.overlay_box.model().item(row)
+            item.setEnabled(not why)
+            item.setToolTip(why or one.meaning)
         self.opacity_slider.value = state.number("Opacity", 0.6)
         is_map = kind.name in scene.SCALARS
         self.threshold_slider.enabled = is_map
@@ -170,7 +179,7 @@ class ResultBox:
             self.threshold_slider.value = state.number(
                 "Threshold." + kind.name, overlays.default_threshold(kind.name)
             )
-        former = result.GetAttribute(PREVIOUS)
+        former = kept_files(result)
         enable(
             self.restore_button,
             "" if former else _("This result has replaced none."),

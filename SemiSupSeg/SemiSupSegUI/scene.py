@@ -17,6 +17,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.resources import color_map
 from SemiSupSegUI.exporting import Grid
+from SemiSupSegUI.nodes import new_node
 from SemiSupSegUI.previous import keep_previous
 from SemiSupSegUI.segments import (
     BINARY,
@@ -39,7 +40,6 @@ REFERENCE = "SemiSupSeg.reference"
 
 SCALARS = ("uncertainty", "confidence", "agreement")
 """Maps that are volumes, 0 to 1."""
-CONTOURS = ("sure", "possible")
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Result:
         reference: The volume node of the first channel.
         output: A segmentation to write to; None: a new one.
         name: Of the case, for the folder in the subject hierarchy.
-        previous: File for what the output holds now.
+        previous: Folder for what the output holds now.
     """
 
     folder: Path
@@ -142,13 +142,12 @@ class Result:
     def _make_volume(self, name: str, values) -> None:
         node = self._existing(name)
         if node is None:
-            node = self._new("vtkMRMLScalarVolumeNode", "{name} " + name)
+            # The distance from the result is for drawing near it; nobody looks at it.
+            hidden = name not in SCALARS
+            node = self._new("vtkMRMLScalarVolumeNode", "{name} " + name, hidden=hidden)
             node.CreateDefaultDisplayNodes()
             if name in SCALARS:
                 prepare_display(node, name)
-            else:
-                # It says how far a voxel is from the result; nobody looks at it.
-                node.SetHideFromEditors(True)
             self._refer(name, node)
         node.SetIJKToRASMatrix(self.grid.ijk_to_ras)
         node.SetAndObserveImageData(image_of(values))
@@ -193,9 +192,9 @@ class Result:
         finally:
             node.EndModify(before)
 
-    def _new(self, node_class: str, name: str):
+    def _new(self, node_class: str, name: str, *, hidden: bool = False):
         # Overlays are found by the reference to them; names are for people.
-        node = slicer.mrmlScene.AddNewNodeByClass(node_class, name.format(name=self.name))
+        node = new_node(node_class, name.format(name=self.name), hidden=hidden)
         self._made.append(node)
         return node
 
@@ -232,11 +231,9 @@ def show_copy(segmentation, name: str, near_mm: float):
     volume, distance = overlay_node(segmentation, name), overlay_node(segmentation, "distance")
     copy = overlay_node(segmentation, "near." + name)
     if copy is None:
-        copy = slicer.mrmlScene.AddNewNodeByClass(
-            "vtkMRMLScalarVolumeNode", volume.GetName() + " " + _("near the result")
-        )
+        name_of_copy = volume.GetName() + " " + _("near the result")
+        copy = new_node("vtkMRMLScalarVolumeNode", name_of_copy, hidden=True)
         copy.SetSaveWithScene(False)
-        copy.SetHideFromEditors(True)
         copy.SetAttribute(ROLE, "near." + name)
         copy.CreateDefaultDisplayNodes()
         copy.GetDisplayNode().SetSaveWithScene(False)
@@ -301,20 +298,9 @@ def put_into_folder(node, folder: int) -> None:
         hierarchy.SetItemParent(item, folder)
 
 
-def remove_result(segmentation) -> None:
-    """Remove a result with all that belongs to it."""
-    nodes = [overlay_node(segmentation, role) for role in _all_roles()]
-    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-    item = hierarchy.GetItemByDataNode(segmentation)
-    folder = hierarchy.GetItemParent(item) if item else 0
-    for node in (*nodes, segmentation):
-        if node is not None:
-            slicer.mrmlScene.RemoveNode(node)
-    if folder and hierarchy.GetItemAttribute(folder, FOLDER):
-        children = vtk.vtkIdList()
-        hierarchy.GetItemChildren(folder, children)
-        if children.GetNumberOfIds() == 0:
-            hierarchy.RemoveItem(folder)
+def is_overlay(node) -> bool:
+    """Return whether a node was made to be drawn over a result, and is none itself."""
+    return node.GetAttribute(ROLE) not in (None, "segmentation")
 
 
 def is_edited(segmentation) -> bool:
@@ -340,8 +326,3 @@ def color_node(name: str):
     node.SetAttribute(ROLE, role)
     node.SetAttribute("Category", "SemiSupSeg")
     return slicer.mrmlScene.AddNode(node)
-
-
-def _all_roles() -> tuple[str, ...]:
-    near = tuple("near." + name for name in SCALARS)
-    return (*SCALARS, *near, "distance", "pseudo_label", "comparison", *CONTOURS, "table")

@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from SemiSupSegLib.cases.task import task_from_json
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.description import short_line
@@ -23,7 +24,7 @@ from SemiSupSegUI.result_box import ResultBox
 from SemiSupSegUI.section import Section, enable, node_box
 from SemiSupSegUI.segmenting import Outcome, Progress, Segmenting
 from SemiSupSegUI.state import State
-from SemiSupSegUI.tasks import identity_of, manifest_of, task_of
+from SemiSupSegUI.tasks import identity_of, manifest_of
 
 _LONG_SECONDS = 600.0
 """What takes longer is asked about once."""
@@ -50,6 +51,8 @@ class SegmentSection(Section):
         self._jobs, self._state, self._ask, self._hindrance = jobs, state, ask, hindrance
         self.segmenting: Segmenting | None = None
         self.folder_run: FolderRun | None = None
+        self._is_closed = False
+        self._read_name: str | None = None
         self._task = None
         self._model_sha256: str | None = None
         self._why: dict[str, str] = {}
@@ -113,8 +116,13 @@ class SegmentSection(Section):
         column.addWidget(self.estimate)
         self.progress = qt.QProgressBar()
         self.progress.setRange(0, 1000)
+        self.progress.textVisible = False
         self.progress.visible = False
+        self.progress_words = qt.QLabel()
+        self.progress_words.wordWrap = True
+        self.progress_words.visible = False
         column.addWidget(self.progress)
+        column.addWidget(self.progress_words)
         return column
 
     def _connect(self) -> None:
@@ -236,8 +244,19 @@ class SegmentSection(Section):
     # What the panel tells
 
     def enter(self) -> None:
-        """Read models and scene anew."""
+        """Read models and scene anew, and go on where the user has left."""
         self.read_models()
+        self.scene_changed()
+
+    def exit(self) -> None:
+        """Show the result itself, which other modules want to edit."""
+        state = self._state()
+        if state is not None:
+            self.results.overlays.let_edit(state.result)
+
+    def scene_is_saved(self) -> None:
+        """Put the user's view settings back; the refresh after it draws the overlay again."""
+        self.results.overlays.show(None, overlays.OFF)
 
     def scene_closes(self) -> None:
         """Leave the nodes alone; a job goes on, and its result stays on the disk."""
@@ -248,16 +267,29 @@ class SegmentSection(Section):
     def scene_changed(self) -> None:
         """Show what the scene says."""
         state = self._state()
-        if state is not None:
-            self._select_model(state.model)
-            self.update()
-            if state.overlay != self.results.overlays.shown and state.result is not None:
-                self.results.show(state.overlay)
+        if state is None:
+            return
+        if self.model_box.findData(state.model) < 0:
+            # A new scene, or one from another machine.
+            self.read_models()
+        self._select_model(state.model)
+        if self._task is not None and not self._chosen(state):
+            self.detect()
+        if state.result is not None:
+            self.results.show(state.overlay)
+        self.update()
 
     def cleanup(self) -> None:
-        """Put the views back."""
-        if slicer.mrmlScene is not None and not slicer.mrmlScene.IsClosing():
+        """Put the views back, and let go of the scene."""
+        if not slicer.mrmlScene.IsClosing():
             self.results.overlays.show(None, overlays.OFF)
+        if self.folder_run is not None:
+            self.folder_run.close()
+        # Selectors that live on for a moment must not write into the state.
+        self._is_closed = True
+        for box in (*self.channel_boxes.values(), self.output_box, self.options.mask_box):
+            box.setMRMLScene(None)
+        self.results.let_go()
 
     def read_models(self) -> None:
         """List the registered models; the chosen one stays, else the default is taken."""
@@ -271,12 +303,14 @@ class SegmentSection(Section):
             self.model_box.addItem(one.name, one.name)
         names = [one.name for one in models]
         if demonstration.is_demonstration(state.model):
+            state.model = str(demonstration.MODEL)
             self.model_box.addItem(_("Demonstration only (made-up brains)"), state.model)
             names.append(state.model)
         default = next((one.name for one in models if one.is_default), names[0] if names else "")
         if state.model not in names:
             state.model = default
         self._is_updating = False
+        self._read_name = None
         self._select_model(state.model)
         self.update()
 
@@ -311,6 +345,7 @@ class SegmentSection(Section):
         )
         self.cancel_button.visible = self.is_running
         self.progress.visible = self.is_running
+        self.progress_words.visible = self.is_running
         self.detect_button.enabled = self._task is not None
 
     # Inner workings
@@ -349,7 +384,14 @@ class SegmentSection(Section):
         if self._task is None:
             found.append(self._no_model())
         elif state is not None:
-            found += inputs.hindrances(self._task, self._chosen(state))
+            mask = self.options.chosen().mask
+            found += inputs.hindrances(self._task, self._chosen(state), mask)
+            if (state.output is not None) and scene.is_overlay(state.output):
+                found.append(
+                    _("{name} is an overlay. Choose another output.").format(
+                        name=state.output.GetName()
+                    )
+                )
         return found
 
     def _busy(self) -> str:
@@ -390,11 +432,15 @@ class SegmentSection(Section):
         self._read_task(name if index >= 0 else "")
 
     def _read_task(self, name: str) -> None:
+        if name == self._read_name:
+            return
+        self._read_name = name
         task, line = None, _("No model is registered.")
         self._model_sha256 = None
         if name:
             try:
-                task, line = task_of(name), short_line(manifest_of(name))
+                manifest = manifest_of(name)
+                task, line = task_from_json(manifest["task"], name), short_line(manifest)
                 self._model_sha256 = identity_of(name)
             except SemiSupSegError as error:
                 line = str(error)
@@ -433,23 +479,26 @@ class SegmentSection(Section):
 
     def _channel_chosen(self, name: str, node) -> None:
         state = self._state()
-        if self._is_updating or state is None:
+        if self._is_updating or self._is_closed or state is None:
             return
+        if state.channel(name) is node:
+            return  # It was renamed.
         state.set_channel(name, node)
         self._why[name] = _("Chosen by hand.") if node is not None else ""
         self.update()
 
     def _output_chosen(self, node) -> None:
         state = self._state()
-        if not self._is_updating and state is not None:
+        if not (self._is_updating or self._is_closed) and state is not None:
             state.output = node
             self.update()
 
     def _mask_chosen(self, _node) -> None:
-        if not self._is_updating:
+        if not (self._is_updating or self._is_closed):
             self.update()
 
     def _progressed(self, progress: Progress) -> None:
+        # Beside the bar: one without an end shows no text.
         self.progress.visible = True
         if progress.share is None:
             self.progress.setRange(0, 0)
@@ -459,8 +508,8 @@ class SegmentSection(Section):
         left = ""
         if progress.seconds_left is not None:
             left = _(", {seconds:.0f} s left").format(seconds=progress.seconds_left)
-        self.progress.format = progress.what.replace("%", "%%") + left
-        self.progress.toolTip = progress.what
+        self.progress_words.text = progress.what + left
+        self.progress_words.visible = True
         if progress.warnings:
             self.message.mind("\n".join(progress.warnings))
 

@@ -20,7 +20,7 @@ from SemiSupSegLib.workers.job import JobFolder, PredictRequest
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI import scene
 from SemiSupSegUI.exporting import Export
-from SemiSupSegUI.jobs import Jobs, Steps, clean_up
+from SemiSupSegUI.jobs import Jobs, Steps, clean_up, log_tail
 from SemiSupSegUI.tasks import task_of
 
 
@@ -102,7 +102,7 @@ class Segmenting:
         self._output = output
         self._options = Options() if options is None else options
         self._on_progress, self._on_end = on_progress, on_end
-        self._export = Export(self._volumes, folder / "input")
+        self._export = Export(self._volumes, folder / "input", self._options.mask)
         self._job: Job | None = None
         self._steps: Steps | None = None
         self._result: scene.Result | None = None
@@ -115,11 +115,15 @@ class Segmenting:
     def start(self) -> None:
         """Begin; everything else happens at the ticks of `jobs`."""
         self._on_progress(Progress(_("Handing over the volumes")))
-        self._steps = self._jobs.do(self._exporting(), self._exported)
+        self._steps = self._jobs.do(self._export.steps(), self._exported)
 
     def cancel(self) -> None:
-        """End it within two seconds; `on_end` is told when it has."""
-        if self._is_ended:
+        """End it within two seconds; `on_end` is told when it has.
+
+        Once the maps are there the network is done, and the result is shown and saved all the
+        same: half a result would be worse.
+        """
+        if self._is_ended or self._result is not None:
             return
         if self._steps is not None:
             self._steps.cancel()
@@ -147,18 +151,11 @@ class Segmenting:
         """Whether `on_end` was told."""
         return self._is_ended
 
-    def _exporting(self):
-        yield from self._export.steps()
-        if self._options.mask is not None:
-            mask = Export({"mask": self._options.mask}, self._folder.path / "input")
-            yield from mask.steps()
-
     def _exported(self, error: Exception | None) -> None:
         self._steps = None
         if error is not None:
             self._end(Outcome(error=_say(error)))
             return
-        mask = self._folder.path / "input" / "mask.nrrd"
         PredictRequest(
             case=self._export.case,
             model=self._model,
@@ -169,7 +166,7 @@ class Segmenting:
             passes=self._options.passes,
             maps="all",
             probabilities=self._options.probabilities,
-            mask=mask if self._options.mask is not None else None,
+            mask=self._export.mask_file,
         ).write(self._folder)
         self._on_progress(Progress(_("Starting the worker")))
         self._job = self._jobs.predict(self._folder.path, self._changed)
@@ -201,7 +198,7 @@ class Segmenting:
                 Outcome(
                     error="" if stopped else job.state.error or _("The worker said nothing."),
                     is_cancelled=stopped,
-                    log=_tail(self._folder.log_file),
+                    log=log_tail(self._folder),
                 )
             )
             return
@@ -224,7 +221,7 @@ class Segmenting:
             reference,
             output if output is not None and slicer.mrmlScene.IsNodePresent(output) else None,
             reference.GetName() or self._export.case,
-            user_data_folder() / "results" / self._export.case / "previous.seg.nrrd",
+            user_data_folder() / "results" / self._export.case / "previous",
         )
         if self._leaves_scene or not slicer.mrmlScene.IsNodePresent(reference):
             self._leaves_scene = self._leaves_scene or _("The reference volume was removed.")
@@ -255,7 +252,7 @@ class Segmenting:
                 folder=folder,
                 content=self._result.content,
                 error=error,
-                log=_tail(self._folder.log_file) if error else "",
+                log=log_tail(self._folder) if error else "",
             )
         )
 
@@ -300,10 +297,3 @@ def _say(error: Exception) -> str:
     return _("Something went wrong in the panel ({kind}: {text}). See Slicer's log.").format(
         kind=type(error).__name__, text=error
     )
-
-
-def _tail(log: Path) -> str:
-    try:
-        return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:])
-    except OSError:
-        return ""

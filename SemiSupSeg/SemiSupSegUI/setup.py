@@ -21,13 +21,13 @@ from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.models.registry import user_data_folder
 from SemiSupSegLib.runs.state import RunStatus
-from SemiSupSegLib.workers.diagnosis import diagnostics, findings, without_user
+from SemiSupSegLib.workers.diagnosis import diagnostics, findings
 from SemiSupSegLib.workers.packages import PackageStatus, Probe, package_states
 from SemiSupSegLib.workers.plan import make_plan
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegLib.workers.wheels import fill_command
 from SemiSupSegUI import worker
-from SemiSupSegUI.jobs import Jobs, clean_up_old, new_job_folder
+from SemiSupSegUI.jobs import Jobs, clean_up_old, log_tail, new_job_folder
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.section import Section, enable, push_button
 
@@ -72,6 +72,8 @@ class SetupSection(Section):
             "Another Python that has the packages: its program, or its environment's folder. "
             "Empty: Slicer's own. The variable SEMISUPSEG_PYTHON goes before this."
         )
+        # Not at each letter that is typed.
+        self.python_button = push_button(_("Use"), self.use_python)
         self.wheels_edit = ctk.ctkPathLineEdit()
         self.wheels_edit.filters = ctk.ctkPathLineEdit.Dirs
         self.wheels_edit.toolTip = _(
@@ -94,7 +96,10 @@ class SetupSection(Section):
         self.layout.addWidget(self.summary)
         self.layout.addWidget(self.table)
         form = qt.QFormLayout()
-        form.addRow(_("Workers' Python:"), self.python_edit)
+        row = qt.QHBoxLayout()
+        row.addWidget(self.python_edit, 1)
+        row.addWidget(self.python_button)
+        form.addRow(_("Workers' Python:"), row)
         form.addRow(_("Wheel folder:"), self.wheels_edit)
         self.layout.addLayout(form)
         grid = qt.QGridLayout()
@@ -113,7 +118,6 @@ class SetupSection(Section):
         self.layout.addLayout(grid)
         self.layout.addWidget(self.message.widget)
         self.layout.addWidget(self.findings)
-        assert self.python_edit.connect("currentPathChanged(QString)", self._python_chosen)
         self.update()
 
     def enter(self) -> None:
@@ -124,10 +128,17 @@ class SetupSection(Section):
 
     @property
     def device(self) -> str:
-        """Name of the device that a network would run on."""
+        """Name of the device that a network would run on, as far as it is known."""
+        if self.found is not None:
+            works = [one for one in self.found["devices"] if one["ok"]]
+            return works[-1]["title"] if works else _("none that works")
         if self.probe is None:
             return _("looking for devices")
-        return self.probe.gpus[0].name if self.probe.gpus else _("CPU, no NVIDIA GPU")
+        if self.probe.gpus:
+            return _("{gpu}, if PyTorch can use it (not tested yet)").format(
+                gpu=self.probe.gpus[0].name
+            )
+        return _("CPU, no NVIDIA GPU")
 
     @property
     def hindrance(self) -> str:
@@ -290,7 +301,8 @@ class SetupSection(Section):
             self.message.say(_("Stopped. What was installed so far stays; Install goes on."))
             self.look()
         else:
-            self.message.fail(job.state.error or _("The installation failed."), _log_of(job))
+            reason = job.state.error or _("The installation failed.")
+            self.message.fail(reason, log_tail(job.folder))
             self.look()
         self.update()
 
@@ -304,7 +316,7 @@ class SetupSection(Section):
         else:
             self.message.fail(
                 _("The workers' Python could not be examined: {why}").format(why=job.state.error),
-                _log_of(job),
+                log_tail(job.folder),
             )
             self.box.collapsed = False
         self.update()
@@ -318,12 +330,16 @@ class SetupSection(Section):
             self.found = read_json(file)
             self.message.say(_("Tested: see below."))
         else:
-            self.message.fail(job.state.error or _("The self-test said nothing."), _log_of(job))
+            reason = job.state.error or _("The self-test said nothing.")
+            self.message.fail(reason, log_tail(job.folder))
         self.update()
         self._changed()
 
-    def _python_chosen(self, path: str) -> None:
-        if path == worker.python_setting():
+    def use_python(self) -> None:
+        """Let workers use the Python that is named, from now on."""
+        path = self.python_edit.currentPath
+        if not self._jobs.is_idle:
+            self.message.mind(_("Work is going on. Wait until it has ended, or cancel it."))
             return
         worker.choose_worker_python(path)
         self.probe, self.found = None, None
@@ -341,11 +357,3 @@ class SetupSection(Section):
         folder = user_data_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
-
-
-def _log_of(job: Job) -> str:
-    try:
-        lines = job.folder.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return without_user("\n".join(lines[-60:]))

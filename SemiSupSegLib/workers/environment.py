@@ -59,6 +59,8 @@ def choose_python(
         remedy = "Choose another one in Setup, or Slicer's own"
         path = _interpreter(str(setting).strip(), "The setting for the workers' Python", remedy)
         return _named(path, "setting", default)
+    if not str(default):
+        raise SemiSupSegError("Slicer names no Python of its own. Install Slicer again.")
     path = _interpreter(str(default), "Slicer", "Install Slicer again")
     return WorkerPython(path=path, chosen_by="default")
 

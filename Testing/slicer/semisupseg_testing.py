@@ -15,23 +15,24 @@ import numpy as np
 import slicer
 import vtk
 
-from SemiSupSegLib.workers.runner import JobRunner
-
 PATIENCE_SECONDS = 120.0
 """A test that waits longer has failed; none waits for a fixed time."""
 
 
-class SharedRunner(JobRunner):
-    """One warm worker for all tests: each new one would load PyTorch again."""
+def _shared(runner_class):
+    """Return a runner whose warm worker serves all tests: each new one would load PyTorch again."""
 
-    def close(self):
-        """Stop the jobs; the worker lives until the tests end, and with its input it ends too."""
-        for job in list(self._jobs):
-            self.cancel(job)
-        end = time.monotonic() + PATIENCE_SECONDS
-        while self._jobs and time.monotonic() < end:
-            self.poll()
-            time.sleep(0.005)
+    class SharedRunner(runner_class):
+        def close(self):
+            """Stop the jobs; the worker ends with its input, when the tests do."""
+            for job in list(self._jobs):
+                self.cancel(job)
+            end = time.monotonic() + PATIENCE_SECONDS
+            while self._jobs and time.monotonic() < end:
+                self.poll()
+                time.sleep(0.005)
+
+    return SharedRunner
 
 
 class PanelTest(unittest.TestCase):
@@ -77,8 +78,10 @@ class PanelTest(unittest.TestCase):
     def _share_worker(self):
         from SemiSupSegUI import worker
 
+        from SemiSupSegLib.workers.runner import JobRunner
+
         if PanelTest.runner is None:
-            PanelTest.runner = worker.new_runner(SharedRunner)
+            PanelTest.runner = worker.new_runner(_shared(JobRunner))
         patch = unittest.mock.patch.object(worker, "new_runner", return_value=PanelTest.runner)
         patch.start()
         self.addCleanup(patch.stop)
@@ -98,10 +101,14 @@ class PanelTest(unittest.TestCase):
 
     def need_worker(self):
         """Skip the test, and say why, if nothing here can run a network."""
+        self.need_probe()
+        if self.panel.setup.hindrance:
+            self.skipTest(f"no worker can run here: {self.panel.setup.hindrance}")
+
+    def need_probe(self):
+        """Wait until it is known what the workers' Python has; it fails if that is never known."""
         setup = self.panel.setup
-        self.wait(lambda: setup.probe is not None or setup.message.text, "a look at the packages")
-        if setup.hindrance or setup.probe is None:
-            self.skipTest(f"no worker can run here: {setup.hindrance or setup.message.text}")
+        self.wait(lambda: setup.probe is not None or setup.hindrance, "a look at the packages")
 
     def try_it(self):
         """Load the made-up case and its model."""

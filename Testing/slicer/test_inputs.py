@@ -164,6 +164,38 @@ class InputsTest(PanelTest):
 
         self.assertIn("There is no model", self.hindrance())
 
+    def test_inputs_are_found_when_the_module_is_shown_again(self):
+        self.widget.exit()
+        for channel in CHANNELS:
+            volume(channel, VOXELS)
+
+        self.widget.enter()
+
+        self.assertEqual(self.chosen(), {name: name for name in CHANNELS})
+
+    def test_a_renamed_volume_keeps_its_reason(self):
+        for channel in CHANNELS:
+            volume(channel, VOXELS)
+        self.segment.detect()
+
+        self.segment._channel_chosen("t2", slicer.util.getNode("t2"))
+
+        self.assertIn("Chosen because", self.segment.channel_boxes["t2"].toolTip)
+
+    def test_a_mask_with_several_values_a_voxel_is_refused(self):
+        for channel in CHANNELS:
+            volume(channel, VOXELS)
+        self.segment.detect()
+        colours = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "colours")
+        image = vtk.vtkImageData()
+        image.SetDimensions(6, 5, 4)
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 3)
+        colours.SetAndObserveImageData(image)
+
+        self.segment.options.mask_box.setCurrentNode(colours)
+
+        self.assertIn("colours has several values a voxel", self.hindrance())
+
     def test_a_removed_volume_is_no_longer_chosen(self):
         for channel in CHANNELS:
             volume(channel, VOXELS)
@@ -171,6 +203,7 @@ class InputsTest(PanelTest):
         self.assertTrue(self.segment.apply_button.enabled)
 
         slicer.mrmlScene.RemoveNode(slicer.util.getNode("flair"))
+        self.wait(lambda: not self.segment.apply_button.enabled, "the panel to notice")
 
         self.assertIn("Choose a volume for flair", self.hindrance())
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import types
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import qt
 import slicer
@@ -24,20 +26,31 @@ class ModuleTest(PanelTest):
         code.SemiSupSegTest().run(result)
 
         self.assertEqual([text for _test, text in result.errors + result.failures], [])
+        self.assertEqual(result.testsRun, 1)
 
     def test_reloading_gives_a_new_panel_of_new_code(self):
-        before = sys.modules["SemiSupSegUI.panel"]
+        modules = {
+            name: module
+            for name, module in sys.modules.items()
+            if name.partition(".")[0] in ("SemiSupSegLib", "SemiSupSegUI")
+        }
+        # Later tests go on with the code that their worker and helpers are of.
+        self.addCleanup(sys.modules.update, modules)
+        before = self.widget.panel
 
         self.widget.onReload()
         self.widget = slicer.modules.SemiSupSegWidget
         self.panel = self.widget.panel
-        self.panel.enter()
 
-        self.assertIsNot(sys.modules["SemiSupSegUI.panel"], before)
-        self.assertIsNot(sys.modules["SemiSupSegLib.cases.task"], None)
+        self.assertIsNot(self.panel, before)
+        self.assertIsNot(sys.modules["SemiSupSegUI.panel"], modules["SemiSupSegUI.panel"])
+        self.assertIsNot(sys.modules["SemiSupSegLib.errors"], modules["SemiSupSegLib.errors"])
+        self.panel.enter()
         self.panel.segment.try_it()
         self.wait(lambda: self.panel.segment.try_button.enabled, "the made-up case")
-        self.assertTrue(self.panel.segment.apply_button.enabled)
+        chosen = [box.currentNode() for box in self.panel.segment.channel_boxes.values()]
+        self.assertEqual(len(chosen), 4)
+        self.assertNotIn(None, chosen)
 
     def test_the_window_never_imports_torch(self):
         self.try_it()
@@ -45,16 +58,39 @@ class ModuleTest(PanelTest):
 
         self.assertNotIn("torch", sys.modules)
 
-    def test_the_layout_is_known_before_a_scene_asks_for_it(self):
+    def test_when_slicer_has_started_layout_and_sample_are_known(self):
         if slicer.app.layoutManager() is None:
             self.skipTest("there is no layout manager without a main window")
         from SemiSupSegUI import overlays
 
-        overlays.register_layout()
-        overlays.register_layout()
+        listed = []
+
+        class SampleDataLogic:
+            @staticmethod
+            def registerCustomSampleDataSource(
+                category=None,
+                sampleName=None,
+                uris=None,
+                fileNames=None,
+                nodeNames=None,
+                customDownloader=None,
+                thumbnailFileName=None,
+                loadFileTypes=None,
+                loadFileProperties=None,
+                checksums=None,
+            ):
+                listed.append((category, sampleName, uris, fileNames, nodeNames, loadFileTypes))
+
+        module = types.SimpleNamespace(SampleDataLogic=SampleDataLogic)
+        with mock.patch.dict(sys.modules, {"SampleData": module}):
+            slicer.modules.SemiSupSegInstance._register()
 
         node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
         self.assertTrue(node.IsLayoutDescription(overlays.LAYOUT))
+        ((category, _name, uris, files, names, kinds),) = listed
+        self.assertEqual(category, "SemiSupSeg")
+        self.assertEqual([len(one) for one in (uris, files, names, kinds)], [4] * 4)
+        self.assertTrue(all(uri.startswith("file:") for uri in uris))
 
     def test_keys_are_given_back_when_another_module_is_shown(self):
         window = slicer.util.mainWindow()

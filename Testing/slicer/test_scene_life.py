@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import slicer
@@ -86,6 +87,7 @@ class SceneLifeTest(PanelTest):
         slicer.mrmlScene.Clear(0)
         self.assertIsNone(self.state.result)
         slicer.util.loadScene(file)
+        self.wait(lambda: self.segment.results.overlays.shown != "off", "the panel to notice")
 
         result = self.state.result
         self.assertEqual(
@@ -95,6 +97,65 @@ class SceneLifeTest(PanelTest):
         self.assertEqual(self.segment.results.overlays.shown, "confidence")
         values = slicer.util.arrayFromVolume(result.GetNodeReference("SemiSupSeg.confidence"))
         self.assertGreater(np.unique(values).size, 10)
+        box.setCurrentIndex(box.findData("off"))
+        for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+            self.assertNotEqual(
+                composite.GetForegroundVolumeID(),
+                result.GetNodeReference("SemiSupSeg.confidence").GetID(),
+            )
+        self.assertTrue(result.GetDisplayNode().GetVisibility2DFill())
+
+    def test_a_scene_that_takes_the_place_of_another_is_worked_with(self):
+        self.try_it()
+        file = str(self.folder / "scene.mrml")
+        self.assertTrue(slicer.util.saveScene(file))
+
+        slicer.mrmlScene.SetURL(file)
+        slicer.mrmlScene.Connect()
+        self.wait(lambda: self.state and self.state.channel("t2"), "the panel to notice")
+
+        self.assertEqual(self.state.channel("t2").GetName(), "Phantom_0032_t2")
+
+    def test_after_closing_the_scene_the_default_model_is_chosen_again(self):
+        from SemiSupSegUI import demonstration
+
+        from SemiSupSegLib.models import registry
+
+        registry.register(demonstration.MODEL, "mine")
+        self.segment.read_models()
+        self.assertEqual(self.state.model, "mine")
+
+        slicer.mrmlScene.Clear(0)
+        self.wait(lambda: self.state.model, "the panel to notice")
+
+        self.assertEqual(self.state.model, "mine")
+        self.assertEqual(list(self.segment.channel_boxes), ["t1", "t1ce", "t2", "flair"])
+
+    def test_a_cancel_that_comes_too_late_lets_the_result_be(self):
+        segmenting = self.until_running()
+        self.wait(lambda: segmenting._result is not None or segmenting.is_ended, "the maps")
+
+        self.segment.cancel()
+        self.wait(lambda: segmenting.is_ended, "the end")
+
+        self.assertIsNotNone(self.state.result)
+        self.assertEqual(self.state.result.GetSegmentation().GetNumberOfSegments(), 3)
+
+    def test_removed_nodes_cost_the_window_nothing(self):
+        self.try_it()
+        with mock.patch("SemiSupSegUI.segment.SegmentSection.scene_changed") as noticed:
+            for _ in range(20):
+                slicer.mrmlScene.RemoveNode(
+                    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScriptedModuleNode")
+                )
+            slicer.app.processEvents()
+            self.assertEqual(noticed.call_count, 0)
+            for _ in range(20):
+                slicer.mrmlScene.RemoveNode(
+                    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+                )
+            self.wait(lambda: noticed.call_count, "the panel to notice")
+            self.assertEqual(noticed.call_count, 1)
 
     def test_an_edited_segmentation_is_never_overwritten_without_asking(self):
         self.try_it()
@@ -124,15 +185,18 @@ class SceneLifeTest(PanelTest):
         self.apply()
         self.assertEqual(result.GetSegmentation().GetNumberOfSegments(), 3)
 
-        self.segment.results.restore_previous()
+        # The second run replaces what is machine-made, and the edited one is still kept.
+        self.apply()
+        counts = []
+        for _ in range(3):
+            self.segment.results.restore_previous()
+            counts.append(result.GetSegmentation().GetNumberOfSegments())
+            if counts[-1] == 2:
+                back = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
+                np.testing.assert_array_equal(back, edema)
 
-        content = result.GetSegmentation()
-        self.assertEqual(content.GetNumberOfSegments(), 2)
-        self.assertEqual(content.GetSegment("edema").GetName(), "edema")
-        back = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
-        np.testing.assert_array_equal(back, edema)
-        self.segment.results.restore_previous()
-        self.assertEqual(result.GetSegmentation().GetNumberOfSegments(), 3)
+        self.assertEqual(counts, [3, 2, 3])
+        self.assertEqual(result.GetSegmentation().GetSegment("edema").GetName(), "edema")
 
     def test_a_folder_of_cases_is_segmented_into_another(self):
         from SemiSupSegUI import demonstration

@@ -20,7 +20,7 @@ class SetupTest(PanelTest):
     def setUp(self):
         super().setUp()
         self.setup = self.panel.setup
-        self.need_worker()
+        self.need_probe()
 
     def lack(self, name):
         """Let it seem that a package is not installed."""
@@ -33,6 +33,7 @@ class SetupTest(PanelTest):
         self.segment.update()
 
     def test_a_complete_installation_is_said_and_the_section_stays_closed(self):
+        self.need_worker()
         self.assertTrue(self.setup.box.collapsed)
         self.assertIn("Everything that is needed is installed", self.setup.summary.text)
         self.assertFalse(self.setup.install_button.enabled)
@@ -65,6 +66,7 @@ class SetupTest(PanelTest):
         self.assertEqual(list((self.home / "jobs").glob("*/request.json")), [])
 
     def test_the_self_test_is_told_in_sentences(self):
+        self.need_worker()
         self.setup.test()
         self.wait(lambda: self.setup.found is not None, "the self-test")
 
@@ -76,15 +78,21 @@ class SetupTest(PanelTest):
         self.assertNotIn(str(Path.home()) + os.sep, text)
 
     def test_a_python_that_is_not_there_is_said_and_nothing_else_breaks(self):
-        self.setup.python_edit.currentPath = str(self.folder / "no python")
+        with mock.patch.dict(os.environ):
+            os.environ.pop("SEMISUPSEG_PYTHON", None)
+            self.wait(lambda: self.widget.logic.jobs.is_idle, "the first look")
+            self.setup.python_edit.currentPath = str(self.folder / "no python")
+            self.assertEqual(self.setup.message.text, "")
+            self.setup.use_python()
 
-        self.assertIn("does not exist", self.setup.message.text)
-        self.try_it()
-        self.assertFalse(self.segment.apply_button.enabled)
-        self.assertIn("does not exist", self.segment.apply_button.toolTip)
-        self.setup.python_edit.currentPath = ""
-        self.wait(lambda: self.setup.probe is not None, "another look")
-        self.assertTrue(self.segment.apply_button.enabled)
+            self.assertIn("does not exist", self.setup.message.text)
+            self.try_it()
+            self.assertFalse(self.segment.apply_button.enabled)
+            self.assertIn("does not exist", self.segment.apply_button.toolTip)
+            self.setup.python_edit.currentPath = ""
+            self.setup.use_python()
+            self.need_probe()
+            self.assertEqual(self.setup.message.text, "")
 
     def test_the_variable_goes_before_the_setting(self):
         with mock.patch.dict(os.environ, {"SEMISUPSEG_PYTHON": str(self.folder)}):
