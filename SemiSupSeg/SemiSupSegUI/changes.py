@@ -25,15 +25,25 @@ class Changes:
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, str], _Change] = {}
+        self.is_adopting = False
+        """Whether a value that is ours already was saved with the scene, and not the user's."""
 
-    def set(self, node, name: str, value) -> None:
-        """Set a property of a node by the name in its `SetName` and `GetName`."""
+    def set(self, node, name: str, value, usual) -> None:
+        """Set a property of a node.
+
+        Args:
+            node: The node.
+            name: As in its `SetName` and `GetName`.
+            value: Ours.
+            usual: What to go back to if ours was there before, because it was saved so.
+        """
         read = getattr(node, "Get" + name)
         write = getattr(node, "Set" + name)
         key = (node.GetID(), name)
         known = self._made.get(key)
         if known is None or read() != known.ours:
-            known = _Change(node, read, write, before=read(), ours=value)
+            before = usual if self.is_adopting and read() == value else read()
+            known = _Change(node, read, write, before=before, ours=value)
             self._made[key] = known
         known.ours = value
         if read() != value:

@@ -116,6 +116,7 @@ class Overlays:
         opacity: float = 0.6,
         threshold: float | None = None,
         near_mm: float = 0.0,
+        from_file: bool = False,
     ) -> None:
         """Show an overlay of a result in place of the present one.
 
@@ -125,6 +126,7 @@ class Overlays:
             opacity: Of a map or a fill, 0 to 1.
             threshold: Limit of a map; None: its own default.
             near_mm: A map is drawn so near the result only; 0: everywhere.
+            from_file: Whether the scene was just loaded, with this overlay on when it was saved.
         """
         if name != OFF and self.missing(segmentation, name):
             name = OFF
@@ -133,11 +135,12 @@ class Overlays:
         self.shown, self._of = name, segmentation
         if name == OFF:
             return
+        self._changes.is_adopting = from_file
         display = segmentation.GetDisplayNode()
         if name in scene.SCALARS:
             self._last_map = name
             # The result stays as a line, so that the map under it can be read.
-            self._changes.set(display, "Visibility2DFill", False)
+            self._changes.set(display, "Visibility2DFill", False, usual=True)
             volume = scene.overlay_node(segmentation, name)
             if near_mm > 0 and scene.overlay_node(segmentation, "distance") is not None:
                 volume = scene.show_copy(segmentation, name, near_mm)
@@ -145,7 +148,7 @@ class Overlays:
         elif name == SIDE_BY_SIDE:
             self._show_side_by_side(segmentation, opacity)
         else:
-            self._changes.set(display, "Visibility2D", False)
+            self._changes.set(display, "Visibility2D", False, usual=True)
             for role in _SEGMENTATIONS[name]:
                 self._show_segmentation(scene.overlay_node(segmentation, role), role, opacity)
 
@@ -175,10 +178,10 @@ class Overlays:
         display.ApplyThresholdOn()
         display.EndModify(before)
         for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
-            self._changes.set(composite, "ForegroundVolumeID", volume.GetID())
-            self._changes.set(composite, "ForegroundOpacity", opacity)
+            self._changes.set(composite, "ForegroundVolumeID", volume.GetID(), usual=None)
+            self._changes.set(composite, "ForegroundOpacity", opacity, usual=0.0)
         legend = _legend(volume, name)
-        self._changes.set(legend, "Visibility", True)
+        self._changes.set(legend, "Visibility", True, usual=False)
 
     def _show_segmentation(self, node, role: str, opacity: float) -> None:
         display = node.GetDisplayNode()
@@ -190,7 +193,7 @@ class Overlays:
         display.SetOpacity2DFill(opacity)
         display.SetSliceIntersectionThickness(_LINE_WIDTHS.get(role, 1))
         display.EndModify(before)
-        self._changes.set(display, "Visibility", True)
+        self._changes.set(display, "Visibility", True, usual=False)
 
     def _show_side_by_side(self, segmentation, opacity: float) -> None:
         manager = slicer.app.layoutManager()
@@ -199,6 +202,9 @@ class Overlays:
         if manager.layout != LAYOUT:
             self._layout_before = manager.layout
             manager.setLayout(LAYOUT)
+        elif self._layout_before is None:
+            # The scene was saved in it; nobody knows what was there before.
+            self._layout_before = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
         teacher = scene.overlay_node(segmentation, "pseudo_label")
         for tag, node in zip(_VIEWS, (teacher, segmentation), strict=True):
             slice_node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLSliceNode")
@@ -211,10 +217,11 @@ class Overlays:
                 _look_from(slice_node, source)
             composite.SetLinkedControl(True)
             display = node.GetDisplayNode()
-            self._changes.set(display, "ViewNodeIDs", (slice_node.GetID(),))
-            self._changes.set(display, "Visibility", True)
-            self._changes.set(display, "Visibility2D", True)
-            self._changes.set(display, "Opacity2DFill", opacity)
+            is_result = node is segmentation
+            self._changes.set(display, "ViewNodeIDs", (slice_node.GetID(),), usual=())
+            self._changes.set(display, "Visibility", True, usual=is_result)
+            self._changes.set(display, "Visibility2D", True, usual=True)
+            self._changes.set(display, "Opacity2DFill", opacity, usual=opacity)
 
     def _restore(self, *, keep_layout: bool) -> None:
         self._changes.undo()

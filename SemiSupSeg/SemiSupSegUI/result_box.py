@@ -89,8 +89,13 @@ class ResultBox:
         """Go on in the cycle of the key: off, contours, the last map."""
         self._choose_overlay(self.overlays.next_of_cycle())
 
-    def show(self, name: str) -> None:
-        """Draw an overlay of the result, and remember it."""
+    def show(self, name: str, *, from_file: bool = False) -> None:
+        """Draw an overlay of the result, and remember it.
+
+        Args:
+            name: Of the overlay.
+            from_file: Whether the scene was just loaded, with this overlay on when it was saved.
+        """
         state = self._state()
         if state is None:
             return
@@ -104,6 +109,7 @@ class ResultBox:
                 opacity=state.number("Opacity", 0.6),
                 threshold=threshold,
                 near_mm=state.number("Near", 0.0),
+                from_file=from_file,
             )
         state.overlay = self.overlays.shown
 

@@ -129,7 +129,8 @@ class Result:
             keep_previous(node, self.previous)
         if node is None:
             node = self._new("vtkMRMLSegmentationNode", _("{name} segmentation"))
-            node.CreateDefaultDisplayNodes()
+        # One that somebody has just made may have none.
+        node.CreateDefaultDisplayNodes()
         self.segmentation = node
         self._place(node)
         self._fill(node, [(labels, entries(self.task.classes))])

@@ -52,6 +52,7 @@ class SegmentSection(Section):
         self.segmenting: Segmenting | None = None
         self.folder_run: FolderRun | None = None
         self._is_closed = False
+        self._is_new_scene = True
         self._read_name: str | None = None
         self._task = None
         self._model_sha256: str | None = None
@@ -261,6 +262,7 @@ class SegmentSection(Section):
     def scene_closes(self) -> None:
         """Leave the nodes alone; a job goes on, and its result stays on the disk."""
         self.results.overlays.forget()
+        self._is_new_scene = True
         if self.segmenting is not None:
             self.segmenting.leave_scene(_("The scene was closed."))
 
@@ -276,7 +278,9 @@ class SegmentSection(Section):
         if self._task is not None and not self._chosen(state):
             self.detect()
         if state.result is not None:
-            self.results.show(state.overlay)
+            was_saved_so = self._is_new_scene and state.overlay != overlays.OFF
+            self.results.show(state.overlay, from_file=was_saved_so)
+        self._is_new_scene = False
         self.update()
 
     def cleanup(self) -> None:

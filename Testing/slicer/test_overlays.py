@@ -17,6 +17,8 @@ class OverlaysTest(PanelTest):
 
     def setUp(self):
         super().setUp()
+        if not self.composites():
+            self.skipTest("there are no slice views without a main window")
         self.try_it()
         self.apply()
         self.result = self.state.result
@@ -133,6 +135,8 @@ class OverlaysTest(PanelTest):
 
     def test_an_overlay_without_its_map_says_why(self):
         slicer.mrmlScene.RemoveNode(self.node("comparison"))
+        self.segment.results.update()
+        self.assertFalse(self.segment.results.overlay_box.model().item(6).isEnabled())
         box = self.segment.results.overlay_box
 
         box.setCurrentIndex(box.findData("comparison"))
@@ -181,3 +185,27 @@ class OverlaysTest(PanelTest):
         self.assertEqual(
             self.composites()[0].GetForegroundVolumeID(), self.node("uncertainty").GetID()
         )
+
+    def test_contours_of_another_result_take_the_place_of_the_first_ones(self):
+        first = self.result
+        self.state.output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "second")
+        self.segment.update()
+        self.show("contours")
+        sure = self.node("sure").GetDisplayNode()
+        self.assertTrue(sure.GetVisibility())
+
+        self.apply()
+
+        self.assertIsNot(self.state.result, first)
+        self.assertFalse(sure.GetVisibility())
+        self.assertTrue(first.GetDisplayNode().GetVisibility2D())
+
+    def test_other_modules_find_the_result_itself_shown(self):
+        self.show("contours")
+        self.assertFalse(self.result.GetDisplayNode().GetVisibility2D())
+
+        self.widget.exit()
+        self.assertTrue(self.result.GetDisplayNode().GetVisibility2D())
+
+        self.widget.enter()
+        self.assertFalse(self.result.GetDisplayNode().GetVisibility2D())
