@@ -65,6 +65,7 @@ class ResultBox:
         self.table_view = slicer.qMRMLTableView()
         self.table_view.setMRMLScene(slicer.mrmlScene)
         self.table_view.setMinimumHeight(150)
+        self.table_view.verticalHeader().visible = False
         layout.addWidget(self.table_view)
         row = qt.QHBoxLayout()
         self.copy_button = qt.QPushButton(_("Copy table"))

@@ -131,7 +131,8 @@ class SetupSection(Section):
         """Name of the device that a network would run on, as far as it is known."""
         if self.found is not None:
             works = [one for one in self.found["devices"] if one["ok"]]
-            return works[-1]["title"] if works else _("none that works")
+            best = works[-1] if works else {"name": "", "title": _("none that works")}
+            return _("CPU") if best["name"] == "cpu" else best["title"]
         if self.probe is None:
             return _("looking for devices")
         if self.probe.gpus:

@@ -15,7 +15,7 @@ def fill_table(table, content: Mapping, task: Task) -> None:
 
     What is not known is empty. `case.json` has all digits.
     """
-    titles = (_("Name"), _("mL"), _("mL, from - to"), _("Confidence"), _("Teacher-student Dice"))
+    titles = (_("Name"), _("mL"), _("from - to"), _("Confidence"), _("Dice with teacher"))
     columns = [vtk.vtkStringArray() for _title in titles]
     dice = content.get("teacher_student_dice") or {}
     for name in task.targets:
