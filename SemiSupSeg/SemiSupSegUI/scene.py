@@ -83,6 +83,9 @@ class Result:
     def _all(self) -> Iterator[None]:
         labels = self._load("label")
         yield
+        if self.output is not None and self.output.GetSegmentation().GetNumberOfSegments():
+            keep_previous(self.output, self.previous)
+            yield
         self._make_segmentation(labels)
         yield
         for name in (*SCALARS, "distance"):
@@ -125,8 +128,6 @@ class Result:
 
     def _make_segmentation(self, labels) -> None:
         node = self.output
-        if node is not None and node.GetSegmentation().GetNumberOfSegments():
-            keep_previous(node, self.previous)
         if node is None:
             node = self._new("vtkMRMLSegmentationNode", _("{name} segmentation"))
         # One that somebody has just made may have none.

@@ -204,6 +204,7 @@ class SegmentSection(Section):
             output=output,
             options=self.options.chosen(),
             on_progress=self._progressed,
+            on_shown=self._shown,
             on_end=self._ended,
         )
         self.segmenting.start()
@@ -517,12 +518,14 @@ class SegmentSection(Section):
         if progress.warnings:
             self.message.mind("\n".join(progress.warnings))
 
-    def _ended(self, outcome: Outcome) -> None:
+    def _shown(self, segmentation) -> None:
         state = self._state()
-        if state is not None and outcome.segmentation is not None:
-            state.result = outcome.segmentation
-            state.output = outcome.segmentation
+        if state is not None:
+            state.result = state.output = segmentation
             self.results.show(overlays.CONTOURS)
+            self.update()
+
+    def _ended(self, outcome: Outcome) -> None:
         if outcome.is_cancelled:
             self.message.say(_("Cancelled. Nothing was changed."))
         elif outcome.error:

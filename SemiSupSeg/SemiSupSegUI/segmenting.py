@@ -76,6 +76,7 @@ class Segmenting:
         output: Segmentation node to write to; None: a new one.
         options: What else was chosen.
         on_progress: Told now and then.
+        on_shown: Told when the result is in the scene, which is before it is saved.
         on_end: Told once.
 
     Raises:
@@ -92,6 +93,7 @@ class Segmenting:
         output=None,
         options: Options | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
+        on_shown: Callable[[object], None] = lambda segmentation: None,
         on_end: Callable[[Outcome], None] = lambda outcome: None,
     ) -> None:
         self._jobs = jobs
@@ -101,7 +103,7 @@ class Segmenting:
         self._folder = JobFolder(folder)
         self._output = output
         self._options = Options() if options is None else options
-        self._on_progress, self._on_end = on_progress, on_end
+        self._on_progress, self._on_shown, self._on_end = on_progress, on_shown, on_end
         self._export = Export(self._volumes, folder / "input", self._options.mask)
         self._job: Job | None = None
         self._steps: Steps | None = None
@@ -235,6 +237,8 @@ class Segmenting:
         self._is_shown = True
         if error is not None:
             self._leaves_scene = _say(error)
+        else:
+            self._on_shown(self._result.segmentation)
         self._end_when_all_is_there()
 
     def _end_when_all_is_there(self) -> None:

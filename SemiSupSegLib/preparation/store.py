@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMAT = "semisupseg-prepared"
-VERSION = 2
+VERSION = 3
 """Raised whenever the same files and options give other arrays."""
 ABANDONED_AFTER_S = 24 * 3600
 """Unfinished folders older than this belong to no living process."""
