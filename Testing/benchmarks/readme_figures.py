@@ -218,6 +218,7 @@ def _measurement_lines() -> list[str]:
             "Segmenting a whole brain (240 by 240 by 155 voxels, four channels), all maps",
         ),
         ("trainer", "The trainer beside the network"),
+        ("panel", "From Apply to overlays in the scene, 240 by 240 by 155 voxels, four channels"),
     ):
         file = RESULTS / f"{name}.json"
         if not file.is_file():
@@ -227,9 +228,10 @@ def _measurement_lines() -> list[str]:
             continue
         lines += ["", f"**{title}** ({measurements[0]['machine']}):", ""]
         for one in measurements:
-            if ".part." in one["name"] or ".load." in one["name"]:
-                continue
             ratio = one.get("ratio_to")
+            is_detail = name == "panel" and not ratio and one["unit"] != "calls"
+            if is_detail or ".part." in one["name"] or ".load." in one["name"]:
+                continue
             beside = f" (beside {', '.join(ratio) if isinstance(ratio, dict) else ratio})"
             text = f"* {one['name']}: {one['value']:g} {one['unit']}".rstrip()
             lines.append(text + (beside if ratio else ""))
