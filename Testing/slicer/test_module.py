@@ -53,10 +53,12 @@ class ModuleTest(PanelTest):
         self.assertNotIn(None, chosen)
 
     def test_the_window_never_imports_torch(self):
-        self.try_it()
-        self.apply()
+        # Others in this process may have; here an import would fail.
+        with mock.patch.dict(sys.modules, {"torch": None}):
+            self.try_it()
+            self.apply()
 
-        self.assertNotIn("torch", sys.modules)
+        self.assertIn("Done", self.message)
 
     def test_when_slicer_has_started_layout_and_sample_are_known(self):
         if slicer.app.layoutManager() is None:
