@@ -2,8 +2,8 @@
 
 PYTHONPATH=. .venv/bin/python docs/make_panel_pictures.py out/panel
 
-The made-up case and its model are those that *Try it on a made-up case* loads. `docs/pictures`
-gets the pictures that README and catalog show.
+The made-up case and its model are those that *Try it on a made-up case* loads. With `--readme` the
+picture that README and catalog show is renewed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ def main() -> None:
     """Write one picture of each overlay and of the panel in its states."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    out: Path = parser.parse_args().out
+    parser.add_argument("--readme", action="store_true", help="renew docs/pictures/panel.png too")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as home:
         os.environ["SEMISUPSEG_HOME"] = home
         _drive(out)
-    shutil.copyfile(out / "panel_and_view.png", PICTURES / "panel.png")
+    if arguments.readme:
+        shutil.copyfile(out / "panel_and_view.png", PICTURES / "panel.png")
 
 
 def _drive(out: Path) -> None:

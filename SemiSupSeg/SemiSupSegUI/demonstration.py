@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import slicer
 
@@ -19,15 +20,25 @@ def is_demonstration(model: str) -> bool:
 
 
 def load() -> Iterator[None]:
-    """Load the made-up case's volumes that the scene lacks, one at a step, and show the last."""
-    loaded = None
-    for file in sorted(_CASE.glob("*.nii.gz")):
-        name = file.name.removesuffix(".nii.gz")
+    """Load the made-up case's volumes that the scene lacks, one at a step, and show one."""
+    is_new = False
+    for name, file in _files().items():
         if slicer.mrmlScene.GetFirstNodeByName(name) is None:
-            loaded = slicer.util.loadVolume(str(file), {"name": name, "show": False})
+            slicer.util.loadVolume(str(file), {"name": name, "show": False})
+            is_new = True
         yield
-    if loaded is not None:
+    if is_new:
         slicer.util.setSliceViewerLayers(background=_shown(), fit=True)
+
+
+def volumes() -> list:
+    """Return the made-up case's volumes in the scene, and nobody else's."""
+    found = [slicer.mrmlScene.GetFirstNodeByName(name) for name in _files()]
+    return [volume for volume in found if volume is not None]
+
+
+def _files() -> dict[str, Path]:
+    return {file.name.removesuffix(".nii.gz"): file for file in sorted(_CASE.glob("*.nii.gz"))}
 
 
 def register_sample() -> None:

@@ -52,36 +52,55 @@ class Kind:
 def kinds() -> tuple[Kind, ...]:
     """Return all overlays in the order in which they are listed."""
     return (
-        Kind(OFF, _("Off"), _("The views as they were.")),
+        Kind(OFF, _("Off"), _("The views as they were, with the result itself.")),
         Kind(
             CONTOURS,
             _("Contours"),
             _(
                 "Thick lines: surely inside (probability of at least 0.9). Thin lines: possibly "
-                "inside (at least 0.1). Far apart means doubtful."
+                "inside (at least 0.1). Far apart means doubtful; a thin line alone: nowhere sure."
             ),
         ),
         Kind("pseudo_label", _("Pseudo-label"), _("The teacher's label map.")),
         Kind("uncertainty", _("Uncertainty"), _("0: sure, 1: as unsure as can be.")),
         Kind("confidence", _("Confidence"), _("The probability that the voxel's class is right.")),
         Kind(
-            "agreement", _("Agreement"), _("1: teacher and student say the same, 0: the opposite.")
+            "agreement",
+            _("Agreement"),
+            _(
+                "How alike the probabilities of teacher and student are. Their classes may differ "
+                "even at 0.95: see Teacher and student."
+            ),
         ),
         Kind(
             "comparison",
             _("Teacher and student"),
             _(
-                "Grey: same class. Orange: teacher only. Blue: student only. Purple: different "
+                "Grey: same class. Orange: teacher only. Blue: student only. Pink: different "
                 "classes."
             ),
         ),
-        Kind(SIDE_BY_SIDE, _("Teacher | Student"), _("The two label maps side by side.")),
+        Kind(
+            SIDE_BY_SIDE,
+            _("Teacher | Student"),
+            _("The teacher's label map on the left, the result (the student's) on the right."),
+        ),
     )
 
 
 def default_threshold(name: str) -> float:
-    """Return the limit from which a map is drawn when nothing was chosen."""
-    return {"uncertainty": 0.2, "confidence": 0.8, "agreement": 0.8}[name]
+    """Return the limit from which a map is drawn when nothing was chosen.
+
+    Agreement compares probabilities, and is high even where the classes differ.
+    """
+    return {"uncertainty": 0.2, "confidence": 0.8, "agreement": 0.95}[name]
+
+
+def drawn_where(name: str, limit: float) -> str:
+    """Return in words where a map is drawn."""
+    if color_map(name)["look_at"] == _MATTER_ABOVE:
+        return _("Drawn where it is {limit:.2f} or more.").format(limit=limit)
+    return _("Drawn where it is {limit:.2f} or less; elsewhere it is higher.").format(limit=limit)
 
 
 class Overlays:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +54,10 @@ class ResultBox:
         )
         form.addRow(_("Overlay (O):"), self.overlay_box)
         form.addRow("", self.overlay_meaning)
+        self.classes = qt.QLabel()
+        self.classes.wordWrap = True
+        self.classes.textFormat = qt.Qt.RichText
+        form.addRow("", self.classes)
         form.addRow(_("Opacity:"), self.opacity_slider)
         form.addRow(_("Threshold:"), self.threshold_slider)
         self.near_slider = _slider(30.0)
@@ -172,12 +177,18 @@ class ResultBox:
         self.overlay_box.setCurrentIndex(index)
         kind = overlays.kinds()[index]
         self.overlay_meaning.text = kind.meaning
+        if kind.name in scene.SCALARS:
+            default = overlays.default_threshold(kind.name)
+            limit = state.number("Threshold." + kind.name, default)
+            self.overlay_meaning.text += " " + overlays.drawn_where(kind.name, limit)
+        self.classes.text = _legend_of(result)
         for row, one in enumerate(overlays.kinds()):
             why = self.overlays.missing(result, one.name)
             item = self.overlay_box.model().item(row)
             item.setEnabled(not why)
             item.setToolTip(why or one.meaning)
         self.opacity_slider.value = state.number("Opacity", 0.6)
+        self.opacity_slider.enabled = kind.name not in (overlays.OFF, overlays.CONTOURS)
         is_map = kind.name in scene.SCALARS
         self.threshold_slider.enabled = is_map
         self.near_slider.enabled = is_map
@@ -222,6 +233,7 @@ class ResultBox:
         if not self._is_updating and state is not None:
             state.set_number("Threshold." + self.overlays.shown, value)
             self.show(self.overlays.shown)
+            self.update()
 
     def _near_chosen(self, value: float) -> None:
         state = self._state()
@@ -248,6 +260,18 @@ class ResultBox:
         )
         if path:
             self.save_csv(path)
+
+
+def _legend_of(segmentation) -> str:
+    """Return the segments' names, each beside a square of its colour."""
+    content = segmentation.GetSegmentation()
+    parts = []
+    for index in range(content.GetNumberOfSegments()):
+        segment = content.GetNthSegment(index)
+        color = "#" + "".join(f"{round(255 * part):02x}" for part in segment.GetColor())
+        name = html.escape(segment.GetName())
+        parts.append(f'<span style="color:{color}">\u25a0</span> {name}')
+    return " &nbsp; ".join(parts)
 
 
 def _slider(maximum: float):

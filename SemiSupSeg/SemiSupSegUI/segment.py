@@ -143,10 +143,13 @@ class SegmentSection(Section):
 
     def detect(self) -> None:
         """Choose inputs by what the scene says of its volumes."""
+        self._choose_among(inputs.volumes_of_scene())
+
+    def _choose_among(self, volumes: list) -> None:
         state = self._state()
         if state is None or self._task is None:
             return
-        found = inputs.choose(self._task, inputs.volumes_of_scene())
+        found = inputs.choose(self._task, volumes)
         for channel in self._task.channels:
             choice = found.get(channel.name)
             state.set_channel(channel.name, choice.volume if choice else None)
@@ -168,7 +171,8 @@ class SegmentSection(Section):
             return
         state.model = str(demonstration.MODEL)
         self.read_models()
-        self.detect()
+        # From this case's volumes only: a patient may be in the scene as well.
+        self._choose_among(demonstration.volumes())
         self.message.say(_("A made-up case is loaded. Apply segments it."))
 
     def apply(self) -> None:
@@ -447,6 +451,8 @@ class SegmentSection(Section):
                 manifest = manifest_of(name)
                 task, line = task_from_json(manifest["task"], name), short_line(manifest)
                 self._model_sha256 = identity_of(name)
+                if demonstration.is_demonstration(name):
+                    line = _("For made-up brains only, not for patients.") + " " + line
             except SemiSupSegError as error:
                 line = str(error)
         self.model_line.text = line

@@ -224,7 +224,7 @@ class SetupSection(Section):
             self.summary.text = _("Looking what is installed ...")
         else:
             self.summary.text = reason or _(
-                "Everything that is needed is installed. {device}."
+                "Everything that is needed is installed. Runs on: {device}."
             ).format(device=self.device)
         states = self._states()
         self.table.rowCount = len(states)

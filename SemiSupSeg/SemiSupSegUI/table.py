@@ -13,18 +13,20 @@ from SemiSupSegLib.cases.task import Task
 def fill_table(table, content: Mapping, task: Task) -> None:
     """Write volumes and confidence per class and region into a table node, as text for people.
 
-    What is not known is empty. `case.json` has all digits.
+    What is not known is a dash. Expected Dice is `confidence.<class>` of `case.json`, which has all
+    digits; "T-S" is teacher and student.
     """
-    titles = (_("Name"), _("mL"), _("from - to"), _("Confidence"), _("Dice with teacher"))
+    titles = (_("Name"), _("mL"), _("mL, from - to"), _("Expected Dice"), _("Dice T-S"))
     columns = [vtk.vtkStringArray() for _title in titles]
+    regions = {one.name: one.classes for one in task.regions if len(one.classes) > 1}
     dice = content.get("teacher_student_dice") or {}
     for name in task.targets:
         volume = content["volumes_ml"].get(name, {})
         low, high = _number(volume.get("low"), 1), _number(volume.get("high"), 1)
         cells = (
-            name,
+            name if name not in regions else f"{name} = {' + '.join(regions[name])}",
             _number(volume.get("value"), 1),
-            f"{low} - {high}" if low and high else "",
+            f"{low} - {high}" if "-" not in (low, high) else "-",
             _number(content["confidence"].get(name), 2),
             _number(dice.get(name), 2),
         )
@@ -42,4 +44,4 @@ def fill_table(table, content: Mapping, task: Task) -> None:
 
 
 def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -10,7 +10,7 @@ import slicer
 import vtk
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from semisupseg_testing import PanelTest
+from semisupseg_testing import PanelTest, volume
 
 
 class FirstMinute(PanelTest):
@@ -35,6 +35,23 @@ class FirstMinute(PanelTest):
         self._check_table(result)
         self._check_hierarchy(result)
         self.assertEqual(self.state.overlay, "contours")
+        for name in ("necrosis", "edema", "enhancing"):
+            self.assertIn(name, self.segment.results.classes.text)
+        self.assertNotIn("Not judged", "".join(self.segment.segmenting._result.content["notes"]))
+
+    def test_trying_it_never_takes_a_patients_volumes(self):
+        voxels = np.zeros((4, 5, 6), np.int16)
+        for channel in ("t1", "t1ce", "t2", "flair"):
+            volume(f"Patient_{channel}", voxels)
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        dated = hierarchy.GetItemByDataNode(slicer.util.getNode("Patient_t2"))
+        hierarchy.SetItemAttribute(dated, "DICOM.SeriesDate", "20261122")
+
+        self.try_it()
+
+        names = [box.currentNode().GetName() for box in self.segment.channel_boxes.values()]
+        self.assertEqual([name.partition("_")[0] for name in names], ["Phantom"] * 4)
+        self.assertIn("not for patients", self.segment.model_line.text)
 
     def test_a_second_run_replaces_the_first_and_leaves_no_stray_nodes(self):
         self.try_it()
@@ -85,7 +102,9 @@ class FirstMinute(PanelTest):
         table = result.GetNodeReference("SemiSupSeg.table")
         self.assertEqual(table.GetNumberOfRows(), 6)
         names = [table.GetCellText(row, 0) for row in range(6)]
-        self.assertEqual(names, ["necrosis", "edema", "enhancing", "WT", "TC", "ET"])
+        wanted = ["necrosis", "edema", "enhancing"]
+        wanted += ["WT = necrosis + edema + enhancing", "TC = necrosis + enhancing", "ET"]
+        self.assertEqual(names, wanted)
         reference = slicer.util.getNode("Phantom_0032_t1")
         voxel_ml = np.prod(reference.GetSpacing()) / 1000
         shown = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)

@@ -87,7 +87,9 @@ class OverlaysTest(PanelTest):
             self.assertAlmostEqual(composite.GetForegroundOpacity(), 0.6)
         self.assertTrue(display.GetApplyThreshold())
         self.assertAlmostEqual(display.GetLowerThreshold(), 0.2)
+        self.assertIn("0.20 or more", self.segment.results.overlay_meaning.text)
         self.segment.results.threshold_slider.value = 0.5
+        self.assertIn("0.50 or more", self.segment.results.overlay_meaning.text)
         self.assertAlmostEqual(display.GetLowerThreshold(), 0.5)
         self.show("confidence")
         self.assertAlmostEqual(self.node("confidence").GetDisplayNode().GetUpperThreshold(), 0.8)
