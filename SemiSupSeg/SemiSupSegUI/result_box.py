@@ -69,9 +69,12 @@ class ResultBox:
         layout.addLayout(form)
         self.table_view = slicer.qMRMLTableView()
         self.table_view.setMRMLScene(slicer.mrmlScene)
-        self.table_view.setMinimumHeight(150)
+        self.table_view.setMinimumHeight(220)
         self.table_view.verticalHeader().visible = False
         layout.addWidget(self.table_view)
+        self.regions = qt.QLabel()
+        self.regions.wordWrap = True
+        layout.addWidget(self.regions)
         row = qt.QHBoxLayout()
         self.copy_button = qt.QPushButton(_("Copy table"))
         self.csv_button = qt.QPushButton(_("Save as CSV..."))
@@ -207,6 +210,7 @@ class ResultBox:
         if self.table_view.mrmlTableNode() is not table:
             self.table_view.setMRMLTableNode(table)
         self.table_view.resizeColumnsToContents()
+        self.regions.text = table.GetDescription() if table is not None else ""
 
     def _overlay_chosen(self, index: int) -> None:
         if not self._is_updating and index >= 0:

@@ -18,13 +18,13 @@ def fill_table(table, content: Mapping, task: Task) -> None:
     """
     titles = (_("Name"), _("mL"), _("mL, from - to"), _("Expected Dice"), _("Dice T-S"))
     columns = [vtk.vtkStringArray() for _title in titles]
-    regions = {one.name: one.classes for one in task.regions if len(one.classes) > 1}
+    regions = [f"{one.name} = {' + '.join(one.classes)}" for one in task.regions]
     dice = content.get("teacher_student_dice") or {}
     for name in task.targets:
         volume = content["volumes_ml"].get(name, {})
         low, high = _number(volume.get("low"), 1), _number(volume.get("high"), 1)
         cells = (
-            name if name not in regions else f"{name} = {' + '.join(regions[name])}",
+            name,
             _number(volume.get("value"), 1),
             f"{low} - {high}" if "-" not in (low, high) else "-",
             _number(content["confidence"].get(name), 2),
@@ -39,6 +39,7 @@ def fill_table(table, content: Mapping, task: Task) -> None:
             column.SetName(title)
             table.AddColumn(column)
         table.SetLocked(True)
+        table.SetDescription("; ".join(regions))
     finally:
         table.EndModify(before)
 
