@@ -132,8 +132,6 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._refresh.connect("timeout()", self._onRefresh)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onStartClose)
-        self.addObserver(scene, scene.StartSaveEvent, self._onStartSave)
-        self.addObserver(scene, scene.EndSaveEvent, self._onEndSave)
         for event in (scene.EndCloseEvent, scene.EndImportEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self._onSceneChanged)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
@@ -177,12 +175,6 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onStartClose(self, caller, event):
         self.panel.scene_closes()
-
-    def _onStartSave(self, caller, event):
-        self.panel.scene_is_saved()
-
-    def _onEndSave(self, caller, event):
-        self._refresh.start()
 
     def _onSceneChanged(self, caller, event):
         self.panel.scene_is_there()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import qt
 from slicer.i18n import tr as _
+
+from SemiSupSegLib.errors import SemiSupSegError
 
 
 class Message:
@@ -51,6 +56,14 @@ class Message:
     def fail(self, text: str, details: str = "") -> None:
         """Tell what went wrong: what, to which file or node, what to do next."""
         self._set("\u2716", text, details)
+
+    @contextmanager
+    def errors_shown(self) -> Iterator[None]:
+        """Tell of an error that a person can do something about, and go on after the block."""
+        try:
+            yield
+        except (SemiSupSegError, OSError) as error:
+            self.fail(str(error))
 
     def _set(self, sign: str, text: str, details: str) -> None:
         self._text.text = f"{sign} {text}" if text else ""

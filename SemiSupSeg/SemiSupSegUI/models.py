@@ -9,7 +9,6 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.description import (
     date_of,
@@ -198,12 +197,9 @@ class ModelsSection(Section):
         model = self.selected
         if model is None:
             return
-        try:
+        self.message.clear()
+        with self.message.errors_shown():
             action(model)
-        except (SemiSupSegError, OSError) as error:
-            self.message.fail(str(error))
-        else:
-            self.message.clear()
         self.read()
         self._changed()
 
@@ -219,7 +215,8 @@ class ModelsSection(Section):
             self._changed()
 
         self.message.mind(_("Reading and checking ..."))
-        self._job = self._jobs.run(new_job_folder(), words, changed)
+        with self.message.errors_shown():
+            self._job = self._jobs.run(new_job_folder(), words, changed)
         self.update()
 
     def _choose_import(self) -> None:

@@ -86,11 +86,6 @@ class Panel:
         """The scene was closed or loaded: nodes may be used again."""
         self._is_closing = False
 
-    def scene_is_saved(self) -> None:
-        """The scene is about to be saved: it should hold the user's view settings, not ours."""
-        for section in self.sections:
-            section.scene_is_saved()
-
     def scene_changed(self) -> None:
         """Read the scene anew."""
         for section in self.sections:

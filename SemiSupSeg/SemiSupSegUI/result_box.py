@@ -13,7 +13,6 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import replacing
 from SemiSupSegUI import overlays, scene
 from SemiSupSegUI.message import Message
@@ -127,11 +126,8 @@ class ResultBox:
         state = self._state()
         if state is None or state.result is None:
             return
-        try:
+        with self._message.errors_shown():
             restore_previous(state.result)
-        except (SemiSupSegError, OSError) as error:
-            self._message.fail(str(error))
-        else:
             self._message.say(
                 _("The former result is back. Pressed again, the one before it, and so round.")
             )

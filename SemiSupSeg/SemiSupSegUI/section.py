@@ -31,9 +31,6 @@ class Section:
     def scene_closes(self) -> None:
         """All nodes are about to go."""
 
-    def scene_is_saved(self) -> None:
-        """The scene is about to be saved."""
-
     def scene_changed(self) -> None:
         """The scene was closed or loaded, or a node came or went: read it anew."""
 

@@ -200,18 +200,19 @@ class SegmentSection(Section):
         if output is False:
             return
         self.message.clear()
-        self.segmenting = Segmenting(
-            self._jobs,
-            state.model,
-            chosen,
-            new_job_folder(),
-            output=output,
-            options=self.options.chosen(),
-            on_progress=self._progressed,
-            on_shown=self._shown,
-            on_end=self._ended,
-        )
-        self.segmenting.start()
+        with self.message.errors_shown():
+            self.segmenting = Segmenting(
+                self._jobs,
+                state.model,
+                chosen,
+                new_job_folder(),
+                output=output,
+                options=self.options.chosen(),
+                on_progress=self._progressed,
+                on_shown=self._shown,
+                on_end=self._ended,
+            )
+            self.segmenting.start()
         self.update()
 
     def cancel(self) -> None:
@@ -242,9 +243,10 @@ class SegmentSection(Section):
         if self.options.chosen().passes:
             words += ["--passes", str(self.options.chosen().passes)]
         self.message.clear()
-        self.folder_run = FolderRun(
-            self._jobs, words, Path(out), self._progressed, self._folder_ended
-        )
+        with self.message.errors_shown():
+            self.folder_run = FolderRun(
+                self._jobs, words, Path(out), self._progressed, self._folder_ended
+            )
         self.update()
 
     # What the panel tells
@@ -259,10 +261,6 @@ class SegmentSection(Section):
         state = self._state()
         if state is not None:
             self.results.overlays.let_edit(state.result)
-
-    def scene_is_saved(self) -> None:
-        """Put the user's view settings back; the refresh after it draws the overlay again."""
-        self.results.overlays.show(None, overlays.OFF)
 
     def scene_closes(self) -> None:
         """Leave the nodes alone; a job goes on, and its result stays on the disk."""
@@ -285,6 +283,9 @@ class SegmentSection(Section):
         if state.result is not None:
             was_saved_so = self._is_new_scene and state.overlay != overlays.OFF
             self.results.show(state.overlay, from_file=was_saved_so)
+        else:
+            # The result was removed: nothing of it stays drawn.
+            self.results.overlays.show(None, overlays.OFF)
         self._is_new_scene = False
         self.update()
 

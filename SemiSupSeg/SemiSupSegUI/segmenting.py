@@ -155,9 +155,15 @@ class Segmenting:
 
     def _exported(self, error: Exception | None) -> None:
         self._steps = None
+        if error is None:
+            try:
+                self._hand_over()
+            except (SemiSupSegError, OSError) as failure:
+                error = failure
         if error is not None:
             self._end(Outcome(error=_say(error)))
-            return
+
+    def _hand_over(self) -> None:
         PredictRequest(
             case=self._export.case,
             model=self._model,
@@ -175,8 +181,11 @@ class Segmenting:
 
     def _changed(self, job: Job) -> None:
         kinds = {event["kind"] for event in job.events}
-        if EventKind.MAPS_READY.value in kinds and self._result is None:
-            self._bring_into_scene()
+        if EventKind.MAPS_READY.value in kinds and self._result is None and not self._failure:
+            try:
+                self._bring_into_scene()
+            except (SemiSupSegError, OSError) as failure:
+                self._failure = _say(failure)
         if job.is_ended:
             self._job_ended(job)
         elif not self._is_ended and self._steps is None:
@@ -198,7 +207,7 @@ class Segmenting:
             stopped = job.state.status is RunStatus.STOPPED
             self._end(
                 Outcome(
-                    error="" if stopped else job.state.error or _("The worker said nothing."),
+                    error="" if stopped else self._what_failed(job),
                     is_cancelled=stopped,
                     log=log_tail(self._folder),
                 )
@@ -207,8 +216,11 @@ class Segmenting:
         # What can be shown is shown, also if saving it failed.
         self._is_saved = True
         if job.state.status is RunStatus.FAILED:
-            self._failure = job.state.error or _("The worker said nothing.")
+            self._failure = self._what_failed(job)
         self._end_when_all_is_there()
+
+    def _what_failed(self, job: Job) -> str:
+        return self._failure or job.state.error or _("The worker said nothing.")
 
     def _bring_into_scene(self) -> None:
         content = read_json(self._folder.result_json)

@@ -29,12 +29,11 @@ def fingerprint(segmentation) -> str:
             continue
         extent = image.GetExtent()
         values = array_of(image) == segment.GetLabelValue()
-        where = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-        if any(one.size == 0 for one in where):
+        box = _box(values)
+        if box is None:
             continue
-        box = tuple(slice(one[0], one[-1] + 1) for one in where)
-        first = [int(one[0]) + extent[2 * axis] for one, axis in zip(where, (2, 1, 0), strict=True)]
-        found.update(json.dumps([first, [int(part.stop - part.start) for part in box]]).encode())
+        first = [part.start + extent[2 * axis] for part, axis in zip(box, (2, 1, 0), strict=True)]
+        found.update(json.dumps([first, [part.stop - part.start for part in box]]).encode())
         found.update(np.packbits(values[box]).tobytes())
     return found.hexdigest()
 
@@ -101,13 +100,10 @@ def cropped(values, ijk_to_ras: vtk.vtkMatrix4x4):
     """
     import numpy as np
 
-    where = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if any(one.size == 0 for one in where):
-        where = [np.arange(1)] * 3
-    (k0, k1), (j0, j1), (i0, i1) = ((int(one[0]), int(one[-1])) for one in where)
+    box = _box(values) or (slice(0, 1),) * 3
     image = slicer.vtkOrientedImageData()
-    image.SetExtent(i0, i1, j0, j1, k0, k1)
-    _set_scalars(image, np.ascontiguousarray(values[k0 : k1 + 1, j0 : j1 + 1, i0 : i1 + 1]))
+    image.SetExtent(*(at for part in reversed(box) for at in (part.start, part.stop - 1)))
+    _set_scalars(image, np.ascontiguousarray(values[box]))
     image.SetImageToWorldMatrix(ijk_to_ras)
     return image
 
@@ -118,6 +114,17 @@ def image_of(values):
     image.SetDimensions(*reversed(values.shape))
     _set_scalars(image, values)
     return image
+
+
+def _box(values) -> tuple[slice, slice, slice] | None:
+    """Return where an array is not 0, along D, H, W; None if it is 0 everywhere."""
+    import numpy as np
+
+    where = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    if any(one.size == 0 for one in where):
+        return None
+    depth, height, width = (slice(int(one[0]), int(one[-1]) + 1) for one in where)
+    return depth, height, width
 
 
 def _set_scalars(image, values) -> None:

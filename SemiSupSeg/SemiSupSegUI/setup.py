@@ -17,7 +17,6 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.models.registry import user_data_folder
 from SemiSupSegLib.runs.state import RunStatus
@@ -159,17 +158,19 @@ class SetupSection(Section):
         if worker.why_no_worker():
             self.update()
             return
-        self._job = self._jobs.probe(new_job_folder(), self._looked)
+        with self.message.errors_shown():
+            self._job = self._jobs.probe(new_job_folder(), self._looked)
         self.update()
 
     def test(self) -> None:
         """Let a worker load everything and run a convolution on each device."""
-        folder = new_job_folder()
-        file = folder / "doctor.json"
         self.message.mind(_("Testing ..."))
-        self._job = self._jobs.run(
-            folder, ["doctor", "--json", str(file)], lambda job: self._tested(job, file)
-        )
+        with self.message.errors_shown():
+            folder = new_job_folder()
+            file = folder / "doctor.json"
+            self._job = self._jobs.run(
+                folder, ["doctor", "--json", str(file)], lambda job: self._tested(job, file)
+            )
         self.update()
 
     def install(self) -> None:
@@ -276,10 +277,8 @@ class SetupSection(Section):
         if not self._ask("\n".join([*plan.in_words(), "", _("Install now?")])):
             self.message.say(_("Nothing was installed."))
             return
-        try:
+        with self.message.errors_shown():
             self._job = self._jobs.install(new_job_folder(), plan, self._installed)
-        except SemiSupSegError as error:
-            self.message.fail(str(error))
         self.update()
 
     def _installed(self, job: Job) -> None:

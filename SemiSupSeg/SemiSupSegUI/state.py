@@ -51,14 +51,6 @@ class State:
         """Remember an option of the panel."""
         self._set(name, repr(float(value)))
 
-    def flag(self, name: str, default: bool = False) -> bool:
-        """Return a switch of the panel."""
-        return {"true": True, "false": False}.get(self._text(name), default)
-
-    def set_flag(self, name: str, value: bool) -> None:
-        """Remember a switch of the panel."""
-        self._set(name, "true" if value else "false")
-
     def channel(self, name: str):
         """Return the volume node chosen for a channel, or None."""
         return self.node.GetNodeReference(_CHANNEL + name)

@@ -141,6 +141,37 @@ class SceneLifeTest(PanelTest):
         self.assertIsNotNone(self.state.result)
         self.assertEqual(self.state.result.GetSegmentation().GetNumberOfSegments(), 3)
 
+    def test_a_full_disk_is_told_and_the_next_try_works(self):
+        full = OSError(28, "No space left on device")
+        self.need_worker()
+        self.try_it()
+        places = (
+            "SemiSupSegUI.segment.new_job_folder",
+            "SemiSupSegUI.segmenting.PredictRequest.write",
+            "SemiSupSegUI.segmenting.read_json",
+        )
+        for place in places:
+            with self.subTest(place), mock.patch(place, side_effect=full):
+                self.segment.apply()
+                self.wait(lambda: not self.segment.is_running, "the end")
+                self.assertIn("No space left on device", self.message)
+                self.assertIsNone(self.state.result)
+
+        self.apply()
+
+        self.assertIsNotNone(self.state.result)
+
+    def test_nothing_of_a_removed_result_stays_drawn(self):
+        self.try_it()
+        self.apply()
+        contours = self.state.result.GetNodeReference("SemiSupSeg.sure").GetDisplayNode()
+        self.assertTrue(contours.GetVisibility())
+
+        slicer.mrmlScene.RemoveNode(self.state.result)
+        self.wait(lambda: not contours.GetVisibility(), "the panel to notice")
+
+        self.assertEqual(self.segment.results.overlays.shown, "off")
+
     def test_removed_nodes_cost_the_window_nothing(self):
         self.try_it()
         with mock.patch("SemiSupSegUI.segment.SegmentSection.scene_changed") as noticed:
