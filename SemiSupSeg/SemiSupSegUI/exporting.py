@@ -15,8 +15,8 @@ from slicer.i18n import tr as _
 
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegUI.bending import bent_grid, bent_pieces
 from SemiSupSegUI.inputs import ijk_to_world, is_linear
-from SemiSupSegUI.nodes import new_node
 
 _SLAB_BYTES = 8_000_000
 """So much is written at a step: some 20 ms."""
@@ -39,6 +39,8 @@ class Grid:
     """Where results lie: the reference volume's voxels, and the transform they stand under."""
 
     ijk_to_ras: vtk.vtkMatrix4x4
+    size: tuple[int, int, int]
+    """Columns, rows, slices."""
     transform_id: str | None
 
 
@@ -79,7 +81,8 @@ class Export:
         if is_linear(reference):
             matrix = vtk.vtkMatrix4x4()
             reference.GetIJKToRASMatrix(matrix)
-            self.grid = Grid(matrix, reference.GetTransformNodeID())
+            size = reference.GetImageData().GetDimensions()
+            self.grid = Grid(matrix, size, reference.GetTransformNodeID())
         # Under a transform that bends, the result lies in the world.
         world_to_result = _world_to_local(reference)
         for channel, volume in self.volumes.items():
@@ -94,41 +97,50 @@ class Export:
     def _place_and_write(
         self, volume, world_to_result: vtk.vtkMatrix4x4, path: Path
     ) -> Iterator[None]:
-        clone = None
-        try:
-            if not is_linear(volume):
-                clone = _hardened(volume)
-                yield
-            source = volume if clone is None else clone
+        if is_linear(volume):
             matrix = vtk.vtkMatrix4x4()
-            vtk.vtkMatrix4x4.Multiply4x4(world_to_result, ijk_to_world(source), matrix)
-            if self.grid is None:
-                self.grid = Grid(matrix, None)
-            yield from self._write(source, matrix, path)
-        finally:
-            if clone is not None:
-                slicer.mrmlScene.RemoveNode(clone)
+            vtk.vtkMatrix4x4.Multiply4x4(world_to_result, ijk_to_world(volume), matrix)
+            yield from self._write(volume, matrix, _slabs(volume), path)
+            return
+        if self.grid is None:
+            self.grid = Grid(*bent_grid(volume), transform_id=None)
+        # The grid's own transform, if it has one, is linear.
+        result_to_world = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(world_to_result, result_to_world)
+        to_world = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Multiply4x4(result_to_world, self.grid.ijk_to_ras, to_world)
+        pieces = bent_pieces(volume, to_world, self.grid.size)
+        yield from self._write(volume, self.grid.ijk_to_ras, pieces, path, self.grid.size)
 
-    def _write(self, volume, ijk_to_ras: vtk.vtkMatrix4x4, path: Path) -> Iterator[None]:
-        import numpy as np
-
+    def _write(
+        self,
+        volume,
+        ijk_to_ras: vtk.vtkMatrix4x4,
+        pieces: Iterator[memoryview | None],
+        path: Path,
+        size: tuple[int, int, int] | None = None,
+    ) -> Iterator[None]:
         name = volume.GetName()
-        array = slicer.util.arrayFromVolume(volume)
-        kind = _NRRD_TYPES.get(array.dtype.name)
+        dtype = slicer.util.arrayFromVolume(volume).dtype
+        kind = _NRRD_TYPES.get(dtype.name)
         if kind is None:
             raise SemiSupSegError(
                 _(
                     "{name} has voxels of type {type}, which cannot be handed over. Cast it to a "
                     "number type first."
-                ).format(name=name, type=array.dtype.name)
+                ).format(name=name, type=dtype.name)
             )
-        header = _nrrd_header(array, kind, ijk_to_ras)
+        size = size or volume.GetImageData().GetDimensions()
+        header = _nrrd_header(size, kind, dtype.byteorder != ">", ijk_to_ras)
         self._hash.update(header)
-        num_slices = array.shape[0]
-        at_once = max(1, int(_SLAB_BYTES // max(1, array[:1].nbytes)))
         with path.open("wb") as file:
             file.write(header)
-            for first in range(0, num_slices, at_once):
+            for piece in pieces:
+                if piece is not None:
+                    file.write(piece)
+                    self._hash.update(piece)
+                del piece
+                yield
                 if slicer.mrmlScene.GetNodeByID(volume.GetID() or "") is None:
                     raise SemiSupSegError(
                         _(
@@ -136,13 +148,6 @@ class Export:
                             "another volume and apply again."
                         ).format(name=name)
                     )
-                # A view dangles when the node's image is exchanged: it is taken anew each time.
-                slab = slicer.util.arrayFromVolume(volume)[first : first + at_once]
-                slab = np.ascontiguousarray(slab).data
-                file.write(slab)
-                self._hash.update(slab)
-                del slab
-                yield
 
 
 def safe_name(name: str) -> str:
@@ -152,14 +157,15 @@ def safe_name(name: str) -> str:
     return text[:60].rstrip("._-") or "case"
 
 
-def _nrrd_header(array, kind: str, ijk_to_ras: vtk.vtkMatrix4x4) -> bytes:
+def _nrrd_header(
+    size: tuple[int, int, int], kind: str, is_little: bool, ijk_to_ras: vtk.vtkMatrix4x4
+) -> bytes:
     def vector(column: int) -> str:
         x, y, z = (ijk_to_ras.GetElement(row, column) for row in range(3))
         # Slicer's space is RAS, the file's is LPS.
         return f"({-x:.17g},{-y:.17g},{z:.17g})"
 
-    slices, rows, columns = array.shape
-    little = array.dtype.byteorder != ">"
+    columns, rows, slices = size
     return (
         "NRRD0004\n"
         f"type: {kind}\n"
@@ -168,7 +174,7 @@ def _nrrd_header(array, kind: str, ijk_to_ras: vtk.vtkMatrix4x4) -> bytes:
         f"sizes: {columns} {rows} {slices}\n"
         f"space directions: {vector(0)} {vector(1)} {vector(2)}\n"
         "kinds: domain domain domain\n"
-        f"endian: {'little' if little else 'big'}\n"
+        f"endian: {'little' if is_little else 'big'}\n"
         "encoding: raw\n"
         f"space origin: {vector(3)}\n"
         "\n"
@@ -184,30 +190,15 @@ def _world_to_local(volume) -> vtk.vtkMatrix4x4:
     return matrix
 
 
-def _hardened(volume):
-    """Return a hidden copy of a volume, without its parent transform; what is 0 stays 0.
+def _slabs(volume) -> Iterator[memoryview]:
+    """Yield a volume's voxels, some slices at a time."""
+    import numpy as np
 
-    Interpolation alone would put a faint rim around a brain, which would count as brain.
-    """
-    clone = new_node("vtkMRMLScalarVolumeNode", volume.GetName() + " (hardened)", hidden=True)
-    # A label map's voxels are not interpolated.
-    inside = new_node("vtkMRMLLabelMapVolumeNode", volume.GetName() + " (inside)", hidden=True)
-    try:
-        image = vtk.vtkImageData()
-        image.DeepCopy(volume.GetImageData())
-        clone.SetAndObserveImageData(image)
-        for node in (clone, inside):
-            node.SetSaveWithScene(False)
-            node.CopyOrientation(volume)
-        is_there = slicer.util.arrayFromVolume(volume) != 0
-        slicer.util.updateVolumeFromArray(inside, is_there.astype("uint8"))
-        for node in (clone, inside):
-            node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-            node.HardenTransform()
-        slicer.util.arrayFromVolume(clone)[slicer.util.arrayFromVolume(inside) == 0] = 0
-    except BaseException:
-        slicer.mrmlScene.RemoveNode(clone)
-        raise
-    finally:
-        slicer.mrmlScene.RemoveNode(inside)
-    return clone
+    array = slicer.util.arrayFromVolume(volume)
+    num_slices = len(array)
+    at_once = max(1, int(_SLAB_BYTES // max(1, array[:1].nbytes)))
+    del array
+    for first in range(0, num_slices, at_once):
+        # A view dangles when the node's image is exchanged: it is taken anew each time.
+        slab = slicer.util.arrayFromVolume(volume)[first : first + at_once]
+        yield np.ascontiguousarray(slab).data

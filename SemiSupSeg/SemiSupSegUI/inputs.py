@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.cases.names import NameReader, stem_of
 from SemiSupSegLib.cases.task import Task
 
-_SAME_GRID_MM = 1e-3
+_SAME_VOXEL = 0.01
+"""Voxel centres nearer than this, in voxels, are the same (rounding of matrices)."""
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,10 @@ def notes(chosen: dict[str, object]) -> list[str]:
             channel=channel, name=volume.GetName(), first=first
         )
         for channel, volume in others
-        if not _is_same_grid(volume, reference)
+        if not _shares_voxels(volume, reference)
     ]
     said += [
-        _("{name} stands under a transform that bends; a copy is hardened for the network.").format(
+        _("{name} stands under a transform that bends; the network gets it as it is shown.").format(
             name=volume.GetName()
         )
         for volume in chosen.values()
@@ -202,18 +204,22 @@ def ijk_to_world(volume) -> vtk.vtkMatrix4x4:
     return matrix
 
 
-def _is_same_grid(volume, reference) -> bool:
+def _shares_voxels(volume, reference) -> bool:
+    """Return whether a volume's voxels are the reference's, in whatever order they are stored."""
     if volume.GetImageData() is None or reference.GetImageData() is None:
         return True
-    if volume.GetImageData().GetDimensions() != reference.GetImageData().GetDimensions():
-        return False
     if not (is_linear(volume) and is_linear(reference)):
-        return volume.GetTransformNodeID() == reference.GetTransformNodeID()
-    one, other = ijk_to_world(volume), ijk_to_world(reference)
-    extent = [size - 1 for size in reference.GetImageData().GetDimensions()]
-    corners = [(i, j, k, 1) for i in (0, extent[0]) for j in (0, extent[1]) for k in (0, extent[2])]
-    return all(
-        abs(here - there) < _SAME_GRID_MM
-        for corner in corners
-        for here, there in zip(one.MultiplyPoint(corner), other.MultiplyPoint(corner), strict=True)
-    )
+        return False
+    between = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(ijk_to_world(reference), between)
+    vtk.vtkMatrix4x4.Multiply4x4(between, ijk_to_world(volume), between)
+    farthest = [size - 1 for size in volume.GetImageData().GetDimensions()]
+    corners = [
+        between.MultiplyPoint((*corner, 1))
+        for corner in itertools.product(*((0, one) for one in farthest))
+    ]
+    if any(abs(part - round(part)) > _SAME_VOXEL for corner in corners for part in corner):
+        return False
+    steps = [[between.GetElement(row, column) for column in range(3)] for row in range(3)]
+    # Each axis is one of the other's: of three numbers two are 0 and one is 1 or -1.
+    return all(sorted(round(abs(part)) for part in row) == [0, 0, 1] for row in steps)

@@ -76,7 +76,7 @@ def kinds() -> tuple[Kind, ...]:
             "comparison",
             _("Teacher and student"),
             _(
-                "Grey: same class. Orange: teacher only. Blue: student only. Pink: different "
+                "Green: same class. Orange: teacher only. Blue: student only. Pink: different "
                 "classes."
             ),
         ),
@@ -260,9 +260,10 @@ def register_layout() -> None:
     manager = slicer.app.layoutManager()
     if manager is None:
         return
+    titles = (_("Teacher"), _("Student"))
     views = "".join(
         _VIEW_XML.format(tag=tag, label=label, color=color, group=_VIEW_GROUP)
-        for tag, label, color in zip(_VIEWS, "TS", ("#E69F00", "#0072B2"), strict=True)
+        for tag, label, color in zip(_VIEWS, titles, ("#E69F00", "#0072B2"), strict=True)
     )
     xml = f'<layout type="horizontal" split="true">{views}</layout>'
     node = manager.layoutLogic().GetLayoutNode()

@@ -144,9 +144,8 @@ class Result:
     def _make_volume(self, name: str, values) -> None:
         node = self._existing(name)
         if node is None:
-            # The distance from the result is for drawing near it; nobody looks at it.
-            hidden = name not in SCALARS
-            node = self._new("vtkMRMLScalarVolumeNode", "{name} " + name, hidden=hidden)
+            title = name if name in SCALARS else _("distance from the result (mm)")
+            node = self._new("vtkMRMLScalarVolumeNode", "{name} " + title)
             node.CreateDefaultDisplayNodes()
             if name in SCALARS:
                 prepare_display(node, name)
@@ -194,9 +193,9 @@ class Result:
         finally:
             node.EndModify(before)
 
-    def _new(self, node_class: str, name: str, *, hidden: bool = False):
+    def _new(self, node_class: str, name: str):
         # Overlays are found by the reference to them; names are for people.
-        node = new_node(node_class, name.format(name=self.name), hidden=hidden)
+        node = new_node(node_class, name.format(name=self.name))
         self._made.append(node)
         return node
 
@@ -321,6 +320,8 @@ def color_node(name: str):
     node = slicer.vtkMRMLColorTableNode()
     node.SetTypeToUser()
     node.SetName("SemiSupSeg " + name)
+    # The dialog that saves a scene's files passes hidden nodes over.
+    node.SetHideFromEditors(False)
     node.SetNumberOfColors(len(colors))
     for index, color in enumerate(colors):
         red, green, blue = (part / 255 for part in color)

@@ -6,6 +6,7 @@ Own design: lightness runs evenly from dark to bright, hue goes through the anch
 the OKLab colour space (Ottosson 2020, published for free use); colours outside sRGB lose chroma
 until they fit. In every map bright means "look here", so the three read alike; they differ in hue,
 and hue alone never carries the meaning, which keeps the order for colour-blind readers and in grey.
+No colour is grey: on a scan, which is, it would vanish.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ MAPS = {
         "low": "a guess",
         "high": "sure to be right",
         "anchors": [
-            (0.0, 0.11, 262),
-            (0.3, 0.12, 258),
-            (0.55, 0.02, 240),
-            (0.62, 0.03, 100),
-            (0.85, 0.15, 100),
+            (0.0, 0.11, 275),
+            (0.3, 0.11, 240),
+            (0.5, 0.12, 190),
+            (0.7, 0.16, 150),
+            (0.85, 0.17, 125),
             (1.0, 0.13, 104),
         ],
     },
@@ -70,19 +71,19 @@ MAPS = {
         "low": "teacher and student differ",
         "high": "teacher and student say the same",
         "anchors": [
-            (0.0, 0.045, 200),
-            (0.35, 0.075, 190),
-            (0.58, 0.03, 170),
-            (0.66, 0.03, 20),
-            (0.85, 0.10, 5),
-            (1.0, 0.04, 10),
+            (0.0, 0.07, 150),
+            (0.25, 0.09, 190),
+            (0.5, 0.12, 240),
+            (0.7, 0.14, 290),
+            (0.87, 0.12, 330),
+            (1.0, 0.10, 350),
         ],
     },
 }
 DARKEST, BRIGHTEST = 0.24, 0.94
 COMPARISON = [
     (0, "neither", [0, 0, 0]),
-    (1, "same class", [150, 150, 150]),
+    (1, "same class", [0, 158, 115]),
     (2, "teacher only", [230, 159, 0]),
     (3, "student only", [0, 114, 178]),
     (4, "different classes", [204, 121, 167]),
@@ -112,7 +113,7 @@ def main() -> None:
         "version": 1,
         "name": "comparison",
         "title": "Teacher and student",
-        "source": "Orange, blue and purple of Okabe and Ito's published palette, and grey.",
+        "source": "Green, orange, blue and purple of Okabe and Ito's published palette.",
         "licence": LICENCE,
         "entries": [
             {"value": value, "name": name, "color": color} for value, name, color in COMPARISON

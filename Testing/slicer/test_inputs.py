@@ -55,6 +55,27 @@ class InputsTest(PanelTest):
         hierarchy.SetItemAttribute(item, "DICOM.SeriesDescription", description)
         return node
 
+    def test_another_order_of_the_same_voxels_is_no_other_grid(self):
+        # Stored the other way round: columns as slices, and those from the end on.
+        turned = np.ascontiguousarray(VOXELS.transpose(2, 1, 0)[:, :, ::-1])
+        to_turned = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [-1, 0, 0, 3], [0, 0, 0, 1]], float)
+        volume("t1", VOXELS)
+        volume("t2", turned, to_turned)
+
+        self.segment.detect()
+
+        self.assertEqual(self.segment.notes.text, "")
+
+    def test_half_a_voxel_is_another_grid(self):
+        moved = np.eye(4)
+        moved[0, 3] = 0.5
+        volume("t1", VOXELS)
+        volume("t2", VOXELS, moved)
+
+        self.segment.detect()
+
+        self.assertIn("t2 (t2) lies on another grid", self.segment.notes.text)
+
     def test_node_names_are_read(self):
         for name in ("AX T2 brain", "case 1 FLAIR", "T1 post", "T1w"):
             volume(name, VOXELS)

@@ -57,6 +57,13 @@ def test_lightness_runs_one_way_for_every_reader(name, reader):
     assert (steps > 2).all() or (steps < -2).all()
 
 
+@pytest.mark.parametrize("name", MAPS)
+def test_no_colour_vanishes_on_a_grey_scan(name):
+    colors = color_map(name).astype(int)
+
+    assert (colors.max(axis=1) - colors.min(axis=1)).min() >= 25
+
+
 def test_bright_is_where_to_look_in_all_maps():
     light = {name: luminance(color_map(name).astype(float), np.eye(3)) for name in MAPS}
 
