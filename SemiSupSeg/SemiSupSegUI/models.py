@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import qt
 from slicer.i18n import tr as _
@@ -12,6 +10,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.description import (
     date_of,
+    details,
     method_name,
     one_line,
     training_cases,
@@ -81,6 +80,7 @@ class ModelsSection(Section):
         self.rename_button = push_button(_("Rename..."), self.rename)
         self.delete_button = push_button(_("Delete..."), self.delete)
         self.import_button = push_button(_("Import..."), self._choose_import)
+        self.import_folder_button = push_button(_("Import folder..."), self._choose_folder)
         self.export_button = push_button(_("Export..."), self._choose_export)
         self.message = Message()
         self.layout.addWidget(self.table)
@@ -91,11 +91,12 @@ class ModelsSection(Section):
                 self.rename_button,
                 self.details_button,
                 self.import_button,
+                self.import_folder_button,
                 self.export_button,
                 self.delete_button,
             )
         ):
-            grid.addWidget(button, at // 3, at % 3)
+            grid.addWidget(button, at // 4, at % 4)
         self.layout.addLayout(grid)
         self.layout.addWidget(self.details)
         self.layout.addWidget(self.message.widget)
@@ -148,16 +149,23 @@ class ModelsSection(Section):
         enable(self.export_button, usable or self._busy())
         enable(self.rename_button, own or (_("It is chosen in Segment.") if is_used else ""))
         enable(self.delete_button, own or (_("It is chosen in Segment.") if is_used else ""))
-        enable(self.import_button, self._busy())
+        enable(self.import_button, self._busy(), _("Copy a model from a file (.zip)."))
+        enable(
+            self.import_folder_button,
+            self._busy(),
+            _("Copy a model from its folder, or from the folder of the run that trained it."),
+        )
         self.show_details()
 
     def show_details(self, _checked: bool = False) -> None:
-        """Show or hide all that the manifest says."""
+        """Show or hide what there is to know of the model."""
         model = self.selected if self.details_button.checked else None
         self.details.visible = model is not None
         if model is not None:
-            text = model.problem or json.dumps(model.manifest, indent=2, ensure_ascii=False)
-            self.details.plainText = f"{model.folder}\n{text}"
+            text = model.problem or details(model.manifest or {})
+            self.details.plainText = _("{text}\nFolder: {folder}").format(
+                text=text, folder=model.folder
+            )
 
     def set_default(self) -> None:
         """Make the selected model the one that is chosen when nothing is said."""
@@ -220,12 +228,14 @@ class ModelsSection(Section):
         self.update()
 
     def _choose_import(self) -> None:
-        path = qt.QFileDialog.getOpenFileName(
-            self.box, _("Import a model"), "", _("Model (*.zip manifest.json)")
-        )
+        path = qt.QFileDialog.getOpenFileName(self.box, _("Import a model"), "", _("Model (*.zip)"))
         if path:
-            chosen = Path(path)
-            self.import_model(str(chosen.parent if chosen.name == "manifest.json" else chosen))
+            self.import_model(path)
+
+    def _choose_folder(self) -> None:
+        path = qt.QFileDialog.getExistingDirectory(self.box, _("Import a model from its folder"))
+        if path:
+            self.import_model(path)
 
     def _choose_export(self) -> None:
         name = self.selected.name if self.selected else "model"

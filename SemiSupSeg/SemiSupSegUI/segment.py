@@ -14,6 +14,7 @@ from SemiSupSegLib.cases.task import task_from_json
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.description import short_line
+from SemiSupSegLib.models.package import identity
 from SemiSupSegLib.workers.estimates import Estimate, Kind, expected
 from SemiSupSegUI import demonstration, inputs, overlays, scene
 from SemiSupSegUI.folder_run import FolderRun
@@ -56,6 +57,7 @@ class SegmentSection(Section):
         self._read_name: str | None = None
         self._task = None
         self._model_sha256: str | None = None
+        self._model_note = ""
         self._why: dict[str, str] = {}
         self._is_updating = False
         self._build()
@@ -266,6 +268,7 @@ class SegmentSection(Section):
         """Leave the nodes alone; a job goes on, and its result stays on the disk."""
         self.results.overlays.forget()
         self._is_new_scene = True
+        self._model_note = ""
         if self.segmenting is not None:
             self.segmenting.leave_scene(_("The scene was closed."))
 
@@ -274,7 +277,8 @@ class SegmentSection(Section):
         state = self._state()
         if state is None:
             return
-        if self.model_box.findData(state.model) < 0:
+        is_listed = self.model_box.findData(state.model) >= 0
+        if not is_listed or (state.model_sha256 or None) != self._model_sha256:
             # A new scene, or one from another machine.
             self.read_models()
         self._select_model(state.model)
@@ -316,6 +320,7 @@ class SegmentSection(Section):
             state.model = str(demonstration.MODEL)
             self.model_box.addItem(_("Demonstration only (made-up brains)"), state.model)
             names.append(state.model)
+        self._find_model_of_scene(state, {one.name: identity(one.folder) for one in models})
         default = next((one.name for one in models if one.is_default), names[0] if names else "")
         if state.model not in names:
             state.model = default
@@ -359,6 +364,21 @@ class SegmentSection(Section):
         self.detect_button.enabled = self._task is not None
 
     # Inner workings
+
+    def _find_model_of_scene(self, state: State, registered: dict[str, str]) -> None:
+        """Choose the model that the scene was made with, whatever its name is here."""
+        wanted = state.model_sha256
+        if not wanted or demonstration.is_demonstration(state.model):
+            return
+        if registered.get(state.model) != wanted:
+            same = [name for name, sha256 in registered.items() if sha256 == wanted]
+            if same:
+                state.model = same[0]
+            else:
+                self._model_note = _(
+                    "The model of this scene ({name}) is not registered here; what is chosen now "
+                    "is another one."
+                ).format(name=state.model)
 
     def _expected(self, state: State) -> Estimate | None:
         chosen = self._chosen(state)
@@ -456,7 +476,10 @@ class SegmentSection(Section):
                     line = _("For made-up brains only, not for patients.") + " " + line
             except SemiSupSegError as error:
                 line = str(error)
-        self.model_line.text = line
+        state = self._state()
+        if state is not None and self._model_sha256:
+            state.model_sha256 = self._model_sha256
+        self.model_line.text = "\n".join(part for part in (self._model_note, line) if part)
         if task != self._task:
             self._task = task
             self._build_inputs()
@@ -486,6 +509,7 @@ class SegmentSection(Section):
         if self._is_updating or state is None or index < 0:
             return
         state.model = self.model_box.itemData(index)
+        self._model_note = ""
         self._read_task(state.model)
         self.update()
 

@@ -32,6 +32,15 @@ class State:
         self._set("Model", name)
 
     @property
+    def model_sha256(self) -> str:
+        """Hash of the chosen model: a name may stand for another one on another machine."""
+        return self._text("ModelSha256")
+
+    @model_sha256.setter
+    def model_sha256(self, sha256: str) -> None:
+        self._set("ModelSha256", sha256)
+
+    @property
     def overlay(self) -> str:
         """Name of the overlay that is shown (overlays.py)."""
         return self._text("Overlay") or "off"

@@ -36,6 +36,32 @@ def short_line(manifest: Mapping[str, Any]) -> str:
     return "; ".join(words)
 
 
+def details(manifest: Mapping[str, Any]) -> str:
+    """Return all that a person may want to know of a model, a line for each thing."""
+    task, network = manifest["task"], manifest["network"]
+    channels = [
+        one["name"] + ("" if one.get("required", True) else " (optional)")
+        for one in task["channels"]
+    ]
+    lines = [
+        ("Segments", ", ".join(one["name"] for one in task["classes"])),
+        ("Regions", ", ".join(one["name"] for one in task.get("regions") or ())),
+        ("From", ", ".join(channels)),
+        ("Method", method_name(manifest)),
+        (
+            "Network",
+            f"{network['name']}, patches of {_times(network.get('patch_size', ()))} voxels",
+        ),
+        ("Made", date_of(manifest)),
+        ("Licence", str(manifest.get("licence") or "")),
+        *_training_lines(manifest),
+        *_validation_lines(manifest),
+        *_calibration_lines(manifest),
+        ("Made with", ", ".join(f"{name} {one}" for name, one in manifest["library"].items())),
+    ]
+    return "\n".join(f"{title}: {text}" for title, text in lines if text)
+
+
 def method_name(manifest: Mapping[str, Any]) -> str:
     """Return the name of the method that trained the model."""
     method = manifest.get("method")
@@ -60,6 +86,42 @@ def validation_dice(manifest: Mapping[str, Any]) -> dict[str, float]:
 def date_of(manifest: Mapping[str, Any]) -> str:
     """Return the day of its making, or an empty text."""
     return str(manifest.get("created", ""))[:10]
+
+
+def _training_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    training = manifest.get("training") or {}
+    cases = training_cases(manifest)
+    said = f"{cases[0]} labelled and {cases[1]} unlabelled cases" if cases else ""
+    if said and training.get("iterations"):
+        said += f", {training['iterations']:,} updates"
+    if said and training.get("preset"):
+        said += f", preset {training['preset']}, seed {training.get('seed', 0)}"
+    return [("Trained on", said)]
+
+
+def _validation_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    figures = (manifest.get("validation") or {}).get("student") or {}
+    lines = []
+    for target, values in figures.items():
+        mean = _mean_dice(values)
+        if mean is not None:
+            spread, count = values["dice"].get("sd"), values["dice"].get("n")
+            text = f"{mean:.3f}"
+            text += f" (standard deviation {spread:.3f})" if spread is not None else ""
+            text += f" on {count} validation cases" if count else ""
+            lines.append((f"Dice of {target}", text))
+    return lines
+
+
+def _calibration_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    error = (manifest.get("calibration") or {}).get("ece_after")
+    if error is None:
+        return [("Confidence", "not calibrated: there were too few validation cases")]
+    return [("Confidence", f"off by {error:.3f} on average (expected calibration error)")]
+
+
+def _times(sizes: Any) -> str:
+    return " x ".join(str(one) for one in sizes)
 
 
 def _mean_dice(figures: Any) -> float | None:

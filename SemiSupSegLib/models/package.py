@@ -197,6 +197,25 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return _manifest(package_folder(path), path)
 
 
+def verify_files(path: Path) -> dict[str, Any]:
+    """Return the manifest after comparing every file with its hash, without opening weights.
+
+    It needs no package but Python's own, so Slicer's window can ask.
+
+    Raises:
+        PackageError: If a file is missing or has changed.
+        SemiSupSegError: If there is no package, or it was written by a newer version.
+    """
+    folder = package_folder(path)
+    manifest = _manifest(folder, path)
+    for name, digest in manifest["files"].items():
+        if not (folder / name).is_file():
+            raise PackageError(f"{path} is incomplete: {name} is missing. Get it again.")
+        if name != MANIFEST and _sha256(folder / name) != digest:
+            raise _changed(path, name)
+    return manifest
+
+
 def identity(folder: Path) -> str:
     """Return the hash that stands for a package in results, unchecked, from its manifest alone."""
     return _sha256(package_folder(folder) / MANIFEST)

@@ -76,6 +76,11 @@ class RunFolder:
         return self.path / "models"
 
     @property
+    def before(self) -> Path:
+        """The model package that the run goes on from, if it does."""
+        return self.models / "before"
+
+    @property
     def report(self) -> Path:
         """The report, one HTML page."""
         return self.path / "report.html"
@@ -133,6 +138,7 @@ class RunFolder:
     def _foreign_entries(self) -> list[str]:
         # What a start that was killed before run.json was written may have left.
         own = {"lock", "control", "checkpoints", "stages", "models", "events.jsonl", "state.json"}
+        own.add("worker.log")  # what a run prints that a panel has started
         if not self.path.exists():
             return []
         if not self.path.is_dir():

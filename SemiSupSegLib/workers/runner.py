@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,12 @@ from SemiSupSegLib.workers.plan import InstallPlan
 
 KILL_AFTER_SECONDS = 2.0
 """A worker that does not stop by then is killed: the GPU must become free."""
+KILL_RUN_AFTER_SECONDS = 20.0
+"""A training run has so long for its last checkpoint."""
 _ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
 _LOG_LINES = 5
+_ERROR = "Error: "
+"""Begins the line in which a command says why it failed."""
 _TRIALS = 2
 """So often a job is handed to a worker, if the first one ends before it begins."""
 _NO_WINDOW, _NEW_GROUP = 0x08000000, 0x00000200
@@ -45,10 +49,16 @@ class Job:
     _process: subprocess.Popen[bytes] | None = None
     _kill_at: float | None = None
     _times_handed: int = 0
+    _is_run: bool = False
+    """A run goes on when its starter ends."""
+    _exit_code: int | None = None
 
     @property
     def is_ended(self) -> bool:
         """Whether nothing more will come."""
+        if self._is_run and not self.events and self._exit_code is None:
+            # What the run's state says is of an earlier session.
+            return False
         return self.state.status in _ENDED
 
 
@@ -93,6 +103,22 @@ class JobRunner:
         )
         return job
 
+    def start_run(self, folder: Path, words: Sequence[str]) -> Job:
+        """Start or resume a training run, which goes on when this process ends.
+
+        Args:
+            folder: The run folder; a run is a job that lives long.
+            words: The command that trains into it (`train --out ...`).
+        """
+        self._give_up_memory()
+        job = Job(folder=JobFolder(folder), _is_run=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            job._offset = job.folder.events_file.stat().st_size
+        job._process = self._start(words, job.folder.log_file, has_life_line=False)
+        self._jobs.append(job)
+        return job
+
     def probe(self, folder: Path) -> Job:
         """Look what the Python has, without importing it; `result.json` holds a `Probe`."""
         job = self._new_job(folder)
@@ -116,11 +142,8 @@ class JobRunner:
             )
         job = self._new_job(folder)
         write_json(folder / "request.json", plan.to_json())
-        if self._warm is not None:
-            # It holds files open, which Windows does not replace.
-            _close_input(self._warm)
-            self._retired.append(self._warm)
-            self._warm = None
+        # The warm worker holds files open, which Windows does not replace.
+        self._retire()
         job._process = self._start([str(folder)], job.folder.log_file, script="workers/install.py")
         return job
 
@@ -137,11 +160,13 @@ class JobRunner:
             return
         job.folder.control.want_stop()
         if job._kill_at is None:
-            job._kill_at = time.monotonic() + KILL_AFTER_SECONDS
+            patience = KILL_RUN_AFTER_SECONDS if job._is_run else KILL_AFTER_SECONDS
+            job._kill_at = time.monotonic() + patience
 
     def close(self) -> None:
-        """End all workers: politely, then by force."""
-        processes = {job._process.pid: job._process for job in self._jobs if job._process}
+        """End all workers but runs: politely, then by force."""
+        own = [job for job in self._jobs if not job._is_run]
+        processes = {job._process.pid: job._process for job in own if job._process}
         processes.update({one.pid: one for one in self._retired})
         if self._warm is not None:
             processes[self._warm.pid] = self._warm
@@ -169,6 +194,17 @@ class JobRunner:
         job._process = self._warm
         job._times_handed += 1
 
+    def _give_up_memory(self) -> None:
+        """End an idle warm worker: its model leaves the GPU to a run."""
+        if not any(job._process is self._warm and not job.is_ended for job in self._jobs):
+            self._retire()
+
+    def _retire(self) -> None:
+        if self._warm is not None:
+            _close_input(self._warm)
+            self._retired.append(self._warm)
+            self._warm = None
+
     def _new_job(self, folder: Path) -> Job:
         job = Job(folder=JobFolder(folder))
         if job.folder.state_json.exists():
@@ -179,7 +215,12 @@ class JobRunner:
         return job
 
     def _start(
-        self, words: Sequence[str], log: Path, *, script: str = "__main__.py"
+        self,
+        words: Sequence[str],
+        log: Path,
+        *,
+        script: str = "__main__.py",
+        has_life_line: bool = True,
     ) -> subprocess.Popen[bytes]:
         log.parent.mkdir(parents=True, exist_ok=True)
         own_group: dict[str, Any] = (
@@ -191,7 +232,7 @@ class JobRunner:
         with log.open("ab") as output:
             return subprocess.Popen(
                 [self._python, str(program), *words],
-                stdin=subprocess.PIPE,
+                stdin=subprocess.PIPE if has_life_line else subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
@@ -202,7 +243,7 @@ class JobRunner:
         """Bring a job up to date; return whether anything changed."""
         process = job._process
         # First the process, then the files: what a process wrote before it ended is read.
-        code = None if process is None else process.poll()
+        code = job._exit_code = None if process is None else process.poll()
         events, job._offset = read_new_events(job.folder.events_file, job._offset)
         job.events += events
         former = job.state
@@ -243,7 +284,7 @@ class JobRunner:
 
     def _say_stopped(self, job: Job) -> None:
         EventLog(job.folder.events_file).append(EventKind.STOPPED)
-        job.state = RunState(status=RunStatus.STOPPED, error="Stopped.")
+        job.state = replace(job.state, status=RunStatus.STOPPED, error="Stopped.")
         job.state.write(job.folder.state_json)
 
     def _say_why(self, job: Job, code: int) -> None:
@@ -252,14 +293,18 @@ class JobRunner:
         if job._times_handed:
             logs.insert(0, self._logs / "predict-worker.log")
         last = [line for log in logs for line in _last_lines(log)]
-        message = (
-            f"The worker ended without a word (code {code}), most often for want of memory. Close "
-            "other programs and try again."
-        )
-        if last:
-            message += f" The last it said: {' / '.join(last)}"
+        reasons = [line.removeprefix(_ERROR) for line in last if line.startswith(_ERROR)]
+        if reasons:
+            message = reasons[-1]
+        else:
+            message = (
+                f"The worker ended without a word (code {code}), most often for want of memory. "
+                "Close other programs and try again."
+            )
+            if last:
+                message += f" The last it said: {' / '.join(last)}"
         EventLog(job.folder.events_file).append(EventKind.ERROR, message=message)
-        job.state = RunState(status=RunStatus.FAILED, error=message)
+        job.state = replace(job.state, status=RunStatus.FAILED, error=message)
         job.state.write(job.folder.state_json)
 
 

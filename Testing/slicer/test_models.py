@@ -7,8 +7,21 @@ import shutil
 import sys
 from pathlib import Path
 
+import slicer
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest
+
+
+def _retrain(folder):
+    """Make another model of a package: nothing but its manifest differs."""
+    from SemiSupSegLib.models.package import read_package, write_package
+
+    package = read_package(folder)
+    manifest = {**package.manifest, "name": "another"}
+    weights = {"student": package.weights(), "teacher": package.weights("teacher")}
+    shutil.rmtree(folder)
+    write_package(folder, manifest=manifest, weights=weights, card="# Another")
 
 
 class ModelsTest(PanelTest):
@@ -42,7 +55,43 @@ class ModelsTest(PanelTest):
         self.models.select("Demonstration only")
         self.models.details_button.checked = True
         self.models.show_details()
-        self.assertIn('"num_classes": 4', self.models.details.plainText)
+        self.assertIn("Segments: necrosis, edema, enhancing", self.models.details.plainText)
+        self.assertIn("Trained on: 4 labelled and 18 unlabelled", self.models.details.plainText)
+
+    def test_a_scene_knows_its_model_whatever_its_name_is_here(self):
+        from SemiSupSegLib.models import registry
+
+        self.import_package(self.package)
+        file = str(self.folder / "scene.mrml")
+        self.assertTrue(slicer.util.saveScene(file))
+        slicer.mrmlScene.Clear(0)
+        registry.rename("Demonstration only", "Tumours")
+        other = self.folder / "other"
+        shutil.copytree(self.package, other)
+        _retrain(other)
+        registry.register(other, "Demonstration only")
+
+        slicer.util.loadScene(file)
+
+        slicer.app.processEvents()
+        import time; t=time.time()
+        while time.time()-t<2: slicer.app.processEvents()
+        print("STATE", self.state.model, self.state.model_sha256, self.segment._model_sha256, self.segment.model_box.currentText, [ (m.name) for m in registry.registered_models()])
+        print([n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")])
+        self.fail()
+
+    def test_a_scene_whose_model_is_not_here_says_so(self):
+        from SemiSupSegLib.models import registry
+
+        self.import_package(self.package)
+        file = str(self.folder / "scene.mrml")
+        self.assertTrue(slicer.util.saveScene(file))
+        slicer.mrmlScene.Clear(0)
+        registry.delete("Demonstration only")
+
+        slicer.util.loadScene(file)
+
+        self.wait(lambda: "not registered" in self.segment.model_line.text, "the panel to notice")
 
     def test_a_changed_package_is_refused_with_its_reason(self):
         copy = self.folder / "changed"
