@@ -70,15 +70,11 @@ class ModelsTest(PanelTest):
         shutil.copytree(self.package, other)
         _retrain(other)
         registry.register(other, "Demonstration only")
+        self.panel.enter()
 
         slicer.util.loadScene(file)
 
-        slicer.app.processEvents()
-        import time; t=time.time()
-        while time.time()-t<2: slicer.app.processEvents()
-        print("STATE", self.state.model, self.state.model_sha256, self.segment._model_sha256, self.segment.model_box.currentText, [ (m.name) for m in registry.registered_models()])
-        print([n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")])
-        self.fail()
+        self.wait(lambda: self.segment.model_box.currentText == "Tumours", "the panel to notice")
 
     def test_a_scene_whose_model_is_not_here_says_so(self):
         from SemiSupSegLib.models import registry
@@ -88,6 +84,7 @@ class ModelsTest(PanelTest):
         self.assertTrue(slicer.util.saveScene(file))
         slicer.mrmlScene.Clear(0)
         registry.delete("Demonstration only")
+        self.panel.enter()
 
         slicer.util.loadScene(file)
 
