@@ -74,6 +74,12 @@ class Jobs:
         """Run a command in a process of its own."""
         return self._follow(self._runner.run(folder, words), on_change)
 
+    def start_run(
+        self, folder: Path, words: Sequence[str], on_change: Callable[[Job], None]
+    ) -> Job:
+        """Start or go on with a training run in its folder; it goes on when Slicer is closed."""
+        return self._follow(self._runner.start_run(folder, words), on_change)
+
     def probe(self, folder: Path, on_change: Callable[[Job], None]) -> Job:
         """Look what the workers' Python has."""
         return self._follow(self._runner.probe(folder), on_change)

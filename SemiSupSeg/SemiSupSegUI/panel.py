@@ -7,6 +7,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SemiSupSegUI.models import ModelsSection
+from SemiSupSegUI.review import ReviewSection
 from SemiSupSegUI.section import Section
 from SemiSupSegUI.segment import SegmentSection
 from SemiSupSegUI.setup import SetupSection
@@ -27,6 +28,7 @@ class Panel:
         # Tests put their own answers here.
         self.ask = slicer.util.confirmYesNoDisplay
         self.ask_text = _ask_text
+        self.ask_folder = _ask_folder
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -42,6 +44,13 @@ class Panel:
             lambda question: self.ask(question),
             lambda: self.setup.hindrance,
         )
+        self.review = ReviewSection(
+            logic.jobs,
+            self.state,
+            lambda question: self.ask(question),
+            lambda title: self.ask_folder(title),
+            lambda: self.setup.hindrance,
+        )
         self.models = ModelsSection(
             logic.jobs,
             lambda question: self.ask(question),
@@ -49,7 +58,7 @@ class Panel:
             self._model_in_use,
             self.segment.read_models,
         )
-        self.sections: list[Section] = [self.setup, self.segment, self.models]
+        self.sections: list[Section] = [self.setup, self.segment, self.review, self.models]
         for section in self.sections:
             layout.addWidget(section.box)
         layout.addStretch(1)
@@ -68,7 +77,8 @@ class Panel:
         for section in self.sections:
             section.enter()
         if slicer.util.mainWindow() is not None:
-            self._shortcuts = [_shortcut("O", self.segment.results.next_overlay)]
+            keys = {"O": self.segment.results.next_overlay, **self.review.keys()}
+            self._shortcuts = [_shortcut(key, action) for key, action in keys.items()]
 
     def exit(self) -> None:
         """Another module is shown: give the keys back."""
@@ -106,6 +116,7 @@ class Panel:
     def _setup_changed(self) -> None:
         self.header.text = _("Device: {device}").format(device=self.setup.device)
         self.segment.update()
+        self.review.update()
 
     def _model_in_use(self) -> str:
         state = self.state()
@@ -116,6 +127,10 @@ def _shortcut(key: str, action):
     shortcut = qt.QShortcut(qt.QKeySequence(key), slicer.util.mainWindow())
     assert shortcut.connect("activated()", action)
     return shortcut
+
+
+def _ask_folder(title: str) -> str:
+    return qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title) or ""
 
 
 def _ask_text(question: str, text: str) -> str:

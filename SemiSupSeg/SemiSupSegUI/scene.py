@@ -20,14 +20,12 @@ from SemiSupSegUI.exporting import Grid
 from SemiSupSegUI.nodes import new_node
 from SemiSupSegUI.previous import keep_previous
 from SemiSupSegUI.segments import (
-    BINARY,
     bit,
     comparison_entries,
-    cropped,
     entries,
+    fill,
     fingerprint,
     image_of,
-    segment,
 )
 from SemiSupSegUI.table import fill_table
 
@@ -66,7 +64,8 @@ class Result:
     name: str
     previous: Path
     segmentation: object | None = None
-    _made: list = field(default_factory=list)
+    made: list = field(default_factory=list)
+    """Nodes that were new."""
 
     def steps(self) -> Iterator[None]:
         """Make or replace one node at a step; if that is broken off, what was made goes again."""
@@ -76,7 +75,7 @@ class Result:
             done = True
         finally:
             if not done:
-                for node in self._made:
+                for node in self.made:
                     if slicer.mrmlScene.IsNodePresent(node):
                         slicer.mrmlScene.RemoveNode(node)
 
@@ -134,7 +133,7 @@ class Result:
         node.CreateDefaultDisplayNodes()
         self.segmentation = node
         self._place(node)
-        self._fill(node, [(labels, entries(self.task.classes))])
+        fill(node, [(labels, entries(self.task.classes))], self.grid.ijk_to_ras)
         node.SetNodeReferenceID(REFERENCE, self.reference.GetID())
         node.SetAttribute(ROLE, "segmentation")
         node.SetAttribute(RESULT, self.content["case"])
@@ -163,7 +162,7 @@ class Result:
             node.GetDisplayNode().SetVisibility(False)
             self._refer(name, node)
         self._place(node)
-        self._fill(node, layers)
+        fill(node, layers, self.grid.ijk_to_ras)
         put_into_folder(node, self._folder_item())
 
     def _make_table(self) -> None:
@@ -178,25 +177,10 @@ class Result:
         node.SetAndObserveTransformNodeID(self.grid.transform_id)
         node.SetReferenceImageGeometryParameterFromVolumeNode(self.reference)
 
-    def _fill(self, node, layers: list) -> None:
-        """Replace the node's segments of these names; others, which are the user's, stay."""
-        segmentation = node.GetSegmentation()
-        segmentation.SetSourceRepresentationName(BINARY)
-        before = node.StartModify()
-        try:
-            for values, named in layers:
-                image = cropped(values, self.grid.ijk_to_ras)
-                for value, one in named:
-                    if segmentation.GetSegment(one.name) is not None:
-                        segmentation.RemoveSegment(one.name)
-                    segmentation.AddSegment(segment(one, value, image), one.name)
-        finally:
-            node.EndModify(before)
-
     def _new(self, node_class: str, name: str):
         # Overlays are found by the reference to them; names are for people.
         node = new_node(node_class, name.format(name=self.name))
-        self._made.append(node)
+        self.made.append(node)
         return node
 
     def _existing(self, role: str):
@@ -264,6 +248,21 @@ def reference_node(segmentation):
     return None if segmentation is None else segmentation.GetNodeReference(REFERENCE)
 
 
+def ijk_to_ras(segmentation) -> vtk.vtkMatrix4x4:
+    """Return the matrix from voxel index to the RAS in which a result's nodes lie, in mm."""
+    matrix = vtk.vtkMatrix4x4()
+    overlay_node(segmentation, "confidence").GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def result_of_case(case: str):
+    """Return the segmentation of a case's result in the scene, or None."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if node.GetAttribute(ROLE) == "segmentation" and node.GetAttribute(RESULT) == case:
+            return node
+    return None
+
+
 def results_of(reference) -> list:
     """Return the segmentations of results on a reference volume."""
     return [
@@ -289,6 +288,12 @@ def folder_item(reference, name: str) -> int:
     item = hierarchy.CreateFolderItem(parent, _("SemiSupSeg - {name}").format(name=name))
     hierarchy.SetItemAttribute(item, FOLDER, "true")
     return item
+
+
+def folder_of(result) -> int:
+    """Return the subject-hierarchy folder that a result stands in."""
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    return hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result))
 
 
 def put_into_folder(node, folder: int) -> None:

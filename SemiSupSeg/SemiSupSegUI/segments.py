@@ -12,6 +12,7 @@ from SemiSupSegLib.cases.task import Class
 from SemiSupSegLib.resources import color_map
 
 BINARY = "Binary labelmap"
+_SAME_MATRIX = 1e-5
 
 
 def fingerprint(segmentation) -> str:
@@ -106,6 +107,74 @@ def cropped(values, ijk_to_ras: vtk.vtkMatrix4x4):
     _set_scalars(image, np.ascontiguousarray(values[box]))
     image.SetImageToWorldMatrix(ijk_to_ras)
     return image
+
+
+def fill(node, layers: list, ijk_to_ras: vtk.vtkMatrix4x4) -> None:
+    """Replace a segmentation's segments of these names; others, which are the user's, stay.
+
+    Args:
+        node: Segmentation node.
+        layers: Label maps (D, H, W), each with its values and classes; classes of one layer share
+            an image.
+        ijk_to_ras: Of their grid.
+    """
+    segmentation = node.GetSegmentation()
+    segmentation.SetSourceRepresentationName(BINARY)
+    before = node.StartModify()
+    try:
+        for values, named in layers:
+            image = cropped(values, ijk_to_ras)
+            for value, one in named:
+                if segmentation.GetSegment(one.name) is not None:
+                    segmentation.RemoveSegment(one.name)
+                segmentation.AddSegment(segment(one, value, image), one.name)
+    finally:
+        node.EndModify(before)
+
+
+def label_of(node, classes: tuple[Class, ...], shape: tuple[int, int, int], reference):
+    """Return the label map that a segmentation holds, class indices uint8 (D, H, W).
+
+    Args:
+        node: Segmentation node whose segments are named as the classes.
+        classes: Of the task; where segments overlap the later class counts.
+        shape: Of the grid on which the segmentation was made.
+        reference: Volume node on that grid.
+    """
+    import numpy as np
+
+    label = np.zeros(shape, np.uint8)
+    content = node.GetSegmentation()
+    for value, one in entries(classes):
+        drawn = content.GetSegment(one.name)
+        image = drawn.GetRepresentation(BINARY) if drawn is not None else None
+        if image is None or image.GetPointData().GetScalars() is None:
+            continue
+        if not _is_on_grid_of(image, reference):
+            values = slicer.util.arrayFromSegmentBinaryLabelmap(node, one.name, reference)
+            label[values > 0] = value
+            continue
+        inside = array_of(image) == drawn.GetLabelValue()
+        extent = image.GetExtent()
+        here, there = [], []
+        for axis, length in zip((2, 1, 0), shape, strict=True):
+            first, last = extent[2 * axis], extent[2 * axis + 1]
+            begin, end = max(first, 0), min(last + 1, length)
+            here.append(slice(begin, max(begin, end)))
+            there.append(slice(begin - first, max(begin, end) - first))
+        label[tuple(here)][inside[tuple(there)]] = value
+    return label
+
+
+def _is_on_grid_of(image, reference) -> bool:
+    own, other = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(own)
+    reference.GetIJKToRASMatrix(other)
+    return all(
+        abs(own.GetElement(row, column) - other.GetElement(row, column)) < _SAME_MATRIX
+        for row in range(4)
+        for column in range(4)
+    )
 
 
 def image_of(values):

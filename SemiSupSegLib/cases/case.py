@@ -64,6 +64,9 @@ class Case:
     channels: Mapping[str, ImageSource]
     """By channel name, in the task's order."""
     label: ImageSource | None = None
+    label_unknown: int | None = None
+    """Value in the label's file of voxels that nobody has said anything about; None: every voxel
+    counts. A label that a person reviewed in parts has one."""
     reasons: tuple[Reason, ...] = ()
     twins: tuple[str, ...] = ()
     """Ids of other cases that hold an image of this one; known after a check of the content."""

@@ -19,7 +19,8 @@ from SemiSupSegLib.cases.inspection import ScanCache, default_cache
 from SemiSupSegLib.cases.label_names import conflicting_labels
 from SemiSupSegLib.cases.listing import Listing, list_images
 from SemiSupSegLib.cases.names import NameReader
-from SemiSupSegLib.cases.reviews import ReviewedLabel, find_reviews, match_reviews
+from SemiSupSegLib.cases.reviewed_label import ReviewedLabel
+from SemiSupSegLib.cases.reviews import find_reviews, match_reviews
 from SemiSupSegLib.cases.task import Task, load_task
 
 _MAX_NAMED_TWINS = 3
@@ -88,8 +89,8 @@ def discover(
         cache: File that remembers what was found; None: one in the user's cache folder.
         label_ids: If given, only label files of cases with one of these ids or patients are
             opened; others are noted to exist. What is a case's id is no patient's here.
-        reviews: A folder of results whose reviewed labels (`<case>/<case>_reviewed.nii.gz`) take
-            the place of labels.
+        reviews: A folder of results whose reviewed labels (`<case>/<case>_reviewed.nii.gz`, of
+            several the newest) take the place of labels.
         progress: Called with the number of cases done and of all cases.
 
     Raises:
@@ -111,8 +112,7 @@ def discover(
 
     def examine(group: Group, label: ReviewedLabel | None) -> Examined:
         opens = label_ids is None or group.id in label_ids or group.patient in label_patients
-        path = label.path if label is not None else None
-        return examiner.examine(group, opens_label=opens, reviewed=path)
+        return examiner.examine(group, opens_label=opens, reviewed=label)
 
     examined = _in_parallel(
         groups, lambda group: examine(group, None), workers or _num_cores(), progress
@@ -258,6 +258,8 @@ def _case_to_json(case: Case) -> dict[str, Any]:
             {**asdict(reason), "severity": reason.severity.value} for reason in case.reasons
         ],
     }
+    if case.label_unknown is not None:
+        content["label_unknown"] = case.label_unknown
     components = {
         name: source.component
         for name, source in case.channels.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from SemiSupSegLib.cases.assignment import assign
 from SemiSupSegLib.cases.case import Case, CaseState, ImageSource, Reason, Severity
@@ -14,6 +13,7 @@ from SemiSupSegLib.cases.image_error import ImageFileError
 from SemiSupSegLib.cases.inspection import FileFacts, ScanCache, VolumeFacts, inspect
 from SemiSupSegLib.cases.label_values import check_label_values
 from SemiSupSegLib.cases.names import NameReader
+from SemiSupSegLib.cases.reviewed_label import ReviewedLabel
 from SemiSupSegLib.cases.task import Task
 
 _MOST_OF_IT = 0.5
@@ -68,7 +68,7 @@ class CaseExaminer:
         self._task_is_recognised = task_is_recognised
 
     def examine(
-        self, group: Group, *, opens_label: bool = True, reviewed: Path | None = None
+        self, group: Group, *, opens_label: bool = True, reviewed: ReviewedLabel | None = None
     ) -> Examined:
         """Return a case with its state and reasons.
 
@@ -86,10 +86,11 @@ class CaseExaminer:
             task_is_recognised=self._task_is_recognised,
         )
         reasons = list(assignment.reasons)
-        label = assignment.label
+        label, unknown = assignment.label, None
         if reviewed is not None:
-            label = ImageSource(path=reviewed)
+            label, unknown = ImageSource(path=reviewed.path), reviewed.unknown
             reasons = [one for one in reasons if one.code != "doubled_label"]
+            reasons += _provenance_findings(reviewed)
         geometries: dict[str, Geometry] = {}
         image_hashes, file_hashes = {}, {}
         for channel, source in assignment.channels.items():
@@ -108,7 +109,7 @@ class CaseExaminer:
         if label is not None and (opens_label or reviewed is not None):
             facts = look.facts(label, is_label=True)
             if facts is not None:
-                reasons += self._label_findings(label, facts)
+                reasons += self._label_findings(label, facts, unknown)
                 if geometries:
                     name, grid = next(iter(geometries.items()))
                     reasons += _compared(label, facts.header.geometry, name, grid, is_label=True)
@@ -122,6 +123,7 @@ class CaseExaminer:
                 state=_state(reasons, label is not None, reviewed is not None),
                 channels=assignment.channels,
                 label=label,
+                label_unknown=unknown,
                 reasons=_worst_first(reasons),
             ),
             image_hashes=image_hashes,
@@ -129,7 +131,9 @@ class CaseExaminer:
             bytes_read=look.bytes_read,
         )
 
-    def _label_findings(self, source: ImageSource, facts: FileFacts) -> list[Reason]:
+    def _label_findings(
+        self, source: ImageSource, facts: FileFacts, unknown: int | None
+    ) -> list[Reason]:
         if facts.header.components > 1 and source.component is None:
             return [
                 Reason(
@@ -147,9 +151,11 @@ class CaseExaminer:
         if volume.num_not_finite:
             return [_not_finite(source, volume)]
         try:
-            check_label_values(volume.values, self._task, source.path)
+            check_label_values(volume.values, self._task, source.path, unknown)
         except ImageFileError as error:
             return [reason_of(error)]
+        if unknown is not None:
+            return _nothing_known(source, volume, unknown)
         if set(volume.values) <= {0.0}:
             return [
                 Reason(
@@ -248,6 +254,35 @@ def _image_findings(source: ImageSource, volume: VolumeFacts, channel: str) -> l
             file=str(source.path),
             message=f"{source.path.name} (channel {channel}) {what}",
             remedy="Export the scan again",
+        )
+    ]
+
+
+def _nothing_known(source: ImageSource, volume: VolumeFacts, unknown: int) -> list[Reason]:
+    if set(volume.values or ()) - {float(unknown)}:
+        return []
+    return [
+        Reason(
+            code="empty_label",
+            severity=Severity.ERROR,
+            file=str(source.path),
+            message=f"the label file {source.path.name} says of no voxel what it is",
+            remedy="Review a region of the case and save it again, or remove the file",
+        )
+    ]
+
+
+def _provenance_findings(reviewed: ReviewedLabel) -> list[Reason]:
+    if not reviewed.problem:
+        return []
+    return [
+        Reason(
+            code="unreadable",
+            severity=Severity.ERROR,
+            file=str(reviewed.path),
+            message=f"what was reviewed in {reviewed.path.name} cannot be told: "
+            f"{reviewed.problem.rstrip('.')}",
+            remedy="Save the label again from its review",
         )
     ]
 

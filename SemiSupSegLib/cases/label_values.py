@@ -13,6 +13,8 @@ from SemiSupSegLib.cases.task import Task
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+UNKNOWN_CLASS = 255
+"""In a label map of class indices: nobody has said what this voxel is."""
 _MAX_NAMED_VALUES = 10
 
 
@@ -32,14 +34,16 @@ def distinct_values(values: NDArray[Any]) -> list[float]:
     return [float(value) for value in np.unique(values)[:1000]]
 
 
-def check_label_values(values: Iterable[float], task: Task, path: Path) -> None:
-    """Check that a label map has no other values than the task's and 0.
+def check_label_values(
+    values: Iterable[float], task: Task, path: Path, unknown: int | None = None
+) -> None:
+    """Check that a label map has no other values than the task's, 0 and `unknown`.
 
     Raises:
         ImageFileError: With code `unknown_label_value` (or `not_finite`), naming the values.
     """
     known = {0, *(value for one in task.classes for value in one.values)}
-    strange = [value for value in values if value not in known]
+    strange = [value for value in values if value not in known and value != unknown]
     if not strange:
         return
     if not all(math.isfinite(value) for value in strange):

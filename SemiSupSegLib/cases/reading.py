@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.geometry import Geometry, geometry_from_json, geometry_of
 from SemiSupSegLib.cases.image_error import ImageFileError
-from SemiSupSegLib.cases.label_values import check_label_values, distinct_values
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS, check_label_values, distinct_values
 from SemiSupSegLib.cases.task import Task
 
 if TYPE_CHECKING:
@@ -131,8 +131,14 @@ def read_image(source: ImageSource) -> sitk.Image:
     return _to_itk(values, volumes.header.geometry)
 
 
-def read_label(source: ImageSource, task: Task) -> sitk.Image:
+def read_label(source: ImageSource, task: Task, unknown: int | None = None) -> sitk.Image:
     """Return a label map of class indices 0 to K-1 (uint8), whatever values the file uses.
+
+    Args:
+        source: The file.
+        task: Tells what its values mean.
+        unknown: Value of voxels that nobody has said anything about (`Case.label_unknown`); they
+            get `UNKNOWN_CLASS`.
 
     Raises:
         ImageFileError: If the file is damaged or has values that are none of the task's.
@@ -141,11 +147,13 @@ def read_label(source: ImageSource, task: Task) -> sitk.Image:
 
     volumes = read_volumes(source)
     values = volumes.scaled(_component(source, volumes.header))
-    check_label_values(distinct_values(values), task, source.path)
+    check_label_values(distinct_values(values), task, source.path, unknown)
     indices = np.zeros(values.shape, dtype=np.uint8)
     for index, one in enumerate(task.classes, start=1):
         for value in one.values:
             indices[values == value] = index
+    if unknown is not None:
+        indices[values == unknown] = UNKNOWN_CLASS
     return _to_itk(indices, volumes.header.geometry)
 
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from SemiSupSegLib.cases.examination import Examined
+from SemiSupSegLib.cases.reviewed_label import ReviewedLabel
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json
+from SemiSupSegLib.resources import check_format
 
-
-@dataclass(frozen=True, kw_only=True)
-class ReviewedLabel:
-    """A reviewed label in a folder of results."""
-
-    path: Path
-    file_hashes: frozenset[str]
-    """SHA-256 of the images that it was made on; empty if `case.json` does not tell."""
+_NUMBER = re.compile(r"(?:-([1-9][0-9]{0,5}))?\.nii\.gz")
 
 
 def find_reviews(results: Path) -> dict[str, ReviewedLabel]:
-    """Return the reviewed labels `<case>/<case>_reviewed.nii.gz` of a folder, by case id.
+    """Return the newest reviewed label of each case in a folder of results, by case id.
+
+    A label is `<case>/<case>_reviewed.nii.gz`, later ones `<case>_reviewed-2.nii.gz` and so on;
+    the highest number counts. The file `.json` beside it tells how it was made.
 
     Raises:
         UsageError: If `results` is not a folder.
@@ -30,11 +29,33 @@ def find_reviews(results: Path) -> dict[str, ReviewedLabel]:
         raise UsageError(f"{results} is not a folder. Give the folder that predict wrote to.")
     found = {}
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        path = folder / f"{folder.name}_reviewed.nii.gz"
-        if path.is_file():
-            hashes = _input_hashes(folder / "case.json")
-            found[folder.name] = ReviewedLabel(path=path.absolute(), file_hashes=hashes)
+        path = newest_reviewed_label(folder)
+        if path is not None:
+            found[folder.name] = _described(path.absolute())
     return found
+
+
+def newest_reviewed_label(folder: Path) -> Path | None:
+    """Return the reviewed label of a result folder that counts, if there is one."""
+    numbered = reviewed_labels(folder)
+    return numbered[max(numbered)] if numbered else None
+
+
+def reviewed_labels(folder: Path) -> dict[int, Path]:
+    """Return every reviewed label of a result folder by its number, from 1."""
+    start = f"{folder.name}_reviewed"
+    found = {}
+    for name in os.listdir(folder):  # noqa: PTH208 - a path of each file takes most of the time
+        if name.startswith(start) and (match := _NUMBER.fullmatch(name, len(start))):
+            path = folder / name
+            if path.is_file():
+                found[int(match[1] or 1)] = path
+    return found
+
+
+def provenance_file(label: Path) -> Path:
+    """Return where it is told how a reviewed label was made."""
+    return label.with_name(label.name.removesuffix(".nii.gz") + ".json")
 
 
 def match_reviews(
@@ -60,11 +81,30 @@ def match_reviews(
     return matched
 
 
-def _input_hashes(path: Path) -> frozenset[str]:
+def _described(path: Path) -> ReviewedLabel:
+    """Return a label with what its provenance, or the result beside it, says."""
+    provenance = provenance_file(path)
     try:
-        content = read_json(path)
+        result = read_json(path.parent / "case.json")
     except SemiSupSegError:
-        return frozenset()
+        result = None
+    if not provenance.exists():
+        # Drawn and put there by hand: it says what every voxel is.
+        return ReviewedLabel(path=path, file_hashes=_input_hashes(result))
+    try:
+        content = read_json(provenance)
+        check_format(content, "reviewed-label", provenance)
+    except SemiSupSegError as error:
+        # Without it nobody can tell which voxels are unknown.
+        return ReviewedLabel(path=path, file_hashes=_input_hashes(result), problem=str(error))
+    return ReviewedLabel(
+        path=path,
+        file_hashes=_input_hashes(content) or _input_hashes(result),
+        unknown=content["unknown_value"] if content["partial"] else None,
+    )
+
+
+def _input_hashes(content: object) -> frozenset[str]:
     inputs = content.get("inputs") if isinstance(content, dict) else None
     if not isinstance(inputs, dict):
         return frozenset()

@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--maps",
         choices=("standard", "all"),
         default="standard",
-        help="all: also sure, possible, second and comparison",
+        help="all: also sure, possible and comparison",
     )
     parser.add_argument(
         "--probabilities", action="store_true", help="also write a probability map per class"

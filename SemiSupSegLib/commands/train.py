@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.resources import preset_names
+
+if TYPE_CHECKING:
+    from SemiSupSegLib.training.request import TrainRequest
 
 HELP = "Train on a folder of cases; the same command again goes on where it was interrupted."
 
@@ -29,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--split", type=Path, help="JSON: train_labelled, train_unlabelled, validation"
+    )
+    parser.add_argument(
+        "--reviews",
+        type=Path,
+        metavar="OUT",
+        help="a folder of results; its reviewed labels count as labels",
     )
     parser.add_argument("--iterations", type=int, help="optimizer updates of all phases together")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
@@ -65,6 +75,7 @@ class _ListMethods(argparse.Action):
         rows = [
             (name, one.title, one.paper, one.needs, one.forward_passes)
             for name, one in METHODS.items()
+            if not one.goes_on
         ]
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         for row in (head, *rows):
@@ -75,42 +86,61 @@ class _ListMethods(argparse.Action):
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
-    from SemiSupSegLib.training.run import TrainRequest, train
+    from SemiSupSegLib.training.request import TrainRequest
 
+    return finish(
+        TrainRequest(
+            cases=arguments.cases,
+            out=arguments.out,
+            reviews=arguments.reviews,
+            task=arguments.task,
+            method=arguments.method,
+            preset=arguments.preset,
+            split=arguments.split,
+            iterations=arguments.iterations,
+            seed=arguments.seed,
+            device=arguments.device,
+            store=arguments.store,
+            settings=settings_of(arguments.settings),
+            command=arguments.words,
+        ),
+        report=not arguments.no_report,
+    )
+
+
+def settings_of(given: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return the values of `--set` by key.
+
+    Raises:
+        UsageError: If one is not of the form key=value.
+    """
     settings: dict[str, str] = {}
-    for text in (one for group in arguments.settings for one in group):
+    for text in (one for group in given for one in group):
         key, separator, value = text.partition("=")
         if not separator or not key:
             raise UsageError(f"--set {text} is not of the form key=value.")
         settings[key] = value
-    request = TrainRequest(
-        cases=arguments.cases,
-        out=arguments.out,
-        task=arguments.task,
-        method=arguments.method,
-        preset=arguments.preset,
-        split=arguments.split,
-        iterations=arguments.iterations,
-        seed=arguments.seed,
-        device=arguments.device,
-        store=arguments.store,
-        settings=settings,
-        command=arguments.words,
-    )
+    return settings
+
+
+def finish(request: TrainRequest, *, report: bool) -> int:
+    """Start the run or go on with it to its end, and say what came of it; `learn` does, too."""
+    from SemiSupSegLib.training.run import train
+
     outcome = train(request)
-    report = arguments.out / "report.html"
-    if outcome.was_finished and (report.exists() or arguments.no_report):
-        print(f"{arguments.out} is finished already; nothing was changed.")
+    page = request.out / "report.html"
+    if outcome.was_finished and (page.exists() or not report):
+        print(f"{request.out} is finished already; nothing was changed.")
         return 0
     for line in outcome.lines:
         print(line)
-    if not arguments.no_report:
+    if report:
         from SemiSupSegLib.report.build import build_report
 
-        build_report(arguments.out)
-        print(f"Report: {report}")
+        build_report(request.out)
+        print(f"Report: {page}")
     print(
-        f"Segment new cases: predict --model {shlex.quote(str(arguments.out))} "
+        f"Segment new cases: predict --model {shlex.quote(str(request.out))} "
         "--cases FOLDER --out RESULTS"
     )
     return 0

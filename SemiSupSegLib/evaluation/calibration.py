@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.evaluation.surfaces import bounding_box, check_grid
 
 NUM_BINS = 15
@@ -77,7 +78,7 @@ def region_of_interest(
 
     Args:
         prediction: Class indices, shape (D, H, W).
-        reference: The same.
+        reference: The same; voxels of 255, unknown, do not belong to the region.
         spacing_mm: Voxel size along D, H, W.
         margin_mm: Distance between voxel centres that still belongs to the region.
 
@@ -85,7 +86,8 @@ def region_of_interest(
         Boolean mask (D, H, W), empty if both label maps are.
     """
     check_grid(prediction, reference, spacing_mm)
-    foreground = (prediction | reference) != 0
+    known = reference != UNKNOWN_CLASS
+    foreground = (prediction != 0) | ((reference != 0) & known)
     region = np.zeros(foreground.shape, dtype=bool)
     if not foreground.any():
         return region
@@ -99,7 +101,7 @@ def region_of_interest(
     )
     away = distance_transform_edt(~foreground[box], sampling=tuple(spacing_mm))
     # Rounding: 2 x 2.5 mm is within 5 mm.
-    region[box] = away <= margin_mm + 1e-6
+    region[box] = (away <= margin_mm + 1e-6) & known[box]
     return region
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.evaluation.surfaces import bounding_box, check_grid
 
 ERROR_KINDS = ("boundary", "false_positive", "false_negative", "class_confusion")
@@ -41,7 +42,7 @@ def split_errors(
 
     Args:
         prediction: Class indices, shape (D, H, W).
-        reference: The same.
+        reference: The same; voxels of 255, unknown, are neither right nor wrong.
         spacing_mm: Voxel size along D, H, W.
         boundary_mm: Between voxel centres. Where the spacing is not above it, neighbours that
             share a face lie within it anyway.
@@ -52,9 +53,11 @@ def split_errors(
     """
     check_grid(prediction, reference, spacing_mm)
     voxel_mm3 = float(np.prod(np.asarray(spacing_mm, dtype=np.float64)))
-    foreground = int(np.count_nonzero(prediction | reference))
-    box = bounding_box(prediction != reference)
-    points = np.argwhere((prediction != reference)[box]) + [side.start for side in box]
+    known = reference != UNKNOWN_CLASS
+    foreground = int(np.count_nonzero(((prediction | reference) != 0) & known))
+    wrong = (prediction != reference) & known
+    box = bounding_box(wrong)
+    points = np.argwhere(wrong[box]) + [side.start for side in box]
     said, true = prediction[tuple(points.T)], reference[tuple(points.T)]
     near = _on_a_shared_border(points, prediction, reference)
     # Some steps are in both; _meets tries a voxel only until it has found one.

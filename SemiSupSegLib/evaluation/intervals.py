@@ -87,6 +87,7 @@ def gain_sentence(
     teacher: Sequence[float],
     *,
     figure: str = "Dice",
+    names: tuple[str, str] = ("student", "teacher"),
     seed: int = 0,
 ) -> str:
     """Say whether the student is better than the teacher, and whether that is outside the noise.
@@ -95,18 +96,20 @@ def gain_sentence(
         student: A figure per case, higher is better.
         teacher: The same cases in the same order.
         figure: What the values are called.
+        names: What the two networks are called.
         seed: Of the bootstrap.
     """
+    ours, theirs = names
     if len(student) == len(teacher) == 0:
-        return f"No case has a {figure} of both, so student and teacher cannot be compared."
+        return f"No case has a {figure} of both, so {ours} and {theirs} cannot be compared."
     gain = bootstrap_difference(student, teacher, seed=seed)
     cases = "1 case" if gain.n == 1 else f"{gain.n} cases"
     size = f"{abs(gain.mean):.3f}"
     if size == "0.000":
-        what = f"the student's {figure} equals the teacher's to three decimals"
+        what = f"the {ours}'s {figure} equals the {theirs}'s to three decimals"
     else:
         word = "higher" if gain.mean > 0 else "lower"
-        what = f"the student's {figure} is {size} {word} than the teacher's"
+        what = f"the {ours}'s {figure} is {size} {word} than the {theirs}'s"
     if gain.low is None or gain.high is None:
         return f"Over {cases} {what}; fewer than {MIN_CASES} cases cannot tell a gain from noise."
     interval = f"95 % interval of the difference {gain.low:+.3f} to {gain.high:+.3f}"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.geometry import Geometry, geometry_of
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.reading import read_image, read_label
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
@@ -145,7 +146,7 @@ def _judge(request: JudgingRequest) -> CaseJudgement:
         normalisation = "map" if probabilities is None else "entropy"
         brain = _brain(request, geometry)
         # Background outside the brain is in no count; without it this is several times faster.
-        counted = brain | ((prediction | reference) != 0)
+        counted = (brain | ((prediction | reference) != 0)) & (reference != UNKNOWN_CLASS)
         filtering = {
             target: _filtering(
                 task.targets[target],

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.evaluation.overlap import confusion_matrix, overlap_of
 from SemiSupSegLib.evaluation.surfaces import (
@@ -47,6 +48,9 @@ def evaluate_label_maps(
     `hd95_ref` (both directions pooled) and `asd_ref` (prediction to reference only), distances in
     voxels, and all four 0 if the prediction is empty, which improves their mean distance.
 
+    Where the reference leaves voxels unknown (255), overlap and volumes are of the known ones, and
+    no distance has a value: the surface may lie in the rest.
+
     Args:
         prediction: Class indices, shape (D, H, W).
         reference: Class indices of the reference label on the same grid.
@@ -65,6 +69,7 @@ def evaluate_label_maps(
     confusion = confusion_matrix(prediction, reference, task.num_classes)
     voxel_ml = float(np.prod(np.asarray(spacing_mm, dtype=np.float64))) / 1000
     box = bounding_box((prediction | reference) != 0)
+    is_partial = bool((reference == UNKNOWN_CLASS).any())
     result: dict[str, Figures] = {}
     for target, classes in task.targets.items():
         overlap = overlap_of(confusion, classes)
@@ -80,7 +85,12 @@ def evaluate_label_maps(
         }
         if preset == "la_voxels":
             figures |= dict.fromkeys(REFERENCE_METRICS, 0.0)
-        if overlap.empty == "one_empty":
+        if is_partial:
+            figures["hd95_mm"] = figures["assd_mm"] = None
+            if preset == "la_voxels":
+                figures |= {"dice_ref": overlap.dice, "iou_ref": overlap.iou}
+                figures |= {"hd95_ref": None, "asd_ref": None}
+        elif overlap.empty == "one_empty":
             figures["hd95_mm"] = figures["assd_mm"] = diagonal(prediction.shape, spacing_mm)
             if preset == "la_voxels" and overlap.predicted:
                 # MedPy has no distance to an empty reference.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.task import Task
 
 
@@ -66,7 +67,7 @@ def confusion_matrix(
 
     Args:
         prediction: Class indices, shape (D, H, W).
-        reference: The same for the reference label.
+        reference: The same for the reference label; voxels of 255, unknown, are not counted.
         num_classes: Number of classes with background.
 
     Raises:
@@ -77,15 +78,16 @@ def confusion_matrix(
             f"prediction has shape {prediction.shape}, reference {reference.shape}: "
             "they must lie on one grid"
         )
-    for name, array in (("prediction", prediction), ("reference", reference)):
+    # Almost every voxel is background in both: counting the others alone is several times faster.
+    either = np.flatnonzero(prediction.ravel() | reference.ravel())
+    known = either[reference.ravel()[either] != UNKNOWN_CLASS]
+    said, true = prediction.ravel()[known], reference.ravel()[known]
+    for name, array in (("prediction", prediction), ("reference", true)):
         if array.size and int(array.max()) >= num_classes:
             raise ValueError(
                 f"{name} has class index {int(array.max())}, the task has 0 to {num_classes - 1}"
             )
-    # Almost every voxel is background in both: counting the others alone is several times faster.
-    either = np.flatnonzero(prediction.ravel() | reference.ravel())
-    joint = prediction.ravel()[either].astype(np.int64) * num_classes + reference.ravel()[either]
-    counts = np.bincount(joint, minlength=num_classes**2)
+    counts = np.bincount(said.astype(np.int64) * num_classes + true, minlength=num_classes**2)
     counts[0] = prediction.size - either.size
     return counts.reshape(num_classes, num_classes)
 
@@ -104,7 +106,7 @@ def overlap_of(confusion: NDArray[np.int64], classes: Sequence[int]) -> Overlap:
 def dice_of_targets(
     prediction: NDArray[np.uint8], reference: NDArray[np.uint8], task: Task
 ) -> dict[str, float]:
-    """Return the Dice of every class and region; 1 if both are empty."""
+    """Return the Dice of every class and region over the known voxels; 1 if both are empty."""
     confusion = confusion_matrix(prediction, reference, task.num_classes)
     return {name: overlap_of(confusion, classes).dice for name, classes in task.targets.items()}
 

@@ -411,6 +411,8 @@ def _near_boundary(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
         low, high = [slice(None)] * 3, [slice(None)] * 3
         low[axis], high[axis] = slice(0, -1), slice(1, None)
         differs = label[tuple(low)] != label[tuple(high)]
+        # Where the known part ends is no boundary of anything.
+        differs &= (label[tuple(low)] != IGNORED) & (label[tuple(high)] != IGNORED)
         edge[tuple(low)] |= differs
         edge[tuple(high)] |= differs
     if not edge.any():

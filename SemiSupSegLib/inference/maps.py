@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.review.fitting import ReviewThresholds
+from SemiSupSegLib.review.regions import FoundRegions
 
 SURE = 0.9
 """A voxel surely belongs to what has at least this calibrated probability."""
@@ -75,7 +77,7 @@ class Maps:
     agreement: NDArray[np.float32] | None = None
     """1 - Jensen-Shannon divergence of teacher and student, 0-1."""
     second: NDArray[np.uint8] | None = None
-    """The student's second most likely class index."""
+    """The student's second most likely class index; always there."""
     sure: NDArray[np.integer[Any]] | None = None
     """Bit k - 1: class k has a calibrated probability of at least 0.9."""
     possible: NDArray[np.integer[Any]] | None = None
@@ -86,6 +88,10 @@ class Maps:
     """The student's, by class name, temperature-scaled."""
     figures: Figures
     likeness: Likeness = Likeness()
+    regions: FoundRegions | None = None
+    """Where a person should look first."""
+    review: ReviewThresholds | None = None
+    """What `regions` were found with."""
     warnings: tuple[str, ...] = ()
 
 
@@ -96,12 +102,20 @@ class Decision:
 
     Args:
         task: Classes and regions.
-        details: Whether `second`, `sure` and `possible` are wanted.
+        details: Whether `sure` and `possible` are wanted.
+        second: Whether `second` is wanted.
         intervals: Whether sure and possible voxels are counted.
     """
 
-    def __init__(self, task: Task, *, details: bool = False, intervals: bool = True) -> None:
-        self._details = details
+    def __init__(
+        self,
+        task: Task,
+        *,
+        details: bool = False,
+        second: bool = False,
+        intervals: bool = True,
+    ) -> None:
+        self._has_second = second
         self._targets = task.targets if intervals else {}
         self._last = {name: max(classes) for name, classes in self._targets.items()}
         self._sums: dict[str, Tensor] = {}
@@ -146,7 +160,7 @@ class Decision:
     def _begin(self, probability: Tensor) -> None:
         self._best = probability.clone()
         self.label = torch.zeros_like(probability, dtype=torch.uint8)
-        if self._details:
+        if self._has_second:
             self._second_best = torch.full_like(probability, -1)
             self.second = torch.zeros_like(self.label)
         if self.has_bits:
@@ -156,7 +170,7 @@ class Decision:
 
     def _compare(self, probability: Tensor, index: int) -> None:
         better = probability > self._best
-        if self._details:
+        if self._has_second:
             runner_up = ~better & (probability > self._second_best)
             self.second.masked_fill_(runner_up, index)
             self.second = torch.where(better, self.label, self.second)

@@ -42,7 +42,9 @@ from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.preparation.placement import find_placement
 from SemiSupSegLib.preparation.prepare import PreparedCase
-from SemiSupSegLib.preparation.restoring import restore, restore_labels
+from SemiSupSegLib.preparation.restoring import in_steps, restore, restore_labels
+from SemiSupSegLib.review.fitting import thresholds_from_json
+from SemiSupSegLib.review.regions import find_regions
 
 MapSet = Literal["standard", "all"]
 
@@ -85,11 +87,10 @@ class Predictor:
         self._calibration = calibration_from_json(
             package.manifest.get("calibration") or {}, self.task.num_classes
         )
+        self._review = thresholds_from_json(package.manifest.get("review"))
         self._reference = package.manifest.get("reference_distribution") or {}
         self._passes, self._warnings = _choose_passes(self._student, passes)
-        self._warnings.append(
-            "Not given: estimated_dice (no quality network), review_regions (see Review)."
-        )
+        self._warnings.append("Not given: estimated_dice (no quality network).")
         if self._calibration.num_cases == 0:
             self._warnings.append(
                 "The model was not calibrated: confidence is its own trust, not a probability."
@@ -117,7 +118,7 @@ class Predictor:
 
         Args:
             prepared: The case.
-            maps: `all` also makes sure, possible, second and comparison.
+            maps: `all` also makes sure, possible and comparison.
             probabilities: Whether the student's class probabilities are kept.
             should_stop: Asked between windows.
             progress: Told windows done and in all.
@@ -154,7 +155,7 @@ class Predictor:
                         probabilities=probabilities,
                         warnings=tuple(warnings),
                     )
-                return self._compared(made, prepared)
+                return self._reviewed(self._compared(made, prepared), prepared)
             except torch.cuda.OutOfMemoryError as error:
                 if self._batch_size == 1:
                     raise SemiSupSegError(
@@ -176,6 +177,21 @@ class Predictor:
                 f"than {LEAST_CASES} validation cases).",
             )
         return replace(maps, likeness=found, warnings=warnings)
+
+    def _reviewed(self, maps: Maps, prepared: PreparedCase) -> Maps:
+        """Add the review regions."""
+        found = find_regions(
+            label=maps.label,
+            # As the file will hold it, so that the same regions are found from there.
+            confidence=in_steps(maps.confidence),
+            agreement=None if maps.agreement is None else in_steps(maps.agreement),
+            second=maps.second,
+            pseudo_label=maps.pseudo_label,
+            geometry=prepared.original,
+            class_names=[one.name for one in self.task.classes],
+            options=self._review.options,
+        )
+        return replace(maps, regions=found, review=self._review)
 
     def forward(self, patches: Tensor) -> Tensor:
         """Return everything the maps need of some windows, (B, R, d, h, w).
@@ -279,14 +295,12 @@ def _collect_in_place(
     kept: NDArray[np.float32] | None = None
     sums = FigureSums(task)
     for one in readings:
-        student = Decision(task, details=details)
+        student = Decision(task, details=details, second=True)
         for probability in one.student:
             student.add(probability)
-        made = {"label": student.label}
-        if details:
-            made["second"] = student.second
-            if student.has_bits:
-                made.update(sure=student.sure, possible=student.possible)
+        made = {"label": student.label, "second": student.second}
+        if student.has_bits:
+            made.update(sure=student.sure, possible=student.possible)
         if one.teacher is not None:
             made["pseudo_label"] = _most_likely(one.teacher, task)
         sums.add(student, made.get("pseudo_label"))
@@ -336,7 +350,7 @@ def _collect_resampled(
                 whole[:, one.rows] = values.cpu().numpy()
     restored: dict[str, NDArray[Any]] = {}
     kept = {}
-    student = Decision(task, details=details)
+    student = Decision(task, details=details, second=True)
     teacher_label = None
     # Interpolation reaches half a voxel over the mask's border: what lies outside is said again.
     mask = prepared.original_mask()
@@ -356,11 +370,10 @@ def _collect_resampled(
             teacher_label = decision.label
             restored["pseudo_label"] = teacher_label.numpy()
     restored["label"] = student.label.numpy()
-    if details:
-        restored["second"] = student.second.numpy()
-        if student.has_bits:
-            restored["sure"] = _bits(student.sure.numpy())
-            restored["possible"] = _bits(student.possible.numpy())
+    restored["second"] = student.second.numpy()
+    if student.has_bits:
+        restored["sure"] = _bits(student.sure.numpy())
+        restored["possible"] = _bits(student.possible.numpy())
     for name in list(scalars):
         scalar = scalars.pop(name)[None]
         back = restore(scalar, prepared, outside=(OUTSIDE[name],))[0].clip(0, 1)

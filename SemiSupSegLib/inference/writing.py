@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.inference.maps import Maps
 from SemiSupSegLib.preparation.restoring import write_volume
+from SemiSupSegLib.review.results import review_content
 
 FIGURES_FILE = "case.json"
 MAP_SUFFIXES = (
@@ -33,6 +35,7 @@ MAP_SUFFIXES = (
     "possible",
     "second",
     "comparison",
+    "regions",
 )
 """Files are named `<case>_<suffix>.nii.gz`."""
 
@@ -48,6 +51,7 @@ def write_result(
     model_sha256: str,
     inputs: Mapping[str, ImageSource] = MappingProxyType({}),
     warnings: Iterable[str] = (),
+    tells_places: bool = True,
     workers: int = 2,
 ) -> Path:
     """Write `folder/<case>/` and return it; an earlier result of the same images is replaced.
@@ -66,6 +70,8 @@ def write_result(
         model_sha256: Of the model package.
         inputs: The case's images; a review made on this result is joined to them by content.
         warnings: Said besides those of the maps.
+        tells_places: Whether `case.json` says where the images are, relative to the result, so that
+            they are shown when the result is reviewed.
         workers: Files compressed at the same time.
 
     Raises:
@@ -89,7 +95,11 @@ def write_result(
             names = list(pool.map(write, orders))
             hashed = dict(zip(inputs, hashes, strict=True))
         _refuse_other_images(target, hashed)
-        write_json(stage / FIGURES_FILE, _figures(case_id, maps, model_sha256, hashed, warnings))
+        figures = _figures(case_id, maps, model_sha256, hashed, warnings)
+        figures["task"] = task.to_json()
+        if tells_places:
+            figures["images"] = _places(inputs, target)
+        write_json(stage / FIGURES_FILE, figures)
         (target / FIGURES_FILE).unlink(missing_ok=True)
         for name in names:
             (stage / name).replace(target / name)
@@ -100,6 +110,22 @@ def write_result(
     finally:
         shutil.rmtree(stage, ignore_errors=True)
     return target
+
+
+def _places(inputs: Mapping[str, ImageSource], target: Path) -> dict[str, dict[str, object]]:
+    places = {}
+    for channel, source in inputs.items():
+        try:
+            path = Path(os.path.relpath(source.path, target)).as_posix()
+        except ValueError:
+            # On Windows there is no way from one drive to another.
+            path = str(source.path.absolute())
+        places[channel] = {
+            "path": path,
+            "component": source.component,
+            "series": source.series,
+        }
+    return places
 
 
 def _refuse_other_images(target: Path, hashed: Mapping[str, str]) -> None:
@@ -132,6 +158,7 @@ def _volumes(maps: Maps, task: Task) -> Iterable[tuple[str, Callable[[], NDArray
         ("sure", maps.sure),
         ("possible", maps.possible),
         ("comparison", maps.comparison),
+        ("regions", None if maps.regions is None else maps.regions.map),
         *((f"prob_{name}", array) for name, array in maps.probabilities.items()),
     ):
         if array is not None:
@@ -169,6 +196,7 @@ def _figures(
             name: _rounded(value) for name, value in figures.teacher_student_dice.items()
         }
     content["unlike_training"] = maps.likeness.to_json()
+    content.update(review_content(maps.regions, maps.review))
     content["warnings"] = [*warnings, *maps.warnings]
     return content
 

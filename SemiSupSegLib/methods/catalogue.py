@@ -9,6 +9,7 @@ from typing import Any
 
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.methods.corrections import Corrections, CorrectionsOptions
 from SemiSupSegLib.methods.curriculum import (
     Curriculum,
     CurriculumOptions,
@@ -46,6 +47,8 @@ class MethodEntry:
     returns settings, as of `--set`, that fit it better. What a user sets goes before them."""
     for_task: Callable[[Any, Task], Mapping[str, str]] = _the_same
     """The same, called with the options and the run's task."""
+    goes_on: bool = False
+    """Whether it starts from a finished run (`learn`), not from nothing (`train`)."""
 
 
 METHODS: dict[str, MethodEntry] = {
@@ -67,17 +70,28 @@ METHODS: dict[str, MethodEntry] = {
         when_shorter=fewer_passes,
         for_task=less_mixing,
     ),
+    "corrections": MethodEntry(
+        title="a finished student goes on with reviewed cases",
+        paper="-",
+        needs="a finished run, its labelled cases, and reviewed ones",
+        forward_passes="1 (1 + pseudo_labels.passes where a head learns its doubt)",
+        options=CorrectionsOptions,
+        make=Corrections,
+        goes_on=True,
+    ),
 }
+"""All of them; `train` offers those that start from nothing."""
 
 
 def find_method(name: str) -> MethodEntry:
     """Return the method `name`.
 
     Raises:
-        UsageError: If there is none; the message names those that exist.
+        UsageError: If there is none; the message names those that `train` offers.
     """
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, 1)
+        offered = [known for known, one in METHODS.items() if not one.goes_on]
+        near = difflib.get_close_matches(name, offered, 1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise UsageError(f"There is no method '{name}'.{hint} Choose one of: {', '.join(METHODS)}.")
+        raise UsageError(f"There is no method '{name}'.{hint} Choose one of: {', '.join(offered)}.")
     return METHODS[name]

@@ -2,6 +2,9 @@
 
 Source: Liu, Ding, Zhang 2026, arXiv 2602.08797. What the paper leaves open is an option here, with
 its default in `CurriculumOptions`; numbers in comments (2., 4.) are sections of docs/methods.md.
+
+A case whose label is partial (255 where nobody has said what is there) takes part twice: it is
+supervised where the label is known, and pseudo-labelled like an unlabelled case where it is not.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from torch import Tensor, nn
 
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.inference.stochastic import dropout_logits, has_dropout
+from SemiSupSegLib.inference.stochastic import has_dropout
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT
 from SemiSupSegLib.losses.ema import teacher_of, update_teacher
 from SemiSupSegLib.losses.low_confidence import (
@@ -29,10 +32,11 @@ from SemiSupSegLib.losses.low_confidence import (
     high_confidence_loss,
     low_confidence_loss,
 )
+from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.schedules import sigmoid_ramp
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
-from SemiSupSegLib.losses.uncertainty import log_variance_loss, pass_statistics
 from SemiSupSegLib.methods.copy_paste import exchange_with_unlabelled, is_drawn
+from SemiSupSegLib.methods.distillation import distil_phase, distil_step
 from SemiSupSegLib.methods.protocol import (
     Batch,
     Clock,
@@ -332,7 +336,7 @@ class Curriculum:
             )
         if phase.stage is None:
             network = self._teacher if phase.name == "distil" else self._student
-            return self._distil_step(network, batch)
+            return distil_step(network, batch, self._options.pseudo_labels)
         return self._stage_step(phase, batch, clock)
 
     def after_step(self, phase: Phase, clock: Clock) -> None:
@@ -385,6 +389,8 @@ class Curriculum:
         """Return L_high, R_low / λ2 (if there is such a term), and the share of trusted voxels."""
         options = self._options
         pseudo_label = maps["pseudo_label"].long()
+        # A partial label's known part has none.
+        valid = valid & (pseudo_label != IGNORED)
         weight = maps["weight"].float() / 255
         high = valid & (weight >= LEAST_WEIGHT)
         terms = {
@@ -396,25 +402,6 @@ class Curriculum:
                 logits, pseudo_label, valid & ~high, options.low_mode, maps.get("probabilities")
             )
         return terms
-
-    def _distil_step(self, network: SegmentationNetwork, batch: Batch) -> StepResult:
-        """Regress the head on the log variance of stochastic passes (2.); labels are not used."""
-        options = self._options.pseudo_labels
-        with torch.no_grad():
-            stem = network.stem(batch.images)
-            variance = pass_statistics(
-                logits.float().softmax(1)
-                for logits in dropout_logits(network, stem, max(2, options.passes))
-            ).variance
-            features = network.body(stem)
-        loss = log_variance_loss(
-            network.log_variance(features),
-            variance,
-            batch.valid,
-            kind=options.log_variance_loss,
-            epsilon=options.epsilon,
-        )
-        return StepResult(total=loss, terms={"log_variance": loss.detach()})
 
     # Between phases
 
@@ -437,25 +424,19 @@ class Curriculum:
 
     def _distil_phase(self, name: str, network: SegmentationNetwork, data: TrainingData) -> Phase:
         options = self._options
-        iterations = (
-            self._distil_iterations if name == "distil" else self._student_distil_iterations
-        )
-        head = list(network.head_parameters())
-        return Phase(
-            name=name,
-            iterations=iterations,
-            group=ParameterGroup(parameters=head, rate=options.head_rate, weight_decay=0.0),
+        return distil_phase(
+            name,
+            network,
+            iterations=(
+                self._distil_iterations if name == "distil" else self._student_distil_iterations
+            ),
+            rate=options.head_rate,
+            passes=options.pseudo_labels.passes,
             labelled_per_batch=options.labelled_per_batch,
             unlabelled_per_batch=(
                 options.unlabelled_per_batch if self._uses_unlabelled(data) else 0
             ),
-            unlabelled_cases=lambda: tuple(data.unlabelled),
-            train_mode=False,
-            passes_per_patch=max(2, options.pseudo_labels.passes) + 1,
-            judged=(),
-            # The averaged networks are frozen; only their head learns here, and only now.
-            prologue=lambda: _set_trainable(head, True),
-            epilogue=lambda: _set_trainable(head, False),
+            unlabelled=data.unlabelled,
         )
 
     def _hand_weights_to_student(self) -> None:
@@ -601,11 +582,6 @@ def _named(
     terms.update({name: value.detach() for name, value in pseudo.items()})
     terms["loss"] = total.detach()
     return StepResult(total=total, terms=terms)
-
-
-def _set_trainable(parameters: Sequence[nn.Parameter], trainable: bool) -> None:
-    for parameter in parameters:
-        parameter.requires_grad_(trainable)
 
 
 def _weight_norm(network: nn.Module) -> float:

@@ -77,6 +77,10 @@ class Phase:
     iterations: int
     group: ParameterGroup
     labelled_per_batch: int
+    favoured: Sequence[str] = ()
+    """Labelled cases that are drawn more often than the others."""
+    favoured_share: float = 0.0
+    """Of the labelled patches, those of `favoured`; the rest are of the other labelled cases."""
     unlabelled_per_batch: int = 0
     unlabelled_cases: Callable[[], Sequence[str]] = tuple
     """Asked once the prologue has run."""
@@ -123,7 +127,12 @@ class TrainingData(Protocol):
     task: Task
     labelled: Sequence[str]
     unlabelled: Sequence[str]
+    """Cases to be pseudo-labelled; those of `partial` are among them."""
     validation: Sequence[str]
+    partial: Sequence[str]
+    """Labelled training cases whose label leaves voxels unknown (255)."""
+    reviewed: Sequence[str]
+    """Labelled training cases whose label comes from a review."""
     seed: int
     """The run's seed."""
     stages: Path
@@ -144,7 +153,10 @@ class TrainingData(Protocol):
         """Return over how many windows `predict` goes for these cases together."""
 
     def label(self, case_id: str) -> NDArray[np.uint8]:
-        """Return the label of a labelled training or validation case as class indices (D, H, W)."""
+        """Return the label of a labelled training or validation case, (D, H, W).
+
+        Class indices, 255 where nothing is known.
+        """
 
     def true_label(self, case_id: str) -> NDArray[np.uint8]:
         """Return the label of an unlabelled case; refused unless the run allows the oracle."""

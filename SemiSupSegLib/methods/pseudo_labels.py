@@ -15,6 +15,9 @@ and below `checkpoints/scratch`, which goes when the run is finished:
   beside it `<case>.json`, the image confidence;
 * `NN/<case>.npy`: uint8 (2, D, H, W), pseudo-label and its weight (255 = full).
 
+A case whose label is partial is pseudo-labelled too: where the label is known, its pseudo-label is
+255 (none) with weight 0, so that there only the label counts, in every term of the loss.
+
 Source: Liu, Ding, Zhang 2026, arXiv 2602.08797, eqs. 5-11; confidence and refinement as in
 docs/methods.md.
 """
@@ -40,6 +43,7 @@ from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
 from SemiSupSegLib.inference.calibration import TemperatureSampler
 from SemiSupSegLib.inference.stochastic import dropout_logits, has_dropout
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT, RefineMode, refine
+from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.trust import (
     ImageConfidence,
     VoxelTrust,
@@ -263,6 +267,9 @@ class Labeller:
                 )
                 label, weight = result.label, result.weight
                 coded = torch.stack([label.to(torch.uint8), (weight * 255).round().to(torch.uint8)])
+                known = self._known(case_id)
+                if known is not None:
+                    coded[0][known], coded[1][known] = IGNORED, 0
                 with replacing_path(file) as path:
                     np.save(path, coded.numpy())
             shares.add(case_id, *np.load(file))
@@ -279,7 +286,7 @@ class Labeller:
     def read_stage_maps(
         self, stage: int, case_id: str, *, with_probabilities: bool
     ) -> Mapping[str, NDArray[np.generic]]:
-        """Return `pseudo_label` and `weight` (uint8), and `probabilities` (float16)."""
+        """Return `pseudo_label` (255: none) and `weight` (uint8), and `probabilities` (float16)."""
         # Copy-on-write: PyTorch wants memory that could be written to.
         coded = np.load(_maps_folder(self._data, stage) / f"{case_id}.npy", mmap_mode="c")
         maps: dict[str, NDArray[np.generic]] = {"pseudo_label": coded[0], "weight": coded[1]}
@@ -326,8 +333,17 @@ class Labeller:
         histogram = torch.zeros((), dtype=torch.int64)
         for case_id in self._data.each(cases, "finding thresholds"):
             probabilities, trust = self._read(case_id)
-            histogram = histogram + trust_histogram(trust, probabilities.argmax(0), num_classes)
+            label, known = probabilities.argmax(0), self._known(case_id)
+            if known is not None:
+                label[known] = IGNORED
+            histogram = histogram + trust_histogram(trust, label, num_classes)
         return quantile_thresholds(histogram, self._options.quantile)
+
+    def _known(self, case_id: str) -> Tensor | None:
+        """Return where a partial label is known, boolean (D, H, W); None of an unlabelled case."""
+        if case_id not in set(self._data.partial):
+            return None
+        return torch.from_numpy(self._data.label(case_id) != IGNORED)
 
     def _true_dice(self, case_id: str) -> float:
         prediction = self._read(case_id)[0].argmax(0).numpy().astype(np.uint8)
@@ -359,13 +375,21 @@ def refining_passes(options: PseudoLabelOptions) -> int:
 
 
 class _Shares:
-    """Counts, case by case, how many voxels are kept, averaged and doubted."""
+    """Counts, case by case, how many voxels are kept, averaged and doubted.
+
+    Voxels without pseudo-label are left out.
+    """
 
     def __init__(self, num_classes: int) -> None:
         self.by_case: dict[str, tuple[float, float, float, float]] = {}
         self.voxels = np.zeros((num_classes, 2), dtype=np.int64)
 
     def add(self, case_id: str, label: NDArray[np.uint8], weight: NDArray[np.uint8]) -> None:
+        if (label == IGNORED).any():
+            label, weight = label[label != IGNORED], weight[label != IGNORED]
+        if not label.size:
+            self.by_case[case_id] = (0.0, 0.0, 0.0, 0.0)
+            return
         high = weight >= LEAST_WEIGHT * 255
         kept = weight == 255
         self.by_case[case_id] = (
@@ -441,15 +465,20 @@ def _repredict_forward(
 
 
 def _usual_classes(data: TrainingData) -> tuple[tuple[int, ...], bool]:
-    """Return classes that nine in ten labelled cases have, and whether every case has any."""
+    """Return classes that nine in ten labelled cases have, and whether every case has any.
+
+    Cases with a partial label are not asked, if there are others: the rest may hold anything.
+    """
     counts = np.zeros(data.task.num_classes)
     always = True
-    for case_id in data.labelled:
+    asked = [case_id for case_id in data.labelled if case_id not in set(data.partial)]
+    asked = asked or list(data.labelled)
+    for case_id in asked:
         present = np.unique(data.label(case_id))
         present = present[(present > 0) & (present < data.task.num_classes)]
         counts[present] += 1
         always = always and len(present) > 0
-    needed = 0.9 * len(data.labelled)
+    needed = 0.9 * len(asked)
     return tuple(int(index) for index in np.flatnonzero(counts >= needed) if index > 0), always
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.cases.case import Case, ImageSource
 from SemiSupSegLib.cases.geometry import Geometry, geometry_of
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.reading import content_hash, read_image, read_label
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
@@ -88,7 +89,7 @@ class PreparedCase:
         return self.arrays.get("original_mask")
 
     def label(self) -> NDArray[np.uint8]:
-        """Return the class index of each voxel, (D, H, W).
+        """Return the class index of each voxel, (D, H, W); 255 where the label does not tell.
 
         Raises:
             SemiSupSegError: If the case was prepared without a label.
@@ -310,6 +311,8 @@ def prepare_label(
 ) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """Return the case's label map (class indices, D, H, W) on the prepared grid, and warnings.
 
+    Voxels of which the label does not tell what they are have `UNKNOWN_CLASS`.
+
     Args:
         case: A case with a label.
         task: Maps label values to class indices.
@@ -325,12 +328,13 @@ def prepare_label(
     if case.label is None:
         raise ValueError(f"case {case.id} has no label")
     warnings: list[str] = []
-    image = _on_grid(read_label(case.label, task), original, case.label, case, warnings, label=True)
+    image = read_label(case.label, task, case.label_unknown)
+    image = _on_grid(image, original, case.label, case, warnings, label=True)
     placement = find_placement(grid, original)
     if placement is not None:
         array = sitk.GetArrayViewFromImage(image)
         label = np.array(placement.view(array))
-        lost = int(np.count_nonzero(array)) - int(np.count_nonzero(label))
+        lost = _num_labelled(array) - _num_labelled(label)
         if lost:
             warnings.append(
                 f"{lost} labelled voxels lie outside the box of the mask and are left out."
@@ -338,6 +342,12 @@ def prepare_label(
     else:
         label = sitk.GetArrayFromImage(resample_labels(image, grid))
     return label, tuple(warnings)
+
+
+def _num_labelled(label: NDArray[np.uint8]) -> int:
+    import numpy as np
+
+    return int(np.count_nonzero((label > 0) & (label != UNKNOWN_CLASS)))
 
 
 def _refuse_blank(image: sitk.Image, channel: str, case: Case) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.geometry import Geometry
@@ -124,6 +124,13 @@ def _in_steps(values: NDArray[np.generic]) -> NDArray[np.uint8]:
     if not (scaled.min() >= 0 and scaled.max() <= MAP_STEPS):
         raise ValueError(f"map reaches from {values.min()} to {values.max()}, must be in [0, 1]")
     return scaled.astype(np.uint8)
+
+
+def in_steps(values: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    """Return a map of 0 to 1 as it is read back from the file that `write_volume` makes."""
+    import numpy as np
+
+    return (_in_steps(values) / np.float32(MAP_STEPS)).astype(np.float32)
 
 
 def _reached(prepared: PreparedCase) -> tuple[Geometry, tuple[slice, slice, slice]]:

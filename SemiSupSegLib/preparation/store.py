@@ -176,7 +176,10 @@ def _order(
     if with_label and case.label is not None:
         values = [one.values for one in task.classes]
         content = content_hash(case.label)
-        label_name = f"label-{_digest([content, case.label.component, values])}.npy"
+        told: list[object] = [content, case.label.component, values]
+        if case.label_unknown is not None:
+            told.append(case.label_unknown)
+        label_name = f"label-{_digest(told)}.npy"
     key = _digest([image_hash, to_json(options), FORMAT, VERSION])
     return _Order(case=case, image_hash=image_hash, folder=store / key, label_name=label_name)
 

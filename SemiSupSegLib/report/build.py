@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
 
-import jinja2
-
-from SemiSupSegLib import __version__
 from SemiSupSegLib.files import replacing
 from SemiSupSegLib.report.doubt import doubt_section
 from SemiSupSegLib.report.learning import learning_section
 from SemiSupSegLib.report.outcome import error_section, headline, outcome_section, tiles
+from SemiSupSegLib.report.page import render_page
 from SemiSupSegLib.report.pictures import pictures_section
 from SemiSupSegLib.report.record import RunRecord, read_record
 from SemiSupSegLib.report.setup import setup_section
-from SemiSupSegLib.resources import ROOT
 from SemiSupSegLib.runs.state import RunStatus
+
+_CLOSING = (
+    "Tables and figures are numbered after Liu, Ding and Zhang 2026 (arXiv 2602.08797), whose "
+    "content they show with this run's own numbers."
+)
 
 
 def build_report(run: Path, out: Path | None = None) -> Path:
@@ -49,22 +50,14 @@ def render(record: RunRecord) -> str:
         error_section(record),
         setup_section(record),
     )
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "Report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("report.html.jinja").render(
+    return render_page(
         title=f"{record.task.title}: {record.config['method']}",
-        run_name=record.run.path.resolve().name,
+        about=f"run {record.run.path.resolve().name}",
         status=_status(record),
         headline=headline(record),
         tiles=tiles(record),
-        sections=[section for section in sections if section.blocks],
-        version=__version__,
-        written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        sections=sections,
+        closing=_CLOSING,
     )
 
 

@@ -55,7 +55,7 @@ def learning_section(record: RunRecord) -> Section:
     if record.stages:
         shares = _shares_figure(record)
         blocks += [shares] if shares else []
-    else:
+    elif not record.goes_on:
         blocks.append(
             Note(
                 text="No stages with unlabelled cases were recorded in this run, so there is no "
@@ -393,6 +393,8 @@ def _time_figure(record: RunRecord) -> Figure | None:
 def _stage_table(record: RunRecord) -> Table:
     split = record.config["split"]
     labelled, unlabelled = len(split["train_labelled"]), len(split["train_unlabelled"])
+    # They count twice: with their label, and with the pseudo-label of the rest.
+    partial = len(record.config.get("partial", ()))
     spans = {span.name: span for span in record.phases()}
     rows: list[tuple[str, ...]] = []
     best = -math.inf
@@ -407,7 +409,7 @@ def _stage_table(record: RunRecord) -> Table:
         change = None if end is None or last is None else end - last
         confidence = stage.summary.get("image_confidence", {})
         cases = int(stage.summary.get("num_cases", 0))
-        used = (labelled + cases) / max(1, labelled + unlabelled)
+        used = (labelled + cases) / max(1, labelled + unlabelled + partial)
         seconds = span.seconds if span else None
         rows.append(
             (

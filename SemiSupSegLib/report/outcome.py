@@ -1,4 +1,8 @@
-"""The result: student against teacher on the validation cases, Liu's table II."""
+"""The result on the validation cases: student against teacher, Liu's table II, or before and after.
+
+A run that learnt from corrections is compared with the student that it went on from, any other with
+its teacher.
+"""
 
 from __future__ import annotations
 
@@ -39,6 +43,41 @@ from SemiSupSegLib.runs.state import RunStatus
 MEAN = "mean"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Rivals:
+    """Which networks a page compares, and what it calls them."""
+
+    other: str
+    """Name in validation/cases.json of what the student is compared with."""
+    ours: str
+    """The student, in running text."""
+    theirs: str
+    gain: str
+    """Title of the figure of the gain."""
+
+    def title(self, network: str) -> str:
+        """Return a network's name as the head of a column."""
+        return (self.ours if network == "student" else self.theirs).capitalize()
+
+
+_TEACHER = _Rivals(
+    other="teacher",
+    ours="student",
+    theirs="teacher",
+    gain="Gain of the student over its teacher",
+)
+_BEFORE = _Rivals(
+    other="before",
+    ours="student after",
+    theirs="student before",
+    gain="What learning from the corrections has changed",
+)
+
+
+def _rivals(record: RunRecord) -> _Rivals:
+    return _BEFORE if record.goes_on else _TEACHER
+
+
 def headline(record: RunRecord) -> list[str]:
     """Return the result in a few plain sentences."""
     student = record.mean_dice("student")
@@ -48,6 +87,8 @@ def headline(record: RunRecord) -> list[str]:
     over = f" (mean over {', '.join(names)})" if len(names) > 1 else f" ({names[0]})"
     cases = count_of(len(student), "validation case")
     sentences = [f"The student reaches a Dice of {fmean(student.values()):.3f}{over} on {cases}."]
+    if record.goes_on:
+        return sentences + _before_and_after(record, student)
     teacher = record.mean_dice("teacher")
     labelled = count_of(len(record.config["split"]["train_labelled"]), "labelled case")
     if not teacher:
@@ -66,6 +107,19 @@ def headline(record: RunRecord) -> list[str]:
         if trainings.goes_on:
             sentences.append("A part of a gain may come from the longer training alone.")
     return sentences
+
+
+def _before_and_after(record: RunRecord, student: Mapping[str, float]) -> list[str]:
+    reviewed = count_of(len(record.config.get("reviewed", ())), "reviewed case")
+    before = record.mean_dice("before")
+    shared = [case for case in student if case in before]
+    if not shared:
+        return [f"It learnt from the corrections of {reviewed}."]
+    ours, theirs = [student[case] for case in shared], [before[case] for case in shared]
+    return [
+        f"Before it learnt from the corrections of {reviewed}, it reached {fmean(theirs):.3f}.",
+        gain_sentence(ours, theirs, names=("new student", "former student")),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +177,18 @@ def _compared(record: RunRecord) -> str:
 def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     """Return the page's large figures: name, value, remark."""
     split = record.config["split"]
-    student, teacher = record.mean_dice("student"), record.mean_dice("teacher")
+    rivals = _rivals(record)
+    student, teacher = record.mean_dice("student"), record.mean_dice(rivals.other)
     best = record.mean_dice("best_validation")
     trainings = _trainings(record)
     found = []
     if student:
-        found.append(("Student", number(fmean(student.values())), "Dice, last moving average"))
-    if teacher:
+        title = rivals.title("student")
+        found.append((title, number(fmean(student.values())), "Dice, last moving average"))
+    if teacher and record.goes_on:
+        remark = "Dice, of the model that it went on from"
+        found.append((rivals.title("before"), number(fmean(teacher.values())), remark))
+    elif teacher:
         length = "" if trainings is None else f", {trainings.teacher:,} updates"
         remark = f"Dice, labelled cases only{length}"
         found.append(("Teacher", number(fmean(teacher.values())), remark))
@@ -154,7 +213,7 @@ def outcome_section(record: RunRecord) -> Section:
     if not record.mean_dice("student"):
         blocks.append(Note(text=_why_no_result(record)))
     else:
-        has_teacher = "teacher" in record.networks
+        has_teacher = _rivals(record).other in record.networks
         if has_teacher:
             blocks += [_forest(record), _pairs(record)]
         blocks += [_dice_table(record), _distance_table(record)]
@@ -176,11 +235,12 @@ def outcome_section(record: RunRecord) -> Section:
 
 def _dice_table(record: RunRecord) -> Table:
     regions = {region.name for region in record.task.regions}
-    has_teacher = "teacher" in record.networks
+    rivals = _rivals(record)
+    has_teacher = rivals.other in record.networks
     rows = []
     for target in _targets(record):
         student, teacher, best = (
-            _dice(record, name, target) for name in ("student", "teacher", "best_validation")
+            _dice(record, name, target) for name in ("student", rivals.other, "best_validation")
         )
         kind = "" if target == MEAN else "region" if target in regions else "class"
         row = [f"{target} ({kind})" if kind else _mean_name(record)]
@@ -193,7 +253,10 @@ def _dice_table(record: RunRecord) -> Table:
         row.append(_spread(best))
         rows.append(tuple(row))
     head = ["Class or region"]
-    head += ["Teacher", "Student", "Difference", "95 % interval"] if has_teacher else ["Student"]
+    if has_teacher:
+        head += [rivals.title(rivals.other), rivals.title("student"), "Difference", "95 % interval"]
+    else:
+        head.append("Student")
     return Table(
         title="Dice by class and region (Liu, table II)",
         head=(*head, "Best on validation"),
@@ -208,10 +271,11 @@ def _dice_table(record: RunRecord) -> Table:
 
 
 def _distance_table(record: RunRecord) -> Table:
-    networks = [name for name in ("teacher", "student") if name in record.networks]
+    rivals = _rivals(record)
+    networks = [name for name in (rivals.other, "student") if name in record.networks]
     metrics = (("iou", "IoU", 3), ("hd95_mm", "HD95, mm", 1), ("assd_mm", "ASSD, mm", 2))
     head = ["Class or region"]
-    head += [f"{title}, {name}" for _, title, _ in metrics for name in networks]
+    head += [f"{title}, {_called(rivals, name)}" for _, title, _ in metrics for name in networks]
     rows = []
     for target in record.task.targets:
         row = [target]
@@ -222,7 +286,7 @@ def _distance_table(record: RunRecord) -> Table:
         for network in networks:
             row.append(str(_one_empty(record, network, target)))
         rows.append(tuple(row))
-    head += [f"Empty, {name}" for name in networks]
+    head += [f"Empty, {_called(rivals, name)}" for name in networks]
     return Table(
         title="Overlap and distances",
         head=tuple(head),
@@ -236,12 +300,16 @@ def _distance_table(record: RunRecord) -> Table:
     )
 
 
+def _called(rivals: _Rivals, network: str) -> str:
+    return rivals.ours if network == "student" else rivals.theirs
+
+
 def _forest(record: RunRecord) -> Figure:
-    targets = _targets(record)
+    targets, rivals = _targets(record), _rivals(record)
     with drawing(max(1.2, 0.8 + 0.27 * len(targets))) as (figure, (axes,)):
         axes.axvline(0, color=MUTED, linewidth=1)
         for row, target in enumerate(targets):
-            student, teacher = _dice(record, "student", target), _dice(record, "teacher", target)
+            student, teacher = _dice(record, "student", target), _dice(record, rivals.other, target)
             if not student or not teacher:
                 continue
             gain = _gain(student, teacher)
@@ -263,31 +331,39 @@ def _forest(record: RunRecord) -> Figure:
         axes.grid(visible=False, axis="y")
         axes.margins(y=0.08)
         axes.locator_params(axis="x", nbins=5)
-        axes.set_xlabel(f"difference of Dice, student {MINUS} teacher")
-        svg = to_svg(figure, "Difference of Dice between student and teacher by class and region")
+        axes.set_xlabel(f"difference of Dice, {rivals.ours} {MINUS} {rivals.theirs}")
+        svg = to_svg(
+            figure,
+            f"Difference of Dice between {rivals.ours} and {rivals.theirs} by class and region",
+        )
     return Figure(
         svg=svg,
-        title="Gain of the student over its teacher",
+        title=rivals.gain,
         caption=(
             f"Mean over cases with 95 % bootstrap interval (from {MIN_CASES} cases on). A filled "
-            "mark: the interval leaves out 0. To the right of 0 the student is better."
+            f"mark: the interval leaves out 0. To the right of 0 the {rivals.ours} is better."
             f"{_compared(record)}"
         ),
     )
 
 
 def _pairs(record: RunRecord) -> Figure:
-    student, teacher = record.mean_dice("student"), record.mean_dice("teacher")
+    rivals = _rivals(record)
+    student, teacher = record.mean_dice("student"), record.mean_dice(rivals.other)
     shared = [case for case in student if case in teacher]
     better = sum(student[case] > teacher[case] for case in shared)
     with drawing(max(2.2, 0.8 + 0.27 * len(_targets(record)))) as (figure, (axes,)):
         low = min([*student.values(), *teacher.values()])
         axes.plot([low, 1], [low, 1], color=MUTED, linewidth=1)
         axes.annotate(
-            "student better", (0.04, 0.96), xycoords="axes fraction", va="top", color=STUDENT
+            f"{rivals.ours} better", (0.04, 0.96), xycoords="axes fraction", va="top", color=STUDENT
         )
         axes.annotate(
-            "teacher better", (0.96, 0.04), xycoords="axes fraction", ha="right", color=TEACHER
+            f"{rivals.theirs} better",
+            (0.96, 0.04),
+            xycoords="axes fraction",
+            ha="right",
+            color=TEACHER,
         )
         for case in shared:
             gain = student[case] - teacher[case]
@@ -295,15 +371,15 @@ def _pairs(record: RunRecord) -> Figure:
             if gain == 0:
                 color, marker = MUTED, "D"
             axes.plot(teacher[case], student[case], marker, color=color, alpha=0.8, markersize=5.5)
-        axes.set_xlabel("teacher, Dice")
-        axes.set_ylabel("student, Dice")
-        svg = to_svg(figure, "Dice of student against teacher, case by case")
+        axes.set_xlabel(f"{rivals.theirs}, Dice")
+        axes.set_ylabel(f"{rivals.ours}, Dice")
+        svg = to_svg(figure, f"Dice of {rivals.ours} against {rivals.theirs}, case by case")
     return Figure(
         svg=svg,
         title="Case by case",
         caption=(
-            f"{_mean_name(record)} of each validation case; the student is better in {better} of "
-            f"{len(shared)}. On the line both are equal.{_compared(record)}"
+            f"{_mean_name(record)} of each validation case; the {rivals.ours} is better in "
+            f"{better} of {len(shared)}. On the line both are equal.{_compared(record)}"
         ),
     )
 
@@ -314,7 +390,8 @@ def error_section(record: RunRecord) -> Section:
         record.validation or {}
     ).get("details", {})
     blocks: list[Block] = []
-    networks = [name for name in ("teacher", "student") if name in record.networks]
+    rivals = _rivals(record)
+    networks = [name for name in (rivals.other, "student") if name in record.networks]
     titles = {
         "boundary": "boundary",
         "false_positive": "false positive",
@@ -330,22 +407,23 @@ def error_section(record: RunRecord) -> Section:
         if details
     }
     if means:
-        blocks.append(_error_figure(means, titles))
+        named = {_called(rivals, name): one for name, one in means.items()}
+        blocks.append(_error_figure(named, titles))
         rows = []
         for kind, title in titles.items():
             row = [title, *(number(means[name][kind], 2) for name in networks)]
             if len(networks) == 2:
-                row.append(_change(means["teacher"][kind], means["student"][kind]))
+                row.append(_change(means[rivals.other][kind], means["student"][kind]))
             rows.append(tuple(row))
         totals = {name: sum(means[name].values()) for name in networks}
         row = ["all", *(number(totals[name], 2) for name in networks)]
         if len(networks) == 2:
-            row.append(_change(totals["teacher"], totals["student"]))
+            row.append(_change(totals[rivals.other], totals["student"]))
         change = ("Change",) if len(networks) == 2 else ()
         blocks.append(
             Table(
                 title="Wrong volume by kind",
-                head=("Kind", *(f"{name.capitalize()}, mL" for name in networks), *change),
+                head=("Kind", *(f"{rivals.title(name)}, mL" for name in networks), *change),
                 rows=(*rows, tuple(row)),
                 strong_rows=(len(rows),),
                 half=True,
@@ -362,18 +440,18 @@ def error_section(record: RunRecord) -> Section:
 
 
 def _error_figure(means: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> Figure:
-    colors = {"teacher": TEACHER, "student": STUDENT}
     with drawing(2.4) as (figure, (axes,)):
         height = 0.8 / len(means)
         for place, (network, by_kind) in enumerate(means.items()):
             shift = (place - (len(means) - 1) / 2) * height
+            is_last = place == len(means) - 1
             bars = axes.barh(
                 [-row - shift for row in range(len(titles))],
                 [by_kind[kind] for kind in titles],
                 height=0.9 * height,
-                color=colors[network],
+                color=STUDENT if is_last else TEACHER,
                 label=network,
-                hatch="///" if network == "teacher" else None,
+                hatch=None if is_last else "///",
                 edgecolor=GRID,
                 linewidth=0,
             )

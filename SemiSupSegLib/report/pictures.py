@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.report.blocks import (
     Block,
@@ -95,7 +96,12 @@ def _case_gallery(record: RunRecord, role: str, case: str, arrays: Arrays) -> Ga
     channel, gray = _gray(task, arrays)
     truth = arrays["truth"]
     pictures = [(f"Image ({channel})", gray)]
-    for name, title in (("truth", "Reference"), ("teacher", "Teacher"), ("student", "Student")):
+    for name, title in (
+        ("truth", "Reference"),
+        ("teacher", "Teacher"),
+        ("before", "Student before"),
+        ("student", "Student"),
+    ):
         if name in arrays:
             pictures.append((title, _with_label(task, gray, arrays[name])))
     if "teacher" in arrays:
@@ -103,12 +109,15 @@ def _case_gallery(record: RunRecord, role: str, case: str, arrays: Arrays) -> Ga
         colors = {value: color for value, (_, color) in comparison_colors().items() if value}
         pictures.append(("Teacher and student", _with_colors(gray, values, colors)))
     wrong = _comparison(arrays["student"], truth)
+    wrong[truth == UNKNOWN_CLASS] = 0
     mistakes = {value: color for value, _, color in MISTAKES}
     pictures.append(("Student's errors", _with_colors(gray, wrong, mistakes)))
     for name in MAPS:
         if name in arrays:
             pictures.append((name.capitalize(), _as_map(name, arrays[name])))
-    dice = {network: record.mean_dice(network).get(case) for network in ("student", "teacher")}
+    dice = {
+        network: record.mean_dice(network).get(case) for network in ("student", "before", "teacher")
+    }
     told = ", ".join(
         f"{network} {number(value)}" for network, value in dice.items() if value is not None
     )
@@ -179,7 +188,7 @@ def _read_slice(record: RunRecord, case: str) -> dict[str, NDArray[Any]] | None:
 def _gray(task: Task, arrays: Arrays) -> tuple[str, Picture]:
     """Return the channel in which the foreground stands out most, and its name."""
     image = arrays["image"].astype(np.float32)
-    foreground = arrays["truth"] > 0
+    foreground = (arrays["truth"] > 0) & (arrays["truth"] != UNKNOWN_CLASS)
     # Preparation leaves exact zeros outside the mask.
     outside = (image == 0).all(axis=0)
     around = ~foreground & ~outside

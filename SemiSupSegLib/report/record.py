@@ -95,8 +95,15 @@ class RunRecord:
         return ()
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the run went on from another one's student, to learn from corrections."""
+        return bool(self.config.get("former"))
+
+    @property
     def has_teacher(self) -> bool:
         """Whether the method trains a teacher."""
+        if self.goes_on:
+            return False
         return any(row.network == "teacher" for row in self.metrics) or "teacher" in self.networks
 
     def absence(self, what: str) -> str:

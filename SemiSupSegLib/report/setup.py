@@ -32,6 +32,7 @@ def setup_section(record: RunRecord) -> Section:
         rows.append(("Regions", "; ".join(regions)))
     rows += [
         ("Method", str(config["method"])),
+        *_former(config),
         ("Preset", str(config["preset"])),
         ("Network", str(config["network"]["name"])),
         ("Patch", f"{' x '.join(map(str, config['patch_size']))} voxels"),
@@ -67,6 +68,17 @@ def setup_section(record: RunRecord) -> Section:
     return Section(
         id="setup", title="Configuration", intro="Frozen when the run was started.", blocks=blocks
     )
+
+
+def _former(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows on reviewed cases, and on the model that the run went on from."""
+    rows = []
+    if config.get("former"):
+        rows.append(("Goes on from model", str(config["former"]["model_sha256"])[:12]))
+    for name, what in (("reviewed", "Reviewed cases"), ("partial", "Cases reviewed in part")):
+        if config.get(name):
+            rows.append((what, str(len(config[name]))))
+    return rows
 
 
 def _options_table(title: str, options: Mapping[str, Any]) -> Table:

@@ -26,6 +26,7 @@ class EventKind(str, Enum):
     VALIDATION = "validation"
     CASE_SCORED = "case_scored"
     STAGE_RANKED = "stage_ranked"
+    BEFORE_AFTER = "before_after"
     STAGE_FINISHED = "stage_finished"
     TEACHER_REFRESHED = "teacher_refreshed"
     CHECKPOINT = "checkpoint"

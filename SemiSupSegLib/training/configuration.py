@@ -100,6 +100,10 @@ def configure(
     part = content[variant]
     chosen = method or content["method"]
     entry = find_method(chosen)
+    if entry.goes_on:
+        raise UsageError(
+            f"The method '{chosen}' goes on from a finished run: use `learn --run RUN` instead."
+        )
     kept = {
         name: value
         for name, value in part["options"].items()

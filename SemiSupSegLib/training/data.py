@@ -42,6 +42,9 @@ class RunData:
         device: Where predictions are made.
         overlap: Of sliding windows, for pseudo-labels.
         oracle: Label of an unlabelled case by id, if the run allows it; else None.
+        partial: Labelled training cases whose label leaves voxels unknown. They are learnt from
+            where it is known, and pseudo-labelled elsewhere.
+        reviewed: Labelled training cases whose label comes from a review.
     """
 
     def __init__(
@@ -57,15 +60,20 @@ class RunData:
         device: torch.device,
         overlap: float,
         oracle: Callable[[str], NDArray[np.uint8]] | None = None,
+        partial: Sequence[str] = (),
+        reviewed: Sequence[str] = (),
     ) -> None:
         self.task = task
         self.labelled: Sequence[str] = split.train_labelled
-        self.unlabelled: Sequence[str] = split.train_unlabelled
+        self.unlabelled: Sequence[str] = (*split.train_unlabelled, *partial)
+        self.partial: Sequence[str] = tuple(partial)
+        self.reviewed: Sequence[str] = tuple(reviewed)
         self.validation: Sequence[str] = split.validation
         self.seed = seed
         self.stages: Path = run.stages
         self.scratch: Path = run.scratch
         self.patch_size = patch_size
+        self._never_opened = frozenset(split.train_unlabelled)
         self._prepared = prepared
         self._events = EventLog(run.events_file)
         self._warnings = _warnings(run)
@@ -145,7 +153,7 @@ class RunData:
 
     def label(self, case_id: str) -> NDArray[np.uint8]:
         """Return the label of a labelled training or validation case, (D, H, W)."""
-        if case_id in set(self.unlabelled):
+        if case_id in self._never_opened:
             raise SemiSupSegError(
                 f"The label of the unlabelled case {case_id} was asked for. Training must not "
                 "see it; this is a mistake in the method."
@@ -154,6 +162,8 @@ class RunData:
 
     def true_label(self, case_id: str) -> NDArray[np.uint8]:
         """Return the label of an unlabelled case, for the oracle control only."""
+        if case_id not in self._never_opened:
+            return self.label(case_id)
         if self._oracle is None:
             raise SemiSupSegError(
                 f"The label of the unlabelled case {case_id} was asked for without allow_oracle."

@@ -26,24 +26,29 @@ from SemiSupSegLib.inference.maps import set_background
 from SemiSupSegLib.losses.uncertainty import log_variance_range
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method
-from SemiSupSegLib.models.package import write_package
+from SemiSupSegLib.models.package import ModelPackage, write_package
 from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.options import to_json
 from SemiSupSegLib.preparation.prepare import PreparedCase
+from SemiSupSegLib.review.fitting import ReviewThresholds
 from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.before_after import compare_with_before
 from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.final_validation import summarise_validation
+from SemiSupSegLib.training.review_thresholds import ReviewSamples
 from SemiSupSegLib.training.trainer import Trainer
 
 Judged = Callable[[PreparedCase], tuple[Tensor, Tensor | None]]
 """Class probabilities (K, D, H, W) and log-variance (D, H, W) of a prepared case."""
 
 
-def export_work(method: Method, data: RunData) -> int:
+def export_work(method: Method, data: RunData, *, goes_on: bool = False) -> int:
     """Return the forward passes over one patch that `export` takes."""
     # Calibrated and judged; so is a teacher, once more for itself; and the best student is judged.
     passes = 6 if "teacher" in method.predictors() else 3
+    # The model from before is judged, and the teacher, which is not this run's, not alone.
+    passes += goes_on * (0 if "teacher" in method.predictors() else 1)
     return passes * data.count_windows(data.validation)
 
 
@@ -56,10 +61,12 @@ def export(
     run: RunFolder,
     config: RunConfig,
     device: torch.device,
+    before: ModelPackage | None = None,
 ) -> list[str]:
     """Write `models/student`, `models/teacher` and the validation figures; return a summary.
 
-    The exported student is the last moving average; the best on validation is judged beside it.
+    The exported student is the last moving average; the best on validation is judged beside it,
+    and so is the student from which the run went on (`before`), if it did.
     """
     predictors = {
         name: network for name, network in method.predictors().items() if name != "student_raw"
@@ -86,15 +93,21 @@ def export(
     if has_best:
         best.eval()
         judged["best_validation"] = _judge(best, data, calibration.temperature)
+    if before is not None:
+        former = build("student").to(device).eval()
+        temperature = float((before.manifest.get("calibration") or {}).get("temperature", 1.0))
+        judged["before"] = _judge(former, data, temperature)
+    review = ReviewSamples(data.task, calibration, data.validation)
     if data.validation:
         summarise_validation(
             run,
             data.task,
-            judged,
+            {name: review.listening(name, one) for name, one in judged.items()},
             [data.prepared(case_id) for case_id in data.validation],
             calibration,
         )
     figures = _figures(run)
+    learnt = [] if before is None else compare_with_before(run, data)
     common = _manifest(data, run, config, calibration, figures)
     if not student.has_log_variance:
         common["network"]["options"]["log_variance_head"] = False
@@ -103,7 +116,11 @@ def export(
         manifest={
             **common,
             "name": f"{data.task.name} {config.method} student",
-            "training": _training(config.iterations, len(data.unlabelled), data, config, trainer),
+            "review": _fit_review(review, data).to_json(),
+            "training": {
+                **_training(config.iterations, _num_unlabelled(data), data, config, trainer),
+                **_goes_on(before, data),
+            },
         },
         weights={
             "student": _arrays(student),
@@ -111,18 +128,19 @@ def export(
         },
         card=_card(
             "Student",
-            f"Trained on {_cases_of(data, len(data.unlabelled))}, {config.iterations:,} optimizer "
-            "updates of all phases together",
+            f"Trained on {_cases_of(data, _num_unlabelled(data))}, {config.iterations:,} optimizer "
+            f"updates of all phases together{_went_on(before, data)}",
             data,
             config,
             figures.get("student", {}),
         ),
     )
-    if teacher is not None:
+    # That of a run that went on is the former run's, which has a package of it.
+    if teacher is not None and before is None:
         alone = _calibrate(teacher, None, data)
         # What it learnt from, which is less than the run: its figures are a baseline's.
         updates = trainer.updates_of("teacher")
-        unlabelled = len(data.unlabelled) if trainer.uses_unlabelled("teacher") else 0
+        unlabelled = _num_unlabelled(data) if trainer.uses_unlabelled("teacher") else 0
         validation = {"student": figures["teacher"]} if "teacher" in figures else {}
         write_package(
             run.models / "teacher",
@@ -143,7 +161,7 @@ def export(
                 figures.get("teacher", {}),
             ),
         )
-    return _summary(data, figures)
+    return [*_summary(data, figures), *learnt]
 
 
 def _calibrate(
@@ -176,6 +194,15 @@ def _calibrate(
     return fit_calibration(
         samples(), num_cases=len(data.validation), num_classes=count, seed=data.seed
     )
+
+
+def _fit_review(review: ReviewSamples, data: RunData) -> ReviewThresholds:
+    def progress() -> None:
+        # Nothing but heartbeat and wishes.
+        for _ in data.each([""], "finding review regions"):
+            pass
+
+    return review.fit(progress)
 
 
 def _judge(network: SegmentationNetwork, data: RunData, temperature: float) -> Judged:
@@ -292,6 +319,36 @@ def _training(
     }
 
 
+def _num_unlabelled(data: RunData) -> int:
+    """Return the cases without label; those with a partial one are counted as labelled."""
+    return len(data.unlabelled) - len(data.partial)
+
+
+def _goes_on(before: ModelPackage | None, data: RunData) -> dict[str, Any]:
+    """Return what is told of reviewed cases and of the model that a run went on from."""
+    told: dict[str, Any] = {}
+    if data.reviewed:
+        told["reviewed"] = len(data.reviewed)
+    if data.partial:
+        told["partial"] = len(data.partial)
+    if before is not None:
+        told["goes_on_from"] = {
+            "model_sha256": before.sha256,
+            "method": before.manifest["method"],
+            "training": before.manifest.get("training"),
+        }
+    return told
+
+
+def _went_on(before: ModelPackage | None, data: RunData) -> str:
+    if before is None:
+        return ""
+    return (
+        f", going on from the model {before.sha256[:12]} with the corrections of "
+        f"{len(data.reviewed)} reviewed {'case' if len(data.reviewed) == 1 else 'cases'}"
+    )
+
+
 def _cases_of(data: RunData, unlabelled: int) -> str:
     if not unlabelled:
         return f"{len(data.labelled)} labelled cases"
@@ -325,6 +382,7 @@ def _summary(data: RunData, figures: Mapping[str, Any]) -> list[str]:
     lines = []
     for network, title in (
         ("teacher", "Teacher"),
+        ("before", "Student before"),
         ("student", "Student (last)"),
         ("best_validation", "Student (best on validation)"),
     ):

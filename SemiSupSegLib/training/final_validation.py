@@ -32,6 +32,8 @@ HISTOGRAM_BINS = 40
 RANKINGS: tuple[ImageConfidence, ...] = ("self_dice", "class_mean", "mean_fg", "mean_all")
 """Image confidences that one plain pass gives."""
 SURE_AGREEMENT = 0.9
+SHOWN = ("student", "teacher", "before")
+"""Networks whose label maps are in the slices."""
 
 Judged = Callable[[PreparedCase], tuple[Tensor, Tensor | None]]
 """Class probabilities (K, D, H, W) and log-variance (D, H, W) of a prepared case."""
@@ -59,7 +61,8 @@ def summarise_validation(
     Args:
         run: The run folder.
         task: Classes and regions.
-        networks: `student`, perhaps `teacher` and `best_validation`, their temperature applied.
+        networks: `student`, perhaps `teacher`, `best_validation` and `before`, their temperature
+            applied.
         validation: Cases with labels.
         calibration: The student's, fitted on these cases.
     """
@@ -120,7 +123,10 @@ def summarise_validation(
             folder / f"{case.id}.npz",
             slice_with_most(label, predictions["student"]),
             image=case.image(),
-            labels={"truth": label, **{name: predictions[name] for name in outputs}},
+            labels={
+                "truth": label,
+                **{name: one for name, one in predictions.items() if name in SHOWN},
+            },
             maps=maps,
             spacing_mm=(spacing[1], spacing[2]),
         )

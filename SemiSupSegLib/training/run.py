@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import platform
 import shutil
-from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,87 +16,39 @@ import torch
 from numpy.typing import NDArray
 
 from SemiSupSegLib import __version__
-from SemiSupSegLib.cases.case import Case, CaseState, Reason
+from SemiSupSegLib.cases.case import Case
 from SemiSupSegLib.cases.discovery import discover
-from SemiSupSegLib.cases.inspection import default_cache
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.reading import content_hash
-from SemiSupSegLib.cases.split import (
-    Split,
-    default_split,
-    left_out,
-    read_lists,
-    read_split,
-    separated_twins,
-)
+from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task, load_task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method
+from SemiSupSegLib.models.package import identity, new_folder, read_package, write_copy
 from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.networks.catalogue import build_network
-from SemiSupSegLib.preparation.options import PreparationOptions, freeze_spacing
+from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.preparation.store import default_store, prepare_cases
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import EventKind, EventLog
 from SemiSupSegLib.runs.lock import Lock, LockedError
+from SemiSupSegLib.runs.reviewed import frozen_reviews, with_frozen_reviews
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
-from SemiSupSegLib.training.configuration import (
-    RunConfig,
-    config_from_json,
-    configure,
-    fit_to_task,
-)
+from SemiSupSegLib.training.configuration import RunConfig, config_from_json
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.devices import choose_device
 from SemiSupSegLib.training.export import export, export_work
 from SemiSupSegLib.training.options import TrainingOptions
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.randomness import seed_of
+from SemiSupSegLib.training.request import TrainRequest
+from SemiSupSegLib.training.start import members_of, scan_cache, start_anew, start_from_run
 from SemiSupSegLib.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainRequest:
-    """What `train` was asked to do."""
-
-    cases: Path
-    out: Path
-    task: str | None = None
-    method: str | None = None
-    preset: str = "standard"
-    split: Path | None = None
-    iterations: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    store: Path | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-    command: Sequence[str] = ()
-    """The words of the command, for the record."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what must be the same when the run is started again.
-
-        Raises:
-            UsageError: If the split file is no split.
-        """
-        split = None
-        if self.split is not None:
-            split = {name: sorted(ids) for name, ids in read_lists(self.split).items()}
-        return {
-            "cases": {"given": str(self.cases), "folder": str(self.cases.resolve())},
-            "task": self.task,
-            "method": self.method,
-            "preset": self.preset,
-            "split": split,
-            "iterations": self.iterations,
-            "seed": self.seed,
-            "device": self.device,
-            "settings": dict(sorted(self.settings.items())),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +118,17 @@ def _train(
     oracle_ids = split.train_unlabelled if getattr(config.options, "allow_oracle", False) else ()
     prepared = _prepare(cases, task, config.preparation, split, store, progress)
 
+    before = read_package(run.before) if content.get("former") else None
+
     def build(name: str) -> SegmentationNetwork:
         torch.manual_seed(seed_of(config.seed, "initialise", name))
-        return _network(config, task)
+        network = _network(config, task)
+        if before is not None and name in ("student", "teacher"):
+            weights = before.weights(name)
+            network.load_state_dict(
+                {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}
+            )
+        return network
 
     patch_size: tuple[int, int, int] = tuple(content["patch_size"])
     data = RunData(
@@ -184,6 +142,8 @@ def _train(
         device=device,
         overlap=config.training.prediction_overlap,
         oracle=_oracle(oracle_ids, cases, task, config.preparation, store),
+        partial=content.get("partial", ()),
+        reviewed=[one for one in content.get("reviewed", ()) if one in set(split.train_labelled)],
     )
     method: Method = find_method(config.method).make(
         config.options, build, iterations=config.iterations
@@ -196,7 +156,7 @@ def _train(
         options=config.training,
         seed=config.seed,
         device=device,
-        work_after=export_work(method, data),
+        work_after=export_work(method, data, goes_on=before is not None),
     )
     trainer.train()
     return export(
@@ -207,6 +167,7 @@ def _train(
         run=run,
         config=config,
         device=device,
+        before=before,
     )
 
 
@@ -236,59 +197,30 @@ def _network(config: RunConfig, task: Task) -> SegmentationNetwork:
 
 
 def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: EventLog) -> None:
-    """Look at the cases, decide everything, and freeze it in run.json."""
+    """Decide everything, prepare the cases, and freeze it in run.json."""
     device = choose_device(request.device)
-    config = configure(
-        preset=request.preset,
-        method=request.method,
-        variant="gpu" if device.type == "cuda" else "cpu",
-        iterations=request.iterations,
-        seed=request.seed,
-        settings=request.settings,
-    )
-    config = _with_threads(config)
-    task = load_task(request.task) if request.task else None
-    wanted = None
-    if request.split is not None:
-        lists = read_lists(request.split)
-        wanted = {*lists["train_labelled"], *lists["validation"]}
     store = (request.store or default_store()).resolve()
-    cache = _scan_cache(request.cases, store)
-    scan = discover(request.cases, task, cache=cache, label_ids=wanted)
-    task = scan.task
-    config = fit_to_task(config, task, request.settings)
-    usable = [case for case in scan.cases if case.state is not CaseState.UNUSABLE]
-    if request.split is not None:
-        split = read_split(request.split, scan.cases)
-        _refuse_unusable(split, scan.cases)
-        doubt = separated_twins(split, scan.cases)
-    else:
-        split = default_split(usable, request.seed)
-        doubt = left_out(split, usable)
-    findings = [*([doubt] if doubt else []), *_findings(scan.cases, _members(split))]
-    for sentence in findings:
+    begin = start_anew if request.former is None else start_from_run
+    start = begin(request, device, store)
+    for sentence in start.findings:
         logger.warning("%s", sentence)
-    if not split.train_labelled:
-        raise SemiSupSegError(
-            f"{request.cases} has no labelled case to train on. Add label files (scan shows what "
-            "was found), or name labelled cases in a split file."
-        )
-    by_id = {case.id: case for case in usable}
-    labelled = [by_id[case_id] for case_id in split.train_labelled]
-    preparation = freeze_spacing(task, config.preparation, labelled)
-    config = RunConfig(**{**_fields(config), "preparation": preparation})
-    members = [by_id[case_id] for case_id in _members(split)]
-    seen = {*split.train_labelled, *split.validation}
-    prepared = _prepare(members, task, preparation, split, str(store), progress)
-    patch_size = _patch_size(
+    config, task, split = start.config, start.task, start.split
+    prepared = _prepare(start.cases, task, config.preparation, split, str(store), progress)
+    patch_size = start.patch_size or _patch_size(
         config.training, [prepared[case_id] for case_id in split.train_labelled]
     )
     _refuse_what_cannot_run(config, task, patch_size)
+    partial = _partial(start.cases, prepared, split)
+    seen = {*split.train_labelled, *split.validation}
     inputs = {}
-    for case in members:
+    for case in start.cases:
         inputs[case.id] = {name: content_hash(one) for name, one in case.channels.items()}
         if case.id in seen and case.label is not None:
             inputs[case.id]["label"] = content_hash(case.label)
+    if request.former is not None:
+        # The run needs the former one no more: it may move, or learn anew.
+        with new_folder(run.before) as folder:
+            write_copy(read_package(request.former), folder)
     run.create(
         {
             "task": task.to_json(),
@@ -300,6 +232,11 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
                 "train_unlabelled": list(split.train_unlabelled),
                 "validation": list(split.validation),
             },
+            "partial": partial,
+            "reviewed": frozen_reviews(
+                [case for case in start.cases if case.id in seen], request.reviews or Path()
+            ),
+            "former": start.former,
             "seed": config.seed,
             "iterations": config.iterations,
             "device": str(device),
@@ -329,49 +266,20 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
         unlabelled=len(split.train_unlabelled),
         validation=len(split.validation),
     )
-    for sentence in findings:
+    for sentence in start.findings:
         events.append(EventKind.WARNING, message=sentence)
 
 
-def _findings(cases: Sequence[Case], used: Collection[str]) -> list[str]:
-    """Return a sentence for each kind of warning of the used cases, and of unusable case."""
-    used = set(used)
-    found: dict[tuple[bool, str], list[tuple[str, Reason]]] = defaultdict(list)
-    for case in cases:
-        if case.state is CaseState.UNUSABLE:
-            found[True, case.reasons[0].code].append((case.id, case.reasons[0]))
-        elif case.id in used:
-            for code, reason in {reason.code: reason for reason in case.reasons}.items():
-                found[False, code].append((case.id, reason))
-    sentences = []
-    for (is_left_out, _), examples in found.items():
-        case_id, reason = examples[0]
-        finding = f"{case_id}: {reason.sentences}"
-        if len(examples) == 1:
-            sentences.append(f"Left out: {finding}" if is_left_out else finding)
-        else:
-            what = "were left out" if is_left_out else "of this run have this warning"
-            sentences.append(f"{len(examples)} cases {what}, for example {finding}")
-    return sentences
-
-
-def _with_threads(config: RunConfig) -> RunConfig:
-    """Freeze the number of threads: another number may round differently."""
-    training = TrainingOptions(
-        **{
-            **_fields(config.training),
-            "threads": config.training.threads or len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else config.training.threads or os.cpu_count() or 1,
-        }
-    )
-    return RunConfig(**{**_fields(config), "training": training})
-
-
-def _fields(value: Any) -> dict[str, Any]:
-    import dataclasses
-
-    return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+def _partial(
+    cases: Sequence[Case], prepared: Mapping[str, PreparedCase], split: Split
+) -> list[str]:
+    """Return the labelled training cases whose label leaves voxels unknown."""
+    may_be = {case.id for case in cases if case.label_unknown is not None}
+    return [
+        case_id
+        for case_id in split.train_labelled
+        if case_id in may_be and (prepared[case_id].label() == UNKNOWN_CLASS).any()
+    ]
 
 
 def _set_threads(options: TrainingOptions) -> None:
@@ -407,7 +315,7 @@ def _run_cases(request: TrainRequest, content: Mapping[str, Any]) -> list[Case]:
     split = _frozen_split(content)
     try:
         task = task_from_json(content["task"], "run.json")
-        cases = _known_cases(request.cases, Path(content["store"]), task, split)
+        cases = _known_cases(request, Path(content["store"]), task, split, content)
         _refuse_changed_inputs(cases, split, content["inputs"])
     except SemiSupSegError as error:
         if is_own:
@@ -420,29 +328,31 @@ def _run_cases(request: TrainRequest, content: Mapping[str, Any]) -> list[Case]:
     return cases
 
 
-def _scan_cache(folder: Path, store: Path) -> Path:
-    """Return where facts about the files are kept: below the store, if one was chosen."""
-    return default_cache(folder, None if store == default_store().resolve() else store)
+def _known_cases(
+    request: TrainRequest, store: Path, task: Task, split: Split, content: Mapping[str, Any]
+) -> list[Case]:
+    """Find the run's cases again; labels of unlabelled cases stay closed.
 
-
-def _known_cases(folder: Path, store: Path, task: Task, split: Split) -> list[Case]:
-    """Find the run's cases again; labels of unlabelled cases stay closed."""
+    Reviewed labels are those of the run's start: a review may have gone on since.
+    """
+    folder, reviewed = request.cases, content.get("reviewed", {})
     scan = discover(
         folder,
         task,
         check_content=False,
-        cache=_scan_cache(folder, store),
-        label_ids={*split.train_labelled, *split.validation},
+        cache=scan_cache(folder, store),
+        label_ids={*split.train_labelled, *split.validation} - set(reviewed),
     )
     by_id = {case.id: case for case in scan.cases}
-    missing = [case_id for case_id in _members(split) if case_id not in by_id]
+    missing = [case_id for case_id in members_of(split) if case_id not in by_id]
     if missing:
         raise SemiSupSegError(
             f"{folder} has no case {missing[0]}"
             + (f" (nor {len(missing) - 1} others)" if len(missing) > 1 else "")
             + ", which this run was started with. Put the files back, or start a new run."
         )
-    return [by_id[case_id] for case_id in _members(split)]
+    cases = [by_id[case_id] for case_id in members_of(split)]
+    return with_frozen_reviews(cases, reviewed, request.reviews or Path())
 
 
 def _refuse_changed_inputs(
@@ -536,25 +446,16 @@ def _refuse_what_cannot_run(config: RunConfig, task: Task, patch: tuple[int, int
             raise UsageError(f"This cannot be trained: {error}.") from error
 
 
-def _members(split: Split) -> list[str]:
-    return [*split.train_labelled, *split.train_unlabelled, *split.validation]
-
-
-def _refuse_unusable(split: Split, cases: Sequence[Case]) -> None:
-    unusable = {case.id: case for case in cases if case.state is CaseState.UNUSABLE}
-    for case_id in _members(split):
-        if case_id in unusable:
-            raise SemiSupSegError(
-                f"The split names case {case_id}, which is unusable: "
-                f"{unusable[case_id].reasons[0].sentences}"
-            )
-
-
 def _refuse_other_options(request: TrainRequest, content: Mapping[str, Any]) -> None:
-    """Refuse all that differs but `cases`, which may have moved (`_run_cases`)."""
+    """Refuse all that differs but folders, which may have moved (`_run_cases`)."""
     former, wanted = content["request"], request.to_json()
     for name in wanted:
         if name == "cases" or former.get(name) == wanted[name]:
+            continue
+        if name == "reviews" and former.get(name) and wanted[name]:
+            # Whether it holds the labels of the start is found out by their hashes.
+            continue
+        if name == "former" and former.get(name) and _is_same_model(request, content):
             continue
         if name == "task" and _is_same_task(request.task, content):
             continue
@@ -572,6 +473,16 @@ def _is_same_task(name_or_file: str | None, content: Mapping[str, Any]) -> bool:
     if name_or_file is None or content["request"].get("task") is None:
         return False
     return load_task(name_or_file) == task_from_json(content["task"], "run.json")
+
+
+def _is_same_model(request: TrainRequest, content: Mapping[str, Any]) -> bool:
+    """Return whether the run to go on from is the one of the start, perhaps moved."""
+    if request.former is None:
+        return False
+    try:
+        return identity(request.former) == content["former"]["model_sha256"]
+    except (SemiSupSegError, OSError):
+        return False
 
 
 def _split_difference(

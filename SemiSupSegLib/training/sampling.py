@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ class Sampler:
         cases: Prepared cases by id.
         patch_size: D, H, W in voxels.
         seed: The run's seed.
-        foreground_fraction: Share of patches centred on a voxel of a random class.
+        foreground_fraction: Share of patches centred on a voxel of a random class. Of a label that
+            leaves voxels unknown, the others are centred on any known voxel.
         resident: Device on which whole images are kept, if they fit there; else patches are cut
             from the memory-mapped files, which are opened for each patch: a map that stays open
             holds one of the thousand files that a process may have open.
@@ -59,17 +61,38 @@ class Sampler:
         self._resident = resident
         self._images: dict[str, Tensor] = {}
         self._candidates: dict[str, list[NDArray[np.int64]]] = {}
+        self._known_voxels: dict[str, NDArray[np.int64] | None] = {}
 
     def ids(
         self, pool: Sequence[str], phase: str, kind: str, iteration: int, count: int
     ) -> list[str]:
         """Return the next `count` ids of an endless stream of reshuffled pools."""
+        positions = range(iteration * count, (iteration + 1) * count)
+        return [self._id_at(pool, phase, kind, position) for position in positions]
+
+    def labelled_ids(
+        self, labelled: Sequence[str], phase: Phase, iteration: int, count: int
+    ) -> list[str]:
+        """Return the labelled cases of one iteration, a share of them of the favoured ones."""
+        wanted = set(phase.favoured)
+        favoured = [case_id for case_id in labelled if case_id in wanted]
+        others = [case_id for case_id in labelled if case_id not in wanted]
+        if not favoured or not others or not phase.favoured_share:
+            return self.ids(labelled, phase.stream, "labelled", iteration, count)
         chosen = []
         for position in range(iteration * count, (iteration + 1) * count):
-            turn_number, place = divmod(position, len(pool))
-            order = numpy_generator(self._seed, phase, kind, turn_number).permutation(len(pool))
-            chosen.append(pool[int(order[place])])
+            # Favoured ones among all patches before this one, and with it.
+            before, after = (math.floor(n * phase.favoured_share) for n in (position, position + 1))
+            if after > before:
+                chosen.append(self._id_at(favoured, phase.stream, "favoured", before))
+            else:
+                chosen.append(self._id_at(others, phase.stream, "labelled", position - before))
         return chosen
+
+    def _id_at(self, pool: Sequence[str], phase: str, kind: str, position: int) -> str:
+        turn_number, place = divmod(position, len(pool))
+        order = numpy_generator(self._seed, phase, kind, turn_number).permutation(len(pool))
+        return pool[int(order[place])]
 
     def raw_batch(
         self,
@@ -83,7 +106,7 @@ class Sampler:
         """Cut the patches of one iteration, labelled ones first."""
         patches = []
         for slot, case_id in enumerate(
-            self.ids(labelled, phase.stream, "labelled", iteration, labelled_count)
+            self.labelled_ids(labelled, phase, iteration, labelled_count)
         ):
             label = _mapped(self._cases[case_id].label())
             patches.append(self._cut(phase, iteration, slot, case_id, label, {}))
@@ -148,14 +171,18 @@ class Sampler:
             for spare in room
         ]
         centred = generator.random() < self._foreground_fraction
-        if max(room) <= 0 or not centred:
+        if max(room) <= 0:
             return tuple(anywhere)
+        candidates: list[NDArray[np.int64]] = []
         if label is not None:
-            candidates = self._voxels(case_id, label)
-        elif pseudo_label is not None:
+            known = self._known(case_id, label)
+            if centred:
+                candidates = self._voxels(case_id, label)
+            if known is not None and len(known) and not candidates:
+                # Elsewhere there may be nothing to learn from.
+                candidates = [known]
+        elif centred and pseudo_label is not None:
             candidates = self._voxels(f"{phase.name}/{case_id}", pseudo_label)
-        else:
-            return tuple(anywhere)
         if not candidates:
             return tuple(anywhere)
         of_class = candidates[int(generator.integers(len(candidates)))]
@@ -180,6 +207,17 @@ class Sampler:
                 found.append(voxels[::step].astype(np.int64))
             self._candidates[key] = found
         return self._candidates[key]
+
+    def _known(self, case_id: str, label: Tensor) -> NDArray[np.int64] | None:
+        """Return flat indices of some voxels that a partial label knows; None if it knows all."""
+        if case_id not in self._known_voxels:
+            flat = label.cpu().numpy().ravel()
+            found = None
+            if (flat == IGNORED).any():
+                voxels = np.flatnonzero(flat != IGNORED)
+                found = voxels[:: max(1, len(voxels) // _MOST_CANDIDATES)].astype(np.int64)
+            self._known_voxels[case_id] = found
+        return self._known_voxels[case_id]
 
     @property
     def keeps_images(self) -> bool:

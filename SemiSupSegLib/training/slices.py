@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.files import replacing
 
 MAP_STEPS = 200
@@ -18,13 +19,13 @@ def slice_with_most(*label_maps: NDArray[np.uint8]) -> int:
     """Return the axial slice in which the first label map that is not empty has most voxels.
 
     Args:
-        label_maps: Class indices (D, H, W); the reference first.
+        label_maps: Class indices (D, H, W), 255 where unknown; the reference first.
 
     Returns:
         Index on axis 0; the middle if all are empty.
     """
     for label in label_maps:
-        areas = np.count_nonzero(label, axis=(1, 2))
+        areas = np.count_nonzero((label > 0) & (label != UNKNOWN_CLASS), axis=(1, 2))
         if areas.any():
             return int(areas.argmax())
     return int(label_maps[0].shape[0] // 2)

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from SemiSupSegLib.cases.case import Case, CaseState
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError
 from SemiSupSegLib.files import write_json
+from SemiSupSegLib.review.results import review_content
 from SemiSupSegLib.runs.events import EventKind
 from SemiSupSegLib.runs.state import RunStatus
 from SemiSupSegLib.workers.estimates import Kind, remember
@@ -148,6 +149,8 @@ class _PredictWorker:
             model_sha256=package.sha256,
             inputs=case.channels,
             warnings=prepared.warnings,
+            # The images in the job's folder go when it has ended.
+            tells_places=False,
         )
         record.tell(EventKind.RESULT_WRITTEN, folder=folder)
         self._remember(request, package, prepared, time.monotonic() - began)
@@ -257,7 +260,7 @@ def _hand_over(
     import numpy as np
 
     job.maps.mkdir(parents=True, exist_ok=True)
-    np.save(job.maps / "distance.npy", _distance_mm(maps.label, prepared.original.spacing))
+    np.save(job.maps / "distance.npy", distance_mm(maps.label, prepared.original.spacing))
     written = {"distance": "maps/distance.npy"}
     for name in (*_LABELS, *_SCALARS):
         values = getattr(maps, name)
@@ -268,6 +271,9 @@ def _hand_over(
             values = (np.rint(values * STEPS) / STEPS).astype(np.float32)
         np.save(job.maps / f"{name}.npy", np.ascontiguousarray(values))
         written[name] = f"maps/{name}.npy"
+    if maps.regions is not None:
+        np.save(job.maps / "regions.npy", maps.regions.map)
+        written["regions"] = "maps/regions.npy"
     return {
         "format": "semisupseg-job-result",
         "version": 1,
@@ -279,14 +285,13 @@ def _hand_over(
         "confidence": maps.figures.confidence,
         "teacher_student_dice": maps.figures.teacher_student_dice,
         "unlike_training": maps.likeness.to_json(),
+        **review_content(maps.regions, maps.review),
         "warnings": list(prepared.warnings),
         "notes": list(maps.warnings),
     }
 
 
-def _distance_mm(
-    label: NDArray[np.uint8], spacing: tuple[float, float, float]
-) -> NDArray[np.uint8]:
+def distance_mm(label: NDArray[np.uint8], spacing: tuple[float, float, float]) -> NDArray[np.uint8]:
     """Return how far each voxel lies from the result, in whole mm; `FAR` and more is `FAR`.
 
     Args:

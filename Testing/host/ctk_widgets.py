@@ -264,8 +264,11 @@ class ctkRangeWidget(QtWidgets.QWidget, metaclass=StandIn, tracking=True, autoSp
 
     def setRange(self, minimum, maximum):
         for spin in self._spins:
+            spin.blockSignals(True)
             spin.setRange(minimum, maximum)
+            spin.blockSignals(False)
         self.rangeChanged.emit(minimum, maximum)
+        self.setValues(self._low, self._high)
 
     def set_minimum(self, minimum):
         self.setRange(minimum, max(minimum, self.get_maximum()))

@@ -10,13 +10,13 @@ from pathlib import Path
 import slicer
 import slicer.util
 
-from Testing.host import node_combo_box, ui_loader
+from Testing.host import node_combo_box, segment_editor, ui_loader
 from Testing.host.api import api
 from Testing.host.conversion import to_python
 from Testing.host.proxy import proxy_class
 from Testing.host.scene import MODULE_NAMES
 
-LOADED_FOR_STAND_INS = (node_combo_box, ui_loader)
+LOADED_FOR_STAND_INS = (node_combo_box, segment_editor, ui_loader)
 
 
 class RecordedModule(types.ModuleType):

@@ -6,6 +6,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from Testing.host import ctk_widgets
 from Testing.host.cpp_classes import stand_ins
+from Testing.host.observing import Observing
 from Testing.host.stand_in import StandIn
 
 
@@ -70,6 +71,7 @@ class qMRMLSegmentsTableView(stand_ins["qMRMLWidget"], metaclass=StandIn):
 
     def __init__(self, parent=None):
         super().__init__(parent)
+        self._observing = Observing(self)
         self._table = QtWidgets.QTableWidget(0, 1)
         self._table.setSelectionBehavior(QtWidgets.QAbstractItemView.SelectionBehavior.SelectRows)
         self._table.horizontalHeader().setStretchLastSection(True)
@@ -77,23 +79,30 @@ class qMRMLSegmentsTableView(stand_ins["qMRMLWidget"], metaclass=StandIn):
         column = QtWidgets.QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._table)
-        self._table.selectionModel().selectionChanged.connect(
-            lambda new, old: self.selectionChanged.emit(new, old)
-        )
+        self._table.selectionModel().selectionChanged.connect(self._selected)
         self._ids = []
+
+    def _selected(self, new, old):
+        if self.property("jumpToSelectedSegmentEnabled"):
+            self.jumpSlices()
+        self.selectionChanged.emit(new, old)
 
     def segmentationNode(self):
         return self._node
 
     def setSegmentationNode(self, node):
-        if self._node is not None:
-            self._node.RemoveObserver(self._tag)
+        for watched in (self._node, self._node and self._node.GetSegmentation()):
+            self._observing.stop(watched)
         self._node = node
         if node is not None:
-            self._tag = node.AddObserver("ModifiedEvent", lambda *_: self._fill())
             segmentation = node.GetSegmentation()
-            for event in (segmentation.SegmentAdded, segmentation.SegmentRemoved):
-                segmentation.AddObserver(event, lambda *_: self._fill())
+            self._observing.start(node, "ModifiedEvent", self._fill)
+            for event in (
+                segmentation.SegmentAdded,
+                segmentation.SegmentRemoved,
+                segmentation.SegmentModified,
+            ):
+                self._observing.start(segmentation, event, self._fill)
         self._fill()
 
     def _fill(self):
@@ -121,11 +130,15 @@ class qMRMLSegmentsTableView(stand_ins["qMRMLWidget"], metaclass=StandIn):
         return [self._ids[row] for row in sorted(rows)]
 
     def setSelectedSegmentIDs(self, identifiers):
-        self._table.clearSelection()
+        if list(identifiers) == self.selectedSegmentIDs():
+            return
         flag = QtCore.QItemSelectionModel.SelectionFlag
-        for row in sorted(self.rowForSegmentID(each) for each in identifiers):
-            index = self._table.model().index(row, 0)
-            self._table.selectionModel().select(index, flag.Select | flag.Rows)
+        chosen = QtCore.QItemSelection()
+        for each in identifiers:
+            index = self._table.model().index(self.rowForSegmentID(each), 0)
+            if index.isValid():
+                chosen.select(index, index)
+        self._table.selectionModel().select(chosen, flag.ClearAndSelect | flag.Rows)
 
     def clearSelection(self):
         self._table.clearSelection()
@@ -134,98 +147,18 @@ class qMRMLSegmentsTableView(stand_ins["qMRMLWidget"], metaclass=StandIn):
         for row, each in enumerate(self._ids):
             self._table.setRowHidden(row, each in identifiers)
 
+    def jumpSlices(self):
+        selected = self.selectedSegmentIDs()
+        center = self._node.GetSegmentCenterRAS(selected[0]) if selected else None
+        manager = QtCore.QCoreApplication.instance().layoutManager()
+        for name in manager.sliceViewNames() if center else ():
+            manager.sliceWidget(name).mrmlSliceNode().JumpSliceByCentering(*center)
+
     def tableWidget(self):
         return self._table
 
     def setReadOnly(self, read_only):
         self.setProperty("readOnly", read_only)
-
-
-class qMRMLSegmentEditorWidget(stand_ins["qMRMLWidget"], metaclass=StandIn):
-    """An empty shell that keeps its nodes; there are no effects."""
-
-    _editor = _segmentation = _source = None
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self.calls = []
-        """Names of the calls that have no effect here, in order."""
-
-    def mrmlSegmentEditorNode(self):
-        return self._editor
-
-    def setMRMLSegmentEditorNode(self, node):
-        self._editor = node
-
-    def segmentationNode(self):
-        return self._segmentation
-
-    def segmentationNodeID(self):
-        return self._segmentation.GetID() if self._segmentation else ""
-
-    def setSegmentationNode(self, node):
-        self._segmentation = node
-        if self._editor is not None:
-            self._editor.SetAndObserveSegmentationNode(node)
-        self.segmentationNodeChanged.emit(node)
-
-    def sourceVolumeNode(self):
-        return self._source
-
-    def setSourceVolumeNode(self, node):
-        self._source = node
-        if self._editor is not None:
-            self._editor.SetAndObserveSourceVolumeNode(node)
-        self.sourceVolumeNodeChanged.emit(node)
-
-    def currentSegmentID(self):
-        return (self._editor.GetSelectedSegmentID() or "") if self._editor else ""
-
-    def setCurrentSegmentID(self, identifier):
-        if self._editor is not None:
-            self._editor.SetSelectedSegmentID(identifier)
-        self.currentSegmentIDChanged.emit(identifier)
-
-    def activeEffect(self):
-        return None
-
-    def setActiveEffect(self, _effect):
-        self.calls.append("setActiveEffect")
-
-    def setActiveEffectByName(self, name):
-        self.calls.append(f"setActiveEffectByName {name}")
-        if self._editor is not None:
-            self._editor.SetActiveEffectName(name)
-
-    def availableEffectNames(self):
-        return []
-
-    def setEffectNameOrder(self, names):
-        self.calls.append("setEffectNameOrder")
-
-    def setMaximumNumberOfUndoStates(self, number):
-        self.setProperty("maximumNumberOfUndoStates", number)
-
-
-def only_remembered(name):
-    def call(self, *_arguments):
-        self.calls.append(name)
-
-    return call
-
-
-for name in [
-    "installKeyboardShortcuts",
-    "uninstallKeyboardShortcuts",
-    "setupViewObservations",
-    "undo",
-    "redo",
-    "removeViewObservations",
-    "updateWidgetFromMRML",
-    "saveStateForUndo",
-    "updateEffectList",
-]:
-    setattr(stand_ins["qMRMLSegmentEditorWidget"], name, only_remembered(name))
 
 
 class qMRMLSegmentationShow3DButton(stand_ins["ctkMenuButton"], metaclass=StandIn):

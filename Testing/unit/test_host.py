@@ -20,6 +20,7 @@ import ctk
 import qt
 import slicer
 import slicer.util
+import vtk
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDED = ROOT.parent / "shared" / "design" / "pythonqt-api.json.gz"
@@ -277,6 +278,72 @@ class TestSignals:
         assert qt.QMessageBox.question(None, "Stop?", "Really?") == qt.QMessageBox.Yes
 
 
+class TestTables:
+    @pytest.fixture
+    def a_table(self):
+        table = qt.QTableWidget(3, 1)
+        for row, number in enumerate((9.5, 100.0, 20.0)):
+            item = qt.QTableWidgetItem()
+            item.setData(qt.Qt.DisplayRole, number)
+            item.setData(qt.Qt.UserRole, row + 1)
+            table.setItem(row, 0, item)
+        return table
+
+    def test_numbers_are_sorted_as_numbers_and_items_keep_their_data(self, a_table):
+        a_table.sortItems(0, qt.Qt.DescendingOrder)
+
+        assert [a_table.item(row, 0).data(qt.Qt.UserRole) for row in range(3)] == [2, 3, 1]
+
+    def test_texts_are_sorted_as_texts(self, a_table):
+        for row, text in enumerate(("9.5", "100.0", "20.0")):
+            a_table.setItem(row, 0, qt.QTableWidgetItem(text))
+
+        a_table.sortItems(0)
+
+        assert [a_table.item(row, 0).text() for row in range(3)] == ["100.0", "20.0", "9.5"]
+
+    def test_a_row_that_is_chosen_by_program_is_told(self, a_table):
+        got = []
+        a_table.setSelectionBehavior(qt.QAbstractItemView.SelectRows)
+        a_table.setSelectionMode(qt.QAbstractItemView.SingleSelection)
+        assert a_table.connect("currentCellChanged(int,int,int,int)", lambda row: got.append(row))
+        assert a_table.connect("itemSelectionChanged()", lambda: got.append("selection"))
+
+        a_table.selectRow(1)
+
+        assert got == [1, "selection"]
+        assert a_table.currentRow() == 1
+
+    def test_hidden_rows_stay_hidden_at_their_place_when_sorted(self, a_table):
+        a_table.setRowHidden(0, True)
+
+        a_table.sortItems(0, qt.Qt.AscendingOrder)
+
+        assert a_table.isRowHidden(0)
+        assert a_table.item(0, 0).data(qt.Qt.UserRole) == 1
+
+    def test_a_header_tells_where_it_was_clicked(self, a_table):
+        got = []
+        assert a_table.horizontalHeader().connect("sectionClicked(int)", got.append)
+        a_table.sortingEnabled = True
+
+        a_table.horizontalHeader().sectionClicked.emit(0)
+
+        assert got == [0]
+
+    def test_a_range_is_cut_to_new_limits(self):
+        box = ctk.ctkRangeWidget()
+        got = []
+        assert box.connect(
+            "valuesChanged(double,double)", lambda low, high: got.append((low, high))
+        )
+
+        box.setRange(10, 60)
+
+        assert got == [(10, 60)]
+        assert (box.minimumValue, box.maximumValue) == (10, 60)
+
+
 class TestNodeComboBox:
     @pytest.fixture
     def a_selector(self):
@@ -522,6 +589,58 @@ class TestViews:
         assert 0.05 < red.mean() < 0.4
         assert pixels[0, 0].tolist() == [0, 0, 0]
         assert host.slice_view("Red").png(tmp_path / "red.png").stat().st_size > 300
+
+    def test_a_segment_is_drawn_as_an_outline(self, host, a_volume):
+        segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "region")
+        segmentation.CreateDefaultDisplayNodes()
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(a_volume)
+        segmentation.GetSegmentation().AddEmptySegment("region", "region", (1, 1, 0))
+        inside = (slicer.util.arrayFromVolume(a_volume) > 50).astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(inside, segmentation, "region", a_volume)
+        slicer.util.setSliceViewerLayers(background=a_volume, fit=True)
+        display = segmentation.GetDisplayNode()
+        display.SetVisibility2DFill(False)
+        display.SetSliceIntersectionThickness(3)
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, -12, -10, 8)
+
+        pixels = host.slice_view("Red").array().astype(int)
+
+        yellow = (pixels[..., 0] > 180) & (pixels[..., 1] > 180) & (pixels[..., 2] < 80)
+        rows, columns = np.nonzero(yellow)
+        assert 0.001 < yellow.mean() < 0.05
+        assert not yellow[int(rows.mean()), int(columns.mean())]
+
+    def test_a_marker_is_drawn_in_the_slices_near_it(self, host, a_volume):
+        slicer.util.setSliceViewerLayers(background=a_volume, fit=True)
+        markups = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "peak")
+        markups.CreateDefaultDisplayNodes()
+        markups.AddControlPoint(vtk.vtkVector3d(12, 10, 8), "")
+        display = markups.GetDisplayNode()
+        display.SetTextScale(0)
+        display.SetSelectedColor(0, 1, 1)
+
+        def cyan() -> int:
+            pixels = host.slice_view("Red").array().astype(int)
+            return int(((pixels[..., 0] < 80) & (pixels[..., 1:].min(-1) > 180)).sum())
+
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, 12, 10, 8)
+        assert cyan() > 20
+        slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, 12, 10, 2)
+
+        assert cyan() == 0
+
+    @pytest.mark.parametrize("by_module", [False, True])
+    def test_all_views_go_to_a_place(self, by_module):
+        if by_module:
+            slicer.modules.markups.logic().JumpSlicesToLocation(5, 6, 7, True)
+        else:
+            center = slicer.vtkMRMLSliceNode.CenteredJumpSlice
+            slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, 5, 6, 7, center)
+
+        for name in ("Red", "Green", "Yellow"):
+            node = slicer.app.layoutManager().sliceWidget(name).mrmlSliceNode()
+            place = [node.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
+            assert place == [5, 6, 7]
 
     def test_an_own_layout_gets_its_view(self, a_volume):
         manager = slicer.app.layoutManager()

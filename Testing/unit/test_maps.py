@@ -24,7 +24,7 @@ def a_task(num_foreground=2):
 
 def decided(probabilities, task=None, details=True):
     """A decision about voxels, each given by its class probabilities."""
-    decision = Decision(task or a_task(), details=details)
+    decision = Decision(task or a_task(), details=details, second=True)
     for probability in torch.tensor(probabilities, dtype=torch.float32).T:
         decision.add(probability.reshape(1, 1, -1))
     return decision

@@ -15,6 +15,8 @@ from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.package import read_package, write_package
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.resources import check_format
+from SemiSupSegLib.review.record import ReviewRecord
+from SemiSupSegLib.review.training_label import save_training_label
 
 TASK = Task(
     name="toy",
@@ -36,8 +38,8 @@ AFFINE = np.array(
     ],
     np.float32,
 )
-STANDARD = {"label", "pseudolabel", "uncertainty", "confidence", "agreement"}
-ALL = STANDARD | {"sure", "possible", "second", "comparison"}
+STANDARD = {"label", "pseudolabel", "uncertainty", "confidence", "agreement", "second", "regions"}
+ALL = STANDARD | {"sure", "possible", "comparison"}
 
 
 def a_model(folder, *, teacher=True, spacing=(1.0, 1.17, 2.0)):
@@ -364,6 +366,35 @@ def test_a_review_of_a_result_finds_its_images_under_another_name(model, tmp_pat
         "renamed": "reviewed",
         "two": "unlabelled",
     }
+
+
+def test_a_new_prediction_leaves_reviews_and_reviewed_labels_alone(model, tmp_path):
+    a_case(tmp_path / "cases", "one")
+    words = ("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+    predict(*words)
+    folder = tmp_path / "out" / "one"
+    content = json.loads((folder / "case.json").read_text())
+    record = ReviewRecord.begin(
+        folder,
+        "ann",
+        case="one",
+        task=TASK,
+        shape=(22, 18, 20),
+        label_file=folder / "one_label.nii.gz",
+        regions=content["review_regions"],
+        regions_file=folder / "one_regions.nii.gz",
+        model_sha256=content["model_sha256"],
+    )
+    record.give_verdict("accepted")
+    save_training_label(record)
+    kept = [*folder.glob("review.*"), *folder.glob("one_reviewed*")]
+    before = {file.name: file.read_bytes() for file in kept}
+
+    predict(*words)
+
+    assert len(before) == 6
+    assert {file.name: file.read_bytes() for file in kept} == before
+    assert not ReviewRecord.open(folder, "ann").is_of_other_result
 
 
 def test_a_result_that_fails_half_way_leaves_the_former_one(model, tmp_path, monkeypatch):

@@ -1,0 +1,163 @@
+"""The table of review regions: sorted by any column, filtered by class and status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import qt
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.review.regions import ReviewRegion
+from SemiSupSegUI.reviewing import ReviewSession
+
+_STATUS = 7
+"""Column of statuses."""
+
+
+def status_words() -> dict[str, str]:
+    """Return statuses as the panel says them."""
+    return {
+        "": _("open"),
+        "confirmed": _("\u2714 confirmed"),
+        "fixed": _("\u270e fixed"),
+        "relabelled": _("\u21c4 relabelled"),
+        "ignored": _("\u2013 ignored"),
+    }
+
+
+class RegionTable:
+    """Lists a session's regions.
+
+    Args:
+        on_chosen: Told the id of the region whose row the user has chosen.
+    """
+
+    def __init__(self, on_chosen: Callable[[int], None]) -> None:
+        self._on_chosen = on_chosen
+        self._session: ReviewSession | None = None
+        self._is_filling = False
+        self.widget = qt.QWidget()
+        layout = qt.QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        row = qt.QHBoxLayout()
+        self.class_box = qt.QComboBox()
+        self.class_box.toolTip = _("List regions of one class only.")
+        self.status_box = qt.QComboBox()
+        self.status_box.toolTip = _("List regions of one status only.")
+        self.status_box.addItem(_("All statuses"), None)
+        for status, words in status_words().items():
+            self.status_box.addItem(words, status)
+        row.addWidget(self.class_box)
+        row.addWidget(self.status_box)
+        layout.addLayout(row)
+        titles = (
+            _("No."),
+            _("Class"),
+            _("Or"),
+            _("R A S, mm"),
+            _("Wrong, mL"),
+            _("Size, mL"),
+            _("Doubt"),
+            _("Status"),
+            _("Why"),
+        )
+        self.table = qt.QTableWidget()
+        self.table.columnCount = len(titles)
+        self.table.setHorizontalHeaderLabels(titles)
+        self.table.verticalHeader().visible = False
+        self.table.selectionBehavior = qt.QAbstractItemView.SelectRows
+        self.table.selectionMode = qt.QAbstractItemView.SingleSelection
+        self.table.editTriggers = qt.QAbstractItemView.NoEditTriggers
+        self.table.setMinimumHeight(180)
+        self.table.toolTip = _(
+            "The places where the result is most likely wrong. Wrong: the volume that is expected "
+            "to be wrong in it. Doubt: the probability that a voxel there is wrong."
+        )
+        self.table.sortingEnabled = True
+        layout.addWidget(self.table)
+        assert self.table.connect("itemSelectionChanged()", self._selected)
+        assert self.class_box.connect("currentIndexChanged(int)", self._filter)
+        assert self.status_box.connect("currentIndexChanged(int)", self._filter)
+
+    def show(self, session: ReviewSession | None) -> None:
+        """List the regions of a session."""
+        self._session = session
+        self._is_filling = True
+        self.class_box.clear()
+        self.class_box.addItem(_("All classes"), None)
+        for name in dict.fromkeys(one.class_name for one in (session.regions if session else ())):
+            self.class_box.addItem(name, name)
+        self.table.sortingEnabled = False
+        self.table.rowCount = len(session.regions) if session else 0
+        for row, region in enumerate(session.regions if session else ()):
+            for column, (text, value) in enumerate(_cells(region)):
+                item = qt.QTableWidgetItem()
+                # A number is sorted as a number.
+                item.setData(qt.Qt.DisplayRole, text if value is None else value)
+                item.setData(qt.Qt.UserRole, region.id)
+                item.setToolTip(region.reason)
+                self.table.setItem(row, column, item)
+        self.table.sortingEnabled = True
+        self.table.sortByColumn(0, qt.Qt.AscendingOrder)
+        self._is_filling = False
+        self.update()
+        self.table.resizeColumnsToContents()
+
+    def update(self) -> None:
+        """Show statuses anew."""
+        if self._session is None:
+            return
+        words = status_words()
+        self._is_filling = True
+        # A row must not move away while its status is written.
+        self.table.sortingEnabled = False
+        for row in range(self.table.rowCount):
+            status = self._session.status(self._id(row))
+            self.table.item(row, _STATUS).setText(words[status])
+        self.table.sortingEnabled = True
+        self._is_filling = False
+        self._filter()
+
+    def select(self, number: int | None) -> None:
+        """Mark the row of a region, without telling anybody."""
+        self._is_filling = True
+        for row in range(self.table.rowCount):
+            if self._id(row) == number:
+                self.table.setCurrentCell(row, 0)
+                self.table.scrollToItem(self.table.item(row, 0))
+        self._is_filling = False
+
+    def _id(self, row: int) -> int:
+        return int(self.table.item(row, 0).data(qt.Qt.UserRole))
+
+    def _selected(self) -> None:
+        row = self.table.currentRow()
+        if not self._is_filling and row >= 0:
+            self._on_chosen(self._id(row))
+
+    def _filter(self, _index: int = 0) -> None:
+        if self._is_filling or self._session is None:
+            return
+        wanted_class, wanted_status = self.class_box.currentData, self.status_box.currentData
+        for row in range(self.table.rowCount):
+            region = self._session.region(self._id(row))
+            is_listed = wanted_class in (None, region.class_name) and wanted_status in (
+                None,
+                self._session.status(region.id),
+            )
+            self.table.setRowHidden(row, not is_listed)
+
+
+def _cells(region: ReviewRegion) -> list[tuple[str, float | int | None]]:
+    """Return each cell's text, or the number that is shown and sorted by."""
+    return [
+        ("", region.id),
+        (region.class_name, None),
+        (region.second_class if region.second_class != region.class_name else "", None),
+        (" ".join(f"{value:.0f}" for value in region.peak_ras), None),
+        ("", round(region.expected_error_mm3 / 1000, 2)),
+        ("", round(region.volume_mm3 / 1000, 2)),
+        ("", round(region.mean_doubt, 2)),
+        ("", None),
+        (region.reason, None),
+    ]

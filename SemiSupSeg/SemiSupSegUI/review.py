@@ -1,0 +1,529 @@
+"""The section Review: the doubtful places of a result, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.review.record import check_reviewer
+from SemiSupSegLib.review.regions import BACKGROUND, ReviewRegion
+from SemiSupSegUI import scene
+from SemiSupSegUI.case_box import CaseBox
+from SemiSupSegUI.changes import Changes
+from SemiSupSegUI.cohort_box import CohortBox
+from SemiSupSegUI.jobs import Jobs, new_job_folder
+from SemiSupSegUI.learning_box import LearningBox
+from SemiSupSegUI.message import Message
+from SemiSupSegUI.opening import Opening, remove, result_in_scene
+from SemiSupSegUI.pointing import Pointer
+from SemiSupSegUI.region_editor import RegionEditor
+from SemiSupSegUI.region_table import RegionTable
+from SemiSupSegUI.reviewing import ReviewSession
+from SemiSupSegUI.section import Section, enable, push_button
+from SemiSupSegUI.state import State
+
+_REVIEWER, _EFFORT = "SemiSupSeg/Reviewer", "SemiSupSeg/LogEffort"
+"""Keys of the user's settings."""
+
+
+class ReviewSection(Section):
+    """Leads through the review regions of one result after the other.
+
+    Args:
+        jobs: Drives workers.
+        state: Returns the panel's state; None while the scene closes.
+        ask: Puts a question to the user, who says yes or no.
+        ask_folder: Asks for a folder, with a title; returns its path, empty if the user gave none.
+        hindrance: Returns why no worker can be started, or an empty text.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        state: Callable[[], State | None],
+        ask: Callable[[str], bool],
+        ask_folder: Callable[[str], str],
+        hindrance: Callable[[], str],
+    ) -> None:
+        super().__init__(_("Review"))
+        self._jobs, self._state, self._ask, self._hindrance = jobs, state, ask, hindrance
+        self._ask_folder = ask_folder
+        self.session: ReviewSession | None = None
+        self.opening: Opening | None = None
+        self._loaded: list = []
+        """Nodes that were loaded for the session, and go with it."""
+        self._region: int | None = None
+        self._changes = Changes()
+        self.pointer = Pointer()
+        self.message = Message()
+        self._build()
+
+    # Building
+
+    def _build(self) -> None:
+        form = qt.QFormLayout()
+        self.reviewer_box = qt.QLineEdit()
+        self.reviewer_box.text = str(qt.QSettings().value(_REVIEWER, "") or "")
+        self.reviewer_box.placeholderText = _("a short name: a-z, 0-9, -")
+        self.reviewer_box.toolTip = _(
+            "Stands in the record of the review; need not tell who you are."
+        )
+        form.addRow(_("Reviewer:"), self.reviewer_box)
+        self.layout.addLayout(form)
+        row = qt.QHBoxLayout()
+        self.begin_button = push_button(_("Review this result"), self.begin)
+        self.close_button = push_button(_("Close review"), self.close)
+        row.addWidget(self.begin_button, 1)
+        row.addWidget(self.close_button)
+        self.layout.addLayout(row)
+        self.cohort = CohortBox(self._jobs, self.message, self.open_folder)
+        self.layout.addWidget(self.cohort.widget)
+        self.case_widget = qt.QWidget()
+        column = qt.QVBoxLayout(self.case_widget)
+        column.setContentsMargins(0, 0, 0, 0)
+        self.progress = qt.QLabel()
+        self.progress.wordWrap = True
+        column.addWidget(self.progress)
+        self.regions = RegionTable(self.go_to)
+        column.addWidget(self.regions.widget)
+        column.addLayout(self._slider_row())
+        self.sentence = qt.QLabel()
+        self.sentence.wordWrap = True
+        column.addWidget(self.sentence)
+        column.addLayout(self._decision_buttons())
+        self.editor = RegionEditor(self.finish_fix)
+        column.addWidget(self.editor.widget)
+        self.case_box = CaseBox(self._jobs, self.message, self._ask, self._case_changed)
+        column.addWidget(self.case_box.widget)
+        self.layout.addWidget(self.case_widget)
+        self.learning = LearningBox(self._jobs, self.message, self._ask, self._reviews_folder)
+        self.layout.addWidget(self.learning.widget)
+        self.layout.addWidget(self.message.widget)
+        assert self.reviewer_box.connect("editingFinished()", self._reviewer_named)
+        self.update()
+
+    def _slider_row(self):
+        row = qt.QHBoxLayout()
+        self.sensitivity_slider = qt.QSlider(qt.Qt.Horizontal)
+        self.sensitivity_slider.setRange(0, 100)
+        self.sensitivity_slider.value = 50
+        self.effort_box = qt.QCheckBox(_("Keep time and strokes"))
+        self.effort_box.toolTip = _(
+            "With the review, on this machine only: how long it took, and how much was drawn."
+        )
+        self.effort_box.checked = qt.QSettings().value(_EFFORT, "true") in (True, "true")
+        row.addWidget(qt.QLabel(_("List less")))
+        row.addWidget(self.sensitivity_slider, 1)
+        row.addWidget(qt.QLabel(_("more")))
+        row.addWidget(self.effort_box)
+        assert self.sensitivity_slider.connect("sliderReleased()", self._sensitivity_chosen)
+        assert self.effort_box.connect("toggled(bool)", self._effort_chosen)
+        return row
+
+    def _decision_buttons(self):
+        grid = qt.QGridLayout()
+        self.previous_button = push_button(_("Previous (P)"), lambda: self.step(-1))
+        self.next_button = push_button(_("Next (N)"), self.step)
+        self.back_button = push_button(_("Back to where I was"), self.go_back)
+        self.confirm_button = push_button(_("Confirm (C)"), lambda: self.decide("confirmed"))
+        self.fix_button = push_button(_("Fix... (X)"), self.fix)
+        self.ignore_button = push_button(_("Ignore (K)"), lambda: self.decide("ignored"))
+        self.relabel_button = push_button(_("Relabel (L)"), self.relabel)
+        self.relabel_box = qt.QComboBox()
+        self.relabel_box.toolTip = _("What the region's voxels become with Relabel.")
+        self.undo_button = push_button(_("Undo (Ctrl+Z)"), self.undo)
+        for at, widget in enumerate(
+            (
+                self.previous_button,
+                self.next_button,
+                self.back_button,
+                self.confirm_button,
+                self.fix_button,
+                self.ignore_button,
+                self.relabel_button,
+                self.relabel_box,
+                self.undo_button,
+            )
+        ):
+            grid.addWidget(widget, at // 3, at % 3)
+        return grid
+
+    def keys(self) -> dict[str, Callable[[], None]]:
+        """Return what the keys do while the module is shown."""
+        return {
+            "N": self.step,
+            "P": lambda: self.step(-1),
+            "C": lambda: self.decide("confirmed"),
+            "X": self.fix,
+            "L": self.relabel,
+            "K": lambda: self.decide("ignored"),
+            "Ctrl+Z": self.undo,
+        }
+
+    # What the user does
+
+    @property
+    def reviewer(self) -> str:
+        """The alias that is typed in."""
+        return str(self.reviewer_box.text).strip()
+
+    def begin(self) -> None:
+        """Review the result that Segment shows."""
+        state = self._state()
+        folder = self._folder_of_result(state)
+        if state is None or folder is None or self._why_not_begin(state):
+            return
+        if not (folder / "case.json").is_file():
+            # A scene from another machine, or results that were moved.
+            located = self._ask_folder(
+                _("Where is the result folder {name}?").format(name=folder.name)
+            )
+            if not located:
+                return
+            folder = Path(located)
+        self._open(folder, result=state.result)
+
+    def open_folder(self, folder: Path) -> None:
+        """Review a result from a folder; it is loaded unless it is in the scene."""
+        if self._why_no_reviewer() or self._hindrance():
+            self.message.fail(self._why_no_reviewer() or self._hindrance())
+            return
+        self._open(folder, result=result_in_scene(folder.name))
+
+    def close(self) -> bool:
+        """End the review; everything is on the disk. Return whether that worked."""
+        if self.opening is not None:
+            self.opening.cancel()
+            self.opening = None
+        if self.session is None:
+            self.update()
+            return True
+        is_closed = False
+        with self.message.errors_shown():
+            self.session.close()
+            is_closed = True
+        if not is_closed:
+            return False
+        self._leave()
+        return True
+
+    def go_to(self, number: int) -> None:
+        """Show a region in all views."""
+        region = self.session.region(number) if self.session else None
+        if region is None:
+            return
+        if self.editor.is_open and self._region != number:
+            self._flush()
+            self.editor.stop()
+        self._region = number
+        self.pointer.point(self.session, region)
+        self.regions.select(number)
+        self.update()
+
+    def step(self, by: int = 1) -> None:
+        """Go to the next open region, or the one before."""
+        if self.session is not None:
+            number = self.session.following(self._region, by)
+            if number is not None:
+                self.go_to(number)
+
+    def go_back(self) -> None:
+        """Let the views look where they did before the first region."""
+        self.pointer.go_back()
+        self.update()
+
+    def decide(self, status: str) -> None:
+        """Decide the region that is shown, and go on to the next."""
+        if self.session is None or self._region is None:
+            return
+        self.message.clear()
+        with self.message.errors_shown():
+            self.editor.stop()
+            self.session.decide(self._region, status)
+            self._go_on()
+
+    def relabel(self) -> None:
+        """Make the region's voxels what is chosen beside the button, and go on."""
+        if self.session is None or self._region is None:
+            return
+        self.message.clear()
+        with self.message.errors_shown():
+            self.editor.stop()
+            self.session.relabel(self._region, self.relabel_box.currentData or "")
+            self._go_on()
+
+    def fix(self) -> None:
+        """Let the user draw in the region."""
+        region = self._shown_region()
+        if self.session is None or region is None or self.editor.why_not:
+            return
+        self.message.clear()
+        self.editor.start(self.session, region)
+        self.update()
+
+    def finish_fix(self) -> None:
+        """The region is drawn as it should be."""
+        if self.editor.is_open:
+            self.decide("fixed")
+
+    def undo(self) -> None:
+        """Take back the last decision or stroke."""
+        if self.session is None:
+            return
+        self.message.clear()
+        with self.message.errors_shown():
+            self.editor.remember()
+            what = self.session.undo()
+            self.message.say(
+                _("Taken back: {what}.").format(what=what) if what else _("Nothing to take back.")
+            )
+
+    def begin_anew(self, sensitivity: float | None = None) -> None:
+        """Move the review aside and begin it again, perhaps with other regions."""
+        if self.session is not None:
+            folder, result = self.session.folder, self.session.result
+            loaded, self._loaded = self._loaded, []
+            if self.close():
+                self._loaded = loaded
+                self._open(folder, result=result, sensitivity=sensitivity, is_anew=True)
+            else:
+                self._loaded = loaded
+
+    # What the panel tells
+
+    def enter(self) -> None:
+        """Show what is there."""
+        self.scene_changed()
+
+    def exit(self) -> None:
+        """Write what was drawn; the editor gives its keys and cursors back."""
+        self._flush()
+        self.editor.stop()
+        self.update()
+
+    def scene_closes(self) -> None:
+        """Write what was drawn; all nodes go by themselves."""
+        self._flush()
+        if self.opening is not None:
+            self.opening.cancel()
+            self.opening = None
+        self.editor.let_go()
+        self.pointer.forget()
+        self._changes.forget()
+        self._loaded = []
+        if self.session is not None:
+            self.session.let_go()
+        self.session, self._region = None, None
+        self.update()
+
+    def scene_changed(self) -> None:
+        """Leave a review whose nodes are gone."""
+        session = self.session
+        if session is not None and not all(
+            slicer.mrmlScene.IsNodePresent(node) for node in (session.node, session.result)
+        ):
+            session.let_go()
+            self.message.mind(
+                _("The segmentation under review was removed. What was decided is on the disk.")
+            )
+            self._leave()
+        self.update()
+
+    def cleanup(self) -> None:
+        """The panel goes."""
+        self.close()
+        self.editor.let_go()
+
+    def update(self) -> None:
+        """Show everything anew."""
+        state = self._state()
+        session = self.session
+        why_not = self._why_not_begin(state)
+        enable(self.begin_button, why_not, _("Go through the places that are doubtful."))
+        is_open = session is not None or self.opening is not None
+        enable(self.close_button, "" if is_open else _("No review is open."))
+        self.case_widget.visible = session is not None
+        if session is None:
+            return
+        self.progress.text = str(session.record.progress()) + (
+            _("; saved") if not session.has_unsaved_strokes else ""
+        )
+        region = self._shown_region()
+        none = "" if region is not None else _("Choose a region in the table.")
+        for button in (self.confirm_button, self.ignore_button, self.relabel_button):
+            enable(button, none)
+        enable(self.fix_button, none or self.editor.why_not)
+        undoable = session.record.undoable
+        enable(self.undo_button, "" if undoable else _("Nothing was decided yet."))
+        enable(
+            self.back_button,
+            "" if self.pointer.can_go_back else _("The views were not sent anywhere."),
+        )
+        decided = _("Something is decided already: begin anew to list other regions.")
+        enable(
+            self.sensitivity_slider,
+            decided if undoable else "",
+            _("More: smaller and less doubtful places are listed, too."),
+        )
+        self.sentence.text = "" if region is None else f"{region.id}: {region.reason}"
+        self._offer_classes(region)
+
+    # Inside
+
+    def _why_no_reviewer(self) -> str:
+        try:
+            check_reviewer(self.reviewer)
+        except SemiSupSegError as error:
+            return str(error)
+        return ""
+
+    def _why_not_begin(self, state: State | None) -> str:
+        if self.opening is not None:
+            return _("A result is being opened.")
+        if state is None or state.result is None:
+            return _("Segment a case first, or open a folder of results.")
+        if self._folder_of_result(state) is None:
+            return _("The result in this scene is not known to be on the disk.")
+        return self._why_no_reviewer() or self._hindrance()
+
+    def _folder_of_result(self, state: State | None) -> Path | None:
+        result = state.result if state is not None else None
+        case = result.GetAttribute(scene.RESULT) if result is not None else None
+        if not case:
+            return None
+        if self.session is not None and self.session.result is result:
+            return self.session.folder
+        return user_data_folder() / "results" / case
+
+    def _reviews_folder(self) -> Path | None:
+        return self.session.folder.parent if self.session is not None else self.cohort.folder
+
+    def _open(
+        self,
+        folder: Path,
+        *,
+        result=None,
+        sensitivity: float | None = None,
+        is_anew: bool = False,
+    ) -> None:
+        if self.session is not None and not self.close():
+            return
+        self.message.mind(_("Opening {name} ...").format(name=folder.name))
+        with self.message.errors_shown():
+            self.opening = Opening(
+                self._jobs,
+                folder,
+                self.reviewer,
+                new_job_folder(),
+                result=result,
+                sensitivity=sensitivity,
+                is_anew=is_anew,
+                on_opened=self._opened,
+                on_error=self._not_opened,
+            )
+        self.update()
+
+    def _opened(self, session: ReviewSession, loaded: list) -> None:
+        self.opening = None
+        self.session = session
+        session.on_change = self._session_changed
+        session.on_error = lambda error: self.message.fail(str(error))
+        session.logs_effort = self.effort_box.checked
+        self._loaded += loaded
+        state = self._state()
+        if state is not None:
+            state.result = session.result
+        # The copy takes the result's place in the views.
+        self._changes.set(session.result.GetDisplayNode(), "Visibility", False, usual=True)
+        session.node.GetDisplayNode().SetVisibility(True)
+        self.regions.show(session)
+        self.case_box.show(session)
+        self.cohort.refresh()
+        self.message.clear()
+        if session.is_of_other_result:
+            self.message.mind(
+                _(
+                    "This case was predicted anew since the review began. The review goes on with "
+                    "the former result."
+                )
+            )
+        first = session.following(None)
+        if first is None:
+            self.message.say(_("Nothing in this result is doubtful enough to be listed."))
+            self.update()
+        else:
+            self.go_to(first)
+
+    def _not_opened(self, error: str, log: str) -> None:
+        self.opening = None
+        self.message.fail(error, log)
+        self.update()
+
+    def _leave(self) -> None:
+        """Take away what the review has put into scene and views."""
+        self.editor.stop()
+        self.pointer.clear()
+        self.pointer.go_back()
+        self._changes.undo()
+        session, self.session, self._region = self.session, None, None
+        if session is not None and slicer.mrmlScene.IsNodePresent(session.node):
+            slicer.mrmlScene.RemoveNode(session.node)
+        remove(self._loaded)
+        self._loaded = []
+        self.regions.show(None)
+        self.case_box.show(None)
+        self.update()
+
+    def _go_on(self) -> None:
+        if self.session is not None and not self.session.record.progress().is_complete:
+            self.step()
+        else:
+            self.update()
+
+    def _flush(self) -> None:
+        if self.session is not None:
+            with self.message.errors_shown():
+                self.session.flush()
+
+    def _session_changed(self) -> None:
+        self.regions.update()
+        self.update()
+
+    def _case_changed(self) -> None:
+        self.cohort.refresh()
+        self.update()
+
+    def _shown_region(self) -> ReviewRegion | None:
+        if self.session is None or self._region is None:
+            return None
+        return self.session.region(self._region)
+
+    def _offer_classes(self, region: ReviewRegion | None) -> None:
+        names = (BACKGROUND, *self.session.record.classes)
+        kept = self.relabel_box.currentData
+        self.relabel_box.clear()
+        other = region.second_class if region is not None else _("second most likely class")
+        self.relabel_box.addItem(_("{name} (next most likely)").format(name=other), "")
+        for name in names:
+            self.relabel_box.addItem(name, name)
+        self.relabel_box.setCurrentIndex(max(0, self.relabel_box.findData(kept)))
+
+    def _reviewer_named(self) -> None:
+        if not self._why_no_reviewer():
+            qt.QSettings().setValue(_REVIEWER, self.reviewer)
+        self.update()
+
+    def _effort_chosen(self, is_on: bool) -> None:
+        qt.QSettings().setValue(_EFFORT, "true" if is_on else "false")
+        if self.session is not None:
+            self.session.logs_effort = is_on
+
+    def _sensitivity_chosen(self) -> None:
+        if self.session is not None and self.session.record.undoable is None:
+            self.begin_anew(self.sensitivity_slider.value / 100)

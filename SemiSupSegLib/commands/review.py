@@ -1,0 +1,121 @@
+"""`review`: where a result should be looked at, the worst first, and what is made of reviews."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from SemiSupSegLib.commands import review_files, review_open
+from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.files import make_folder_of, write_json
+from SemiSupSegLib.review.options import NEUTRAL
+from SemiSupSegLib.review.results import (
+    ListedRegions,
+    find_again,
+    read_regions,
+    replace_regions,
+)
+
+HELP = "List the regions of a result that a person should look at; use what was decided."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the actions and their arguments."""
+    _add_listing(parser, is_default=True)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    listing = actions.add_parser("list", help="the review regions (what happens without ACTION)")
+    _add_listing(listing, is_default=False)
+    review_open.add_action(actions)
+    review_files.add_actions(actions)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do one action."""
+    if arguments.action in (None, "list"):
+        _list(arguments)
+        return 0
+    return review_files.run_action(arguments)
+
+
+def _add_listing(parser: argparse.ArgumentParser, *, is_default: bool) -> None:
+    # An action's own default would replace what was said before its name.
+    unsaid = None if is_default else argparse.SUPPRESS
+    parser.add_argument(
+        "--result", type=Path, metavar="DIR", default=unsaid, help="OUT/<case>, written by predict"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", default=unsaid, help="write the list to this file"
+    )
+    parser.add_argument(
+        "--sensitivity",
+        type=float,
+        metavar="S",
+        default=unsaid,
+        help="find the regions anew: 0 lists least, 1 most, 0.5 what predict found",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        default=False if is_default else argparse.SUPPRESS,
+        help="replace the result's regions by those found at --sensitivity",
+    )
+
+
+def _list(arguments: argparse.Namespace) -> None:
+    if arguments.result is None:
+        raise UsageError("Say which result with --result OUT/<case>.")
+    sensitivity: float | None = arguments.sensitivity
+    if sensitivity is not None and not 0 <= sensitivity <= 1:
+        raise UsageError(f"--sensitivity is {sensitivity}, must be from 0 to 1.")
+    if arguments.json is not None:
+        make_folder_of(arguments.json)
+    if sensitivity is None and not arguments.write:
+        listed = read_regions(arguments.result)
+    else:
+        found, listed = find_again(
+            arguments.result, NEUTRAL if sensitivity is None else sensitivity
+        )
+        if arguments.write:
+            replace_regions(arguments.result, found, listed)
+    if arguments.json is not None:
+        write_json(arguments.json, listed.to_json())
+    print("\n".join(_report(listed)))
+
+
+def _report(listed: ListedRegions) -> list[str]:
+    inside = sum(one.expected_error_mm3 for one in listed.regions)
+    whole = listed.expected_error_mm3
+    number = len(listed.regions)
+    expected = f"expected error {whole / 1000:.1f} mL"
+    if not number:
+        return [f"{listed.case}: no region needs a look; {expected}"]
+    named = f"{number} region{'s' if number > 1 else ''} to look at"
+    lines = [f"{listed.case}: {named}; {expected}, {inside / whole:.0%} of it in them"]
+    rows = [["", "class", "or", "R A S mm", "slice", "mL", "wrong mL", "doubt", "agreement", "why"]]
+    for one in listed.regions:
+        rows.append(
+            [
+                str(one.id),
+                one.class_name,
+                one.second_class,
+                " ".join(f"{value:.0f}" for value in one.peak_ras),
+                str(one.peak_voxel[0]),
+                f"{one.volume_mm3 / 1000:.2f}",
+                f"{one.expected_error_mm3 / 1000:.2f}",
+                f"{one.mean_doubt:.2f} (to {one.peak_doubt:.2f})",
+                "-" if one.agreement is None else f"{one.agreement:.2f}",
+                one.reason,
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    words = {1, 2, 9}
+    lines += [
+        "  ".join(
+            cell.ljust(width) if column in words else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    if not listed.thresholds.fitted_on:
+        lines.append("The thresholds were not fitted to this model: these are the general ones.")
+    return lines

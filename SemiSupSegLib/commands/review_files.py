@@ -1,0 +1,308 @@
+"""`review label`, `export`, `cohort`, `compare`, `status`: what is made of reviews, in files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from SemiSupSegLib.cases.task import load_task
+from SemiSupSegLib.errors import SemiSupSegError, UsageError
+from SemiSupSegLib.files import make_folder_of, write_json
+from SemiSupSegLib.review.cohort import CohortRow, next_case, read_cohort
+from SemiSupSegLib.review.comparison import Comparison, compare
+from SemiSupSegLib.review.dicom_seg import known_source
+from SemiSupSegLib.review.export import SUFFIXES, export_label
+from SemiSupSegLib.review.record import ReviewRecord, reviewers
+from SemiSupSegLib.review.summary import summary_lines, write_csv
+from SemiSupSegLib.review.training_label import MIN_CONFIDENCE, save_training_label
+
+if TYPE_CHECKING:
+    from SemiSupSegLib.review.result_label import ResultLabel
+
+FORMATS = (*SUFFIXES, "csv", "html")
+
+
+def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the actions; each puts the function that does it into `act`."""
+    label = actions.add_parser("label", help="save what a review leaves as a training label")
+    _add_result(label)
+    _add_reviewer(label)
+    label.add_argument(
+        "--partial",
+        action="store_true",
+        help="only decided regions, drawn voxels and confident voxels count; the rest is unknown",
+    )
+    label.add_argument(
+        "--min-confidence",
+        type=float,
+        default=MIN_CONFIDENCE,
+        metavar="C",
+        help=f"with --partial: what confident is, 0 to 1 (default: {MIN_CONFIDENCE})",
+    )
+    label.set_defaults(act=_label)
+    export = actions.add_parser("export", help="write a label map or the decisions for others")
+    which = export.add_mutually_exclusive_group(required=True)
+    which.add_argument("--result", type=Path, metavar="DIR", help="OUT/<case>")
+    which.add_argument(
+        "--results", type=Path, metavar="OUT", help="csv and html: all results of a folder"
+    )
+    export.add_argument("--format", choices=FORMATS, required=True)
+    export.add_argument("--out", type=Path, metavar="FILE", help="default: a file in the folder")
+    _add_reviewer(export)
+    export.add_argument(
+        "--predicted", action="store_true", help="the label map as predicted, not as reviewed"
+    )
+    export.add_argument(
+        "--dicom", type=Path, metavar="FOLDER", help="dicom-seg: where the segmented series is"
+    )
+    export.add_argument("--task", help="of a prediction that does not tell it")
+    export.set_defaults(act=_export)
+    cohort = actions.add_parser("cohort", help="the cases of a folder, what to look at first")
+    cohort.add_argument(
+        "--results",
+        type=Path,
+        metavar="OUT",
+        required=True,
+        help="the folder that predict wrote to",
+    )
+    _add_json(cohort)
+    cohort.set_defaults(act=_cohort)
+    comparing = actions.add_parser("compare", help="where two reviewers of a case differ")
+    _add_result(comparing)
+    comparing.add_argument(
+        "--reviewers", nargs=2, metavar="ALIAS", default=(None, None), help="default: the only two"
+    )
+    comparing.add_argument(
+        "--decisions-only", action="store_true", help="do not read the label maps"
+    )
+    _add_json(comparing)
+    comparing.set_defaults(act=_compare)
+    status = actions.add_parser("status", help="what was decided about a case")
+    _add_result(status)
+    _add_reviewer(status)
+    _add_json(status)
+    status.set_defaults(act=_status)
+
+
+def run_action(arguments: argparse.Namespace) -> int:
+    """Do the action that was chosen."""
+    code: int = arguments.act(arguments)
+    return code
+
+
+def _add_result(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--result", type=Path, metavar="DIR", required=True, help="OUT/<case>")
+
+
+def _add_reviewer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--reviewer", metavar="ALIAS", help="default: the only one")
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", help="write it to this file ('-': the terminal)")
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    record = _record(arguments.result, arguments.reviewer)
+    path = save_training_label(
+        record, partial=arguments.partial, min_confidence=arguments.min_confidence
+    )
+    print(f"{path}: {_what_was_decided(record)}")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    result: Path | None = arguments.result
+    if arguments.format in ("csv", "html"):
+        return _export_summary(arguments)
+    if result is None:
+        raise UsageError(f"--format {arguments.format} is of one case. Say which with --result.")
+    label = _label_to_export(arguments)
+    suffix = SUFFIXES[arguments.format]
+    what = "predicted" if label.record is None else f"reviewed.{label.record.reviewer}"
+    path = arguments.out or result / f"{label.case}.{what}{suffix}"
+    source = None
+    if arguments.format == "dicom-seg" and arguments.dicom is None:
+        source = known_source(result)
+    export_label(label, path, arguments.format, dicom=arguments.dicom, source=source)
+    print(path)
+    return 0
+
+
+def _export_summary(arguments: argparse.Namespace) -> int:
+    folder: Path = arguments.results or arguments.result
+    path: Path = arguments.out or folder / f"review.{arguments.format}"
+    make_folder_of(path)
+    if arguments.format == "html":
+        if arguments.results is None:
+            raise UsageError("The page is of a folder of results. Give it with --results OUT.")
+        from SemiSupSegLib.report.review import build_review_report
+
+        print(build_review_report(folder, path))
+        return 0
+    folders = [folder]
+    if arguments.results is not None:
+        folders = sorted(row.folder for row in read_cohort(folder))
+        if not folders:
+            raise UsageError(f"{folder} holds no results. Give the folder that predict wrote to.")
+    lines, problems = summary_lines(folders)
+    write_csv(path, lines)
+    print(f"{path}: {len(lines)} lines")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _label_to_export(arguments: argparse.Namespace) -> ResultLabel:
+    from SemiSupSegLib.review.result_label import predicted_label, reviewed_label
+
+    result: Path = arguments.result
+    if arguments.predicted and arguments.reviewer:
+        raise UsageError("--predicted and --reviewer exclude each other. Leave one out.")
+    if not arguments.predicted and (arguments.reviewer or reviewers(result)):
+        return reviewed_label(_record(result, arguments.reviewer))
+    task = None if arguments.task is None else load_task(arguments.task)
+    return predicted_label(result, task)
+
+
+def _cohort(arguments: argparse.Namespace) -> int:
+    rows = read_cohort(arguments.results)
+    following = next_case(rows)
+    content = {
+        "cases": [row.to_json() for row in rows],
+        "next": None if following is None else following.case,
+    }
+    if _write(arguments.json, content):
+        return 0
+    for line in _table(
+        ("case", "expected error", "regions", "saved", "reviews"), [_cells(row) for row in rows]
+    ):
+        print(line)
+    num_open = sum(row.is_open for row in rows)
+    print(f"{len(rows)} cases, {num_open} to be reviewed")
+    if following is not None:
+        print(f"Next: {following.case}")
+    return 0
+
+
+def _cells(row: CohortRow) -> tuple[str, ...]:
+    error = "-" if row.expected_error_mm3 is None else f"{row.expected_error_mm3:.0f} mm3"
+    reviews = "; ".join(
+        f"{one.reviewer}: {one.problem}"
+        if one.problem
+        else f"{one.reviewer}: {one.decided} of {one.regions}"
+        + (f", {one.verdict}" if one.verdict else "")
+        for one in row.reviews
+    )
+    return (row.case, error, str(row.regions), str(row.saved), row.problem or reviews or "-")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    first, second = arguments.reviewers
+    found = compare(arguments.result, first, second, labels=not arguments.decisions_only)
+    if _write(arguments.json, found.to_json()):
+        return 0
+    for line in _told(found):
+        print(line)
+    return 0
+
+
+def _told(found: Comparison) -> list[str]:
+    first, second = found.reviewers
+    head = ("region", "class", first, second, "voxels apart")
+    rows = [
+        (
+            f"{one.region}{' *' if one.is_apart else ''}",
+            one.class_name,
+            *one.statuses,
+            "-" if one.voxels_apart is None else str(one.voxels_apart),
+        )
+        for one in found.regions
+    ]
+    verdicts = [verdict or "none" for verdict in found.verdicts]
+    lines = [*_table(head, rows), f"Verdict: {verdicts[0]} and {verdicts[1]}"]
+    if found.equal_decisions is None:
+        lines.append("No region is decided by both.")
+    else:
+        kappa = "not defined" if found.kappa is None else f"{found.kappa:.2f}"
+        lines.append(f"Equal decisions: {found.equal_decisions:.0%}, Cohen's kappa {kappa}")
+    if found.dice is not None:
+        dice = ", ".join(
+            f"{name} {'-' if value is None else f'{value:.3f}'}"
+            for name, value in found.dice.items()
+        )
+        lines.append(f"Dice of the two labels: {dice}")
+    lines.append(f"{len(found.apart)} of {len(found.regions)} regions differ (*)")
+    return lines
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    record = _record(arguments.result, arguments.reviewer)
+    statuses = record.statuses
+    effort = record.effort
+    content = {
+        "case": record.case,
+        "reviewer": record.reviewer,
+        "begun": record.begun,
+        "changed": record.changed,
+        "verdict": record.verdict,
+        "comment": record.comment,
+        "is_of_other_result": record.is_of_other_result,
+        "regions": {str(region): status for region, status in sorted(statuses.items())},
+        "progress": str(record.progress()),
+        "effort": {
+            "active_seconds": effort.active_seconds,
+            "strokes": effort.strokes,
+            "voxels_changed": effort.voxels_changed,
+            "accepted_unchanged": effort.accepted_unchanged,
+        },
+    }
+    if _write(arguments.json, content):
+        return 0
+    print(f"{record.case} by {record.reviewer}: {_what_was_decided(record)}")
+    for region in record.listed:
+        print(f"  {region['id']}: {statuses.get(region['id'], 'undecided')}. {region['reason']}")
+    if record.is_of_other_result:
+        print("The case was predicted anew since this review began; it is of the former result.")
+    return 0
+
+
+def _what_was_decided(record: ReviewRecord) -> str:
+    verdict = f", {record.verdict}" if record.verdict else ", no verdict yet"
+    return f"{record.progress()}{verdict}"
+
+
+def _record(result: Path, reviewer: str | None) -> ReviewRecord:
+    if reviewer is not None:
+        return ReviewRecord.open(result, reviewer)
+    found = reviewers(result)
+    if len(found) == 1:
+        return ReviewRecord.open(result, found[0])
+    if not found:
+        raise SemiSupSegError(f"{result} holds no review. Begin one in the panel.")
+    raise UsageError(f"{result} was reviewed by {', '.join(found)}. Say whose with --reviewer.")
+
+
+def _write(target: str | None, content: object) -> bool:
+    """Write JSON where it is wanted; return whether that is all that is wanted."""
+    if target == "-":
+        json.dump(content, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+        return True
+    if target is not None:
+        make_folder_of(Path(target))
+        write_json(Path(target), content)
+    return False
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [head, *rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]

@@ -1,0 +1,122 @@
+"""What was decided in a folder of results: a line for each region and reviewer."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import read_json, replacing
+from SemiSupSegLib.review.comparison import UNDECIDED
+from SemiSupSegLib.review.record import ReviewRecord, reviewers
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionLine:
+    """One region as one reviewer left it; the columns of the table."""
+
+    case: str
+    reviewer: str
+    """Empty as long as nobody has begun."""
+    region: int
+    class_name: str
+    second_class: str
+    volume_mm3: float
+    expected_error_mm3: float
+    status: str
+    reason: str
+    """Why it is listed."""
+    decided: str
+    """When: ISO time with its zone; empty if it is not."""
+    verdict: str
+    """Of the case by this reviewer; may be empty."""
+
+
+COLUMNS = tuple(one.name for one in fields(RegionLine))
+
+
+def region_lines(folder: Path) -> Iterator[RegionLine]:
+    """Yield every region of a result folder once for each reviewer, or once if there is none.
+
+    Raises:
+        SemiSupSegError: If `case.json` or a record cannot be read.
+    """
+    names = reviewers(folder)
+    for name in names:
+        record = ReviewRecord.open(folder, name)
+        decisions = record.decisions
+        for listed in record.listed:
+            entry = decisions.get(int(listed["id"]))
+            yield _line(
+                record.case,
+                name,
+                listed,
+                status=UNDECIDED if entry is None else str(entry.status),
+                decided="" if entry is None else entry.when,
+                verdict=record.verdict or "",
+            )
+    if not names:
+        content = read_json(folder / "case.json")
+        for listed in content.get("review_regions", ()):
+            yield _line(str(content["case"]), "", listed, status=UNDECIDED)
+
+
+def summary_lines(folders: Iterable[Path]) -> tuple[list[RegionLine], list[str]]:
+    """Return the lines of several results, and a sentence for each that cannot be read."""
+    found: list[RegionLine] = []
+    problems: list[str] = []
+    for folder in folders:
+        try:
+            found += region_lines(folder)
+        except (SemiSupSegError, KeyError, TypeError, ValueError) as error:
+            is_told = isinstance(error, SemiSupSegError)
+            problems.append(str(error) if is_told else f"{folder / 'case.json'} is damaged.")
+    return found, problems
+
+
+def write_csv(path: Path, lines: Iterable[RegionLine]) -> None:
+    """Write the lines as a table with a head, for a spreadsheet.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    with replacing(path, "w") as stream:
+        # With its mark, Excel reads UTF-8.
+        stream.write("\ufeff")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([_cell(value) for value in astuple(line)] for line in lines)
+
+
+def _cell(value: object) -> object:
+    # A spreadsheet would take such a text for a formula, and run it.
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
+
+
+def _line(
+    case: str,
+    reviewer: str,
+    listed: dict[str, Any],
+    *,
+    status: str,
+    decided: str = "",
+    verdict: str = "",
+) -> RegionLine:
+    return RegionLine(
+        case=case,
+        reviewer=reviewer,
+        region=int(listed["id"]),
+        class_name=str(listed["class"]),
+        second_class=str(listed["second_class"] or ""),
+        volume_mm3=float(listed["volume_mm3"]),
+        expected_error_mm3=float(listed["expected_error_mm3"]),
+        status=status,
+        reason=str(listed["reason"]),
+        decided=decided,
+        verdict=verdict,
+    )
