@@ -79,11 +79,14 @@ class RegionEditor:
         self.stop()
         self._session, self._region = session, region
         session.editing = region.id
-        if self._editor is None:
-            self._make()
-        node = self._editor_node()
-        self._editor.setMRMLSegmentEditorNode(node)
+        is_new = self._editor is None
+        if is_new:
+            self._editor = slicer.qMRMLSegmentEditorWidget()
+        self._editor.setMRMLSegmentEditorNode(self._editor_node())
         self._editor.setMRMLScene(slicer.mrmlScene)
+        if is_new:
+            # Some of its options want a node and a scene.
+            self._arrange()
         self._editor.setSegmentationNode(session.node)
         self._limit()
         if region.class_name in session.record.classes:
@@ -119,8 +122,8 @@ class RegionEditor:
         if self._editor is not None:
             self._editor.setMRMLScene(None)
 
-    def _make(self) -> None:
-        editor = self._editor = slicer.qMRMLSegmentEditorWidget()
+    def _arrange(self) -> None:
+        editor = self._editor
         editor.setMaximumNumberOfUndoStates(_UNDO_STATES)
         editor.segmentationNodeSelectorVisible = False
         editor.sourceVolumeNodeSelectorVisible = False

@@ -11,12 +11,19 @@ from SemiSupSegLib.cases.task import Task
 
 
 def fill_table(table, content: Mapping, task: Task) -> None:
-    """Write volumes and confidence per class and region into a table node, as text for people.
+    """Write volumes, confidence and review regions per class and region into a table node.
 
-    What is not known is a dash. Expected Dice is `confidence.<class>` of `case.json`, which has all
-    digits; "T-S" is teacher and student.
+    It is text for people: what is not known is a dash. Expected Dice is `confidence.<class>` of
+    `case.json`, which has all digits; "T-S" is teacher and student.
     """
-    titles = (_("Name"), _("mL"), _("mL, from - to"), _("Expected Dice"), _("Dice T-S"))
+    titles = (
+        _("Name"),
+        _("mL"),
+        _("mL, from - to"),
+        _("Expected Dice"),
+        _("Dice T-S"),
+        _("To review"),
+    )
     columns = [vtk.vtkStringArray() for _title in titles]
     regions = [f"{one.name} = {' + '.join(one.classes)}" for one in task.regions]
     dice = content.get("teacher_student_dice") or {}
@@ -29,6 +36,7 @@ def fill_table(table, content: Mapping, task: Task) -> None:
             f"{low} - {high}" if "-" not in (low, high) else "-",
             _number(content["confidence"].get(name), 2),
             _number(dice.get(name), 2),
+            _to_review(content, name, task),
         )
         for column, text in zip(columns, cells, strict=True):
             column.InsertNextValue(text)
@@ -42,6 +50,15 @@ def fill_table(table, content: Mapping, task: Task) -> None:
         table.SetDescription("; ".join(regions))
     finally:
         table.EndModify(before)
+
+
+def _to_review(content: Mapping, name: str, task: Task) -> str:
+    """Return how many review regions may be of a class, or of one of a region's."""
+    if "review_regions" not in content:
+        return "-"
+    classes = next((set(one.classes) for one in task.regions if one.name == name), {name})
+    listed = content["review_regions"]
+    return str(sum(bool(classes & {one["class"], one["second_class"]}) for one in listed))
 
 
 def _number(value: float | None, digits: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, UsageError
+from SemiSupSegLib.files import make_folder_of, write_json
 
 HELP = "Let a finished run's student learn from reviewed cases, and say whether it is better."
 
@@ -13,9 +14,7 @@ HELP = "Let a finished run's student learn from reviewed cases, and say whether 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--run", dest="former", type=Path, required=True, help="finished run")
-    parser.add_argument(
-        "--cases", type=Path, required=True, help="folder of cases that it was trained on"
-    )
+    parser.add_argument("--cases", type=Path, help="folder of cases that it was trained on")
     parser.add_argument(
         "--reviews",
         type=Path,
@@ -23,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="folder of results with reviewed labels",
     )
-    parser.add_argument("--out", type=Path, required=True, help="new run folder")
+    parser.add_argument("--out", type=Path, help="new run folder")
     parser.add_argument(
         "--iterations",
         type=int,
@@ -47,7 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         choices=("names", "hashes"),
-        help="only say whether the run can learn: by names, or by comparing all files",
+        help="only tell whether the run can learn: from names alone, or by comparing all files",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="what --check finds, for programs"
     )
 
 
@@ -55,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Learn; the same command again goes on where it was interrupted."""
     if arguments.check is not None:
         return _check(arguments)
+    if arguments.cases is None or arguments.out is None:
+        raise UsageError("Say the folder of cases with --cases and the new run folder with --out.")
     from SemiSupSegLib.commands.train import finish, settings_of
     from SemiSupSegLib.training.request import TrainRequest
 
@@ -77,15 +81,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from SemiSupSegLib.runs.corrections import why_not_learn
+    from SemiSupSegLib.runs.corrections import cases_of, free_folder, why_not_learn
 
-    why_not = why_not_learn(
-        arguments.former,
-        arguments.cases,
-        arguments.reviews,
-        thorough=arguments.check == "hashes",
-    )
+    former: Path = arguments.former
+    cases = arguments.cases or cases_of(former)
+    why_not = why_not_learn(former, cases, arguments.reviews, thorough=arguments.check == "hashes")
+    if arguments.json is not None:
+        make_folder_of(arguments.json)
+        out = free_folder(former)
+        write_json(arguments.json, {"why_not": why_not, "cases": str(cases), "out": str(out)})
+        return 0
     if why_not:
         raise SemiSupSegError(why_not)
-    print(f"{arguments.former} can learn from {arguments.reviews}.")
+    print(f"{former} can learn from {arguments.reviews}.")
     return 0

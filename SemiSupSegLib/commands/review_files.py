@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
-from SemiSupSegLib.files import make_folder_of, write_json
+from SemiSupSegLib.files import make_folder_of, read_json, write_json
 from SemiSupSegLib.review.cohort import CohortRow, next_case, read_cohort
 from SemiSupSegLib.review.comparison import Comparison, compare
 from SemiSupSegLib.review.dicom_seg import known_source
@@ -58,6 +59,9 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     export.add_argument(
         "--dicom", type=Path, metavar="FOLDER", help="dicom-seg: where the segmented series is"
+    )
+    export.add_argument(
+        "--series", metavar="UID", help="dicom-seg: which series in the folder that --dicom names"
     )
     export.add_argument("--task", help="of a prediction that does not tell it")
     export.set_defaults(act=_export)
@@ -126,7 +130,11 @@ def _export(arguments: argparse.Namespace) -> int:
     what = "predicted" if label.record is None else f"reviewed.{label.record.reviewer}"
     path = arguments.out or result / f"{label.case}.{what}{suffix}"
     source = None
-    if arguments.format == "dicom-seg" and arguments.dicom is None:
+    if arguments.series is not None and arguments.dicom is None:
+        raise UsageError("--series is one in a folder. Say which folder with --dicom.")
+    if arguments.series is not None:
+        source = ImageSource(path=arguments.dicom, series=arguments.series)
+    elif arguments.format == "dicom-seg" and arguments.dicom is None:
         source = known_source(result)
     export_label(label, path, arguments.format, dicom=arguments.dicom, source=source)
     print(path)
@@ -247,6 +255,8 @@ def _status(arguments: argparse.Namespace) -> int:
     content = {
         "case": record.case,
         "reviewer": record.reviewer,
+        "reviewers": list(reviewers(arguments.result)),
+        "is_of_dicom": _is_of_dicom(arguments.result),
         "begun": record.begun,
         "changed": record.changed,
         "verdict": record.verdict,
@@ -269,6 +279,15 @@ def _status(arguments: argparse.Namespace) -> int:
     if record.is_of_other_result:
         print("The case was predicted anew since this review began; it is of the former result.")
     return 0
+
+
+def _is_of_dicom(result: Path) -> bool:
+    """Return whether `case.json` names the DICOM series that a result was made from."""
+    try:
+        images = read_json(result / "case.json").get("images", {})
+    except SemiSupSegError:
+        return False
+    return any(one.get("series") for one in images.values())
 
 
 def _what_was_decided(record: ReviewRecord) -> str:

@@ -112,7 +112,7 @@ def write_result(
     return target
 
 
-def _places(inputs: Mapping[str, ImageSource], target: Path) -> dict[str, dict[str, object]]:
+def _places(inputs: Mapping[str, ImageSource], target: Path) -> dict[str, dict[str, Any]]:
     places = {}
     for channel, source in inputs.items():
         try:

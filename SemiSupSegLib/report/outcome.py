@@ -50,8 +50,10 @@ class _Rivals:
     other: str
     """Name in validation/cases.json of what the student is compared with."""
     ours: str
-    """The student, in running text."""
+    """The student, where figures stand."""
     theirs: str
+    names: tuple[str, str]
+    """Both, student first, in sentences."""
     gain: str
     """Title of the figure of the gain."""
 
@@ -64,12 +66,14 @@ _TEACHER = _Rivals(
     other="teacher",
     ours="student",
     theirs="teacher",
+    names=("student", "teacher"),
     gain="Gain of the student over its teacher",
 )
 _BEFORE = _Rivals(
     other="before",
     ours="student after",
     theirs="student before",
+    names=("new student", "former student"),
     gain="What learning from the corrections has changed",
 )
 
@@ -118,7 +122,7 @@ def _before_and_after(record: RunRecord, student: Mapping[str, float]) -> list[s
     ours, theirs = [student[case] for case in shared], [before[case] for case in shared]
     return [
         f"Before it learnt from the corrections of {reviewed}, it reached {fmean(theirs):.3f}.",
-        gain_sentence(ours, theirs, names=("new student", "former student")),
+        gain_sentence(ours, theirs, names=_BEFORE.names),
     ]
 
 
@@ -341,7 +345,7 @@ def _forest(record: RunRecord) -> Figure:
         title=rivals.gain,
         caption=(
             f"Mean over cases with 95 % bootstrap interval (from {MIN_CASES} cases on). A filled "
-            f"mark: the interval leaves out 0. To the right of 0 the {rivals.ours} is better."
+            f"mark: the interval leaves out 0. To the right of 0 the {rivals.names[0]} is better."
             f"{_compared(record)}"
         ),
     )
@@ -356,10 +360,14 @@ def _pairs(record: RunRecord) -> Figure:
         low = min([*student.values(), *teacher.values()])
         axes.plot([low, 1], [low, 1], color=MUTED, linewidth=1)
         axes.annotate(
-            f"{rivals.ours} better", (0.04, 0.96), xycoords="axes fraction", va="top", color=STUDENT
+            f"{rivals.names[0]} better",
+            (0.04, 0.96),
+            xycoords="axes fraction",
+            va="top",
+            color=STUDENT,
         )
         axes.annotate(
-            f"{rivals.theirs} better",
+            f"{rivals.names[1]} better",
             (0.96, 0.04),
             xycoords="axes fraction",
             ha="right",
@@ -378,7 +386,7 @@ def _pairs(record: RunRecord) -> Figure:
         svg=svg,
         title="Case by case",
         caption=(
-            f"{_mean_name(record)} of each validation case; the {rivals.ours} is better in "
+            f"{_mean_name(record)} of each validation case; the {rivals.names[0]} is better in "
             f"{better} of {len(shared)}. On the line both are equal.{_compared(record)}"
         ),
     )

@@ -14,8 +14,9 @@ from typing import Any
 from SemiSupSegLib.cases.reviews import reviewed_labels
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json
-from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.review.record import ReviewRecord, reviewers
+
+_RESULT_FORMAT = "semisupseg-case-result"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ class CohortRow:
             "open_error_mm3": self.open_error_mm3,
             "regions": self.regions,
             "saved": self.saved,
+            "is_open": self.is_open,
             "problem": self.problem,
             "reviews": [
                 {
@@ -159,35 +161,71 @@ def read_row(folder: Path) -> CohortRow | None:
     names = reviewers(folder)
     file = folder / "case.json"
     problem = ""
-    content: dict[str, Any] = {}
+    figures = _Figures(case=folder.name)
     if file.is_file():
         try:
-            content = read_json(file)
-            check_format(content, "case-result", file)
+            figures = _read_figures(file)
         except SemiSupSegError as error:
-            problem, content = str(error), {}
+            problem = str(error)
     elif not names:
         return None
     else:
         problem = f"{folder} holds a review, but no case.json. Predict the case again."
-    listed = content.get("review_regions", ())
-    whole = content.get("review", {}).get("expected_error_mm3")
-    if whole is None and listed:
-        whole = sum(float(one.get("expected_error_mm3", 0)) for one in listed)
     try:
         saved = len(reviewed_labels(folder))
     except OSError:
         saved = 0
     return CohortRow(
-        case=str(content.get("case", folder.name)),
+        case=figures.case,
         folder=folder,
-        expected_error_mm3=None if whole is None else float(whole),
-        regions=len(listed),
+        expected_error_mm3=figures.expected_error_mm3,
+        regions=figures.regions,
         reviews=tuple(_review(folder, name) for name in names),
         saved=saved,
-        model_sha256=str(content.get("model_sha256", "")),
+        model_sha256=figures.model_sha256,
         problem=problem,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Figures:
+    """What the table needs of `case.json`."""
+
+    case: str
+    expected_error_mm3: float | None = None
+    regions: int = 0
+    model_sha256: str = ""
+
+
+def _read_figures(file: Path) -> _Figures:
+    """Return the figures of a result.
+
+    Only what is shown is checked: the whole schema takes longer than all else, times 2,000.
+
+    Raises:
+        SemiSupSegError: If the file cannot be read, or is of another format or a newer version.
+    """
+    content = read_json(file)
+    try:
+        version = content["version"]
+        is_ours = content["format"] == _RESULT_FORMAT and version >= 1
+        listed = content.get("review_regions", ())
+        whole = content.get("review", {}).get("expected_error_mm3")
+        if whole is None and listed:
+            whole = sum(float(one["expected_error_mm3"]) for one in listed)
+        figures = _Figures(
+            case=str(content["case"]),
+            expected_error_mm3=None if whole is None else float(whole),
+            regions=len(listed),
+            model_sha256=str(content["model_sha256"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        is_ours, version = False, 0
+    if version > 1:
+        raise SemiSupSegError(f"{file} was written by a newer SemiSupSeg. Update SemiSupSeg.")
+    if not is_ours:
+        raise SemiSupSegError(f"{file} is damaged or no result of SemiSupSeg. Predict it again.")
+    return figures
 
 
 def _review(folder: Path, reviewer: str) -> ReviewRow:

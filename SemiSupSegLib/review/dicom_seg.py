@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 MAKER = "SemiSupSeg"
 _TISSUE = {"scheme": "SCT", "value": "85756007", "meaning": "Tissue"}
 """For a class of which the task does not say what it is."""
+_OLDEST = (0, 27)
+"""Version of highdicom; Slicer 5.12 has it."""
 _MAX_TEXT = 64
 """Characters that a name or meaning may have in DICOM."""
 
@@ -188,6 +191,13 @@ def _highdicom() -> Any:
             "'pip install highdicom' (in Slicer 5.12 and later it is there), or export as NIfTI "
             "or .seg.nrrd."
         ) from error
+    version = tuple(int(part) for part in re.findall(r"\d+", highdicom.__version__)[:2])
+    if version < _OLDEST:
+        raise SemiSupSegError(
+            f"DICOM SEG needs highdicom {'.'.join(map(str, _OLDEST))} or later, and "
+            f"{highdicom.__version__} is installed. Update it with 'pip install -U highdicom', or "
+            "export as NIfTI or .seg.nrrd."
+        )
     return highdicom
 
 

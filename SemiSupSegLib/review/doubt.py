@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_ROUNDING = 1e-6
+
+
 def doubt_of(
     confidence: NDArray[np.floating[Any]],
     found: NDArray[np.bool_],
@@ -21,8 +24,9 @@ def doubt_of(
 ) -> NDArray[np.float32]:
     """Return the probability that each voxel's label is wrong, (D, H, W).
 
-    It is 1 - confidence within `near_mm` of what was found, for there the confidence was fitted.
-    It fades to its `far` part at `reach_mm`. Where nothing at all was found, all is far.
+    It is 1 - confidence within `near_mm` of what was found. The confidence was fitted near the
+    object and says too little of what lies far from it, so beyond that doubt fades to its `far`
+    part at `reach_mm`. Where nothing at all was found, all is far.
 
     Args:
         confidence: Calibrated, 0-1, (D, H, W).
@@ -42,23 +46,40 @@ def doubt_of(
         return doubt
     around = widened(box, found.shape, spacing_mm, options.reach_mm)
     weight = np.full(doubt.shape, options.far, np.float32)
-    weight[around] = _weights(found[around], spacing_mm, options)
+    weight[around] = fade(_distances(found[around], spacing_mm), options)
     doubt *= weight
     return doubt
 
 
-def is_far(
-    found: NDArray[np.bool_], spacing_mm: Sequence[float], reach_mm: float
-) -> NDArray[np.bool_]:
-    """Return where nothing found lies within `reach_mm`, (D, H, W)."""
+def reaches(doubt: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """Return where doubt is at least a threshold, but for rounding: 1 - 0.6 reaches 0.4."""
+    reached: NDArray[np.bool_] = doubt >= threshold - _ROUNDING
+    return reached
+
+
+def distance_to(
+    found: NDArray[np.bool_], spacing_mm: Sequence[float], limit_mm: float
+) -> NDArray[np.float32]:
+    """Return how far each voxel is from what was found, in mm; infinite beyond the limit."""
     import numpy as np
 
-    far = np.ones(found.shape, bool)
+    distance = np.full(found.shape, np.inf, np.float32)
     box = box_of(found)
     if box is not None:
-        around = widened(box, found.shape, spacing_mm, reach_mm)
-        far[around] = _distances(found[around], spacing_mm) > reach_mm
-    return far
+        around = widened(box, found.shape, spacing_mm, limit_mm)
+        near = _distances(found[around], spacing_mm)
+        distance[around] = np.where(near <= limit_mm, near, np.inf)
+    return distance
+
+
+def fade(distance_mm: NDArray[np.floating[Any]], options: RegionOptions) -> NDArray[np.float32]:
+    """Return which part of the doubt is left at a distance from what was found."""
+    import numpy as np
+
+    span = max(options.reach_mm - options.near_mm, 1e-6)
+    share = np.clip((distance_mm - options.near_mm) / span, 0, 1)
+    left: NDArray[np.float32] = (1 - (1 - options.far) * share).astype(np.float32)
+    return left
 
 
 def box_of(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice] | None:
@@ -88,17 +109,6 @@ def widened(
         for side, length, step in zip(box, shape, spacing_mm, strict=True)
     ]
     return (sides[0], sides[1], sides[2])
-
-
-def _weights(
-    found: NDArray[np.bool_], spacing_mm: Sequence[float], options: RegionOptions
-) -> NDArray[np.float32]:
-    import numpy as np
-
-    span = max(options.reach_mm - options.near_mm, 1e-6)
-    share = np.clip((_distances(found, spacing_mm) - options.near_mm) / span, 0, 1)
-    weights: NDArray[np.float32] = (1 - (1 - options.far) * share).astype(np.float32)
-    return weights
 
 
 def _distances(found: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float32]:

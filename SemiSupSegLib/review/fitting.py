@@ -1,7 +1,8 @@
 """Thresholds of review regions that suit a model, found on its validation cases.
 
-How much doubt a wrong voxel has differs from model to model. The thresholds are the highest, and
-so the least to look at, with which the worst five regions hold more than half of what is wrong.
+How much doubt a wrong voxel has differs from model to model, and so does how much doubt means
+where nothing was found nearby. The thresholds are the highest, and so the least to look at, with
+which the worst five regions hold more than half of what is wrong.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.cases.geometry import Geometry
+from SemiSupSegLib.review.doubt import distance_to, fade
 from SemiSupSegLib.review.regions import RegionOptions, find_regions, options_from_json
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ GROW = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 """Thresholds that are tried."""
 SEED_ABOVE = 0.1
 """How far `seed` lies above `grow`."""
+FADES = ((5.0, 15.0), (5.0, 30.0), (0.0, 5.0), (0.0, 10.0), (0.0, 15.0), (0.0, 30.0))
+"""`near_mm` and `reach_mm` that are tried."""
+FADE_VOXELS = 50_000
+"""Of a case, at even distances, that the fading is fitted on."""
 MOST_CASES = 20
 """More cases would change the thresholds little and keep the maps of all in memory."""
 FOLDS = 5
@@ -160,7 +166,7 @@ def fitted_options(
     samples: Sequence[ReviewSample], progress: Callable[[], None] = lambda: None
 ) -> RegionOptions:
     """Return the options that suit these cases best; each has a wrong voxel."""
-    base = dataclasses.replace(RegionOptions(), far=_far(samples))
+    base = _faded(samples)
 
     def share(number: int) -> float:
         tops = []
@@ -184,24 +190,44 @@ def _with_grow(options: RegionOptions, grow: float) -> RegionOptions:
     return dataclasses.replace(options, grow=grow, seed=round(grow + SEED_ABOVE, 6))
 
 
-def _far(samples: Sequence[ReviewSample]) -> float:
-    """Return which part of the doubt far from everything found is borne out; at most 1."""
+def _faded(samples: Sequence[ReviewSample]) -> RegionOptions:
+    """Return options whose doubt, fading with the distance, fits best to what is wrong."""
     import numpy as np
 
-    from SemiSupSegLib.review.doubt import is_far
+    told = [_beyond(sample) for sample in samples]
+    distance, doubt, wrong = (np.concatenate([one[part] for one in told]) for part in range(3))
+    best, least = RegionOptions(), np.inf
+    if doubt.sum() < 1:
+        return best
+    for near, reach in FADES:
+        far = distance > reach
+        expected = float(doubt[far].sum())
+        # What is left far away is what was borne out there. Without far voxels nothing is known.
+        left = min(1.0, float(wrong[far].sum()) / expected) if expected >= 1 else best.far
+        options = dataclasses.replace(
+            RegionOptions(), near_mm=near, reach_mm=reach, far=round(left, 4)
+        )
+        chance = np.clip(doubt * fade(distance, options), 1e-4, 1 - 1e-4)
+        loss = -float(np.mean(np.log(np.where(wrong, chance, 1 - chance))))
+        if loss < least - 1e-9:
+            best, least = options, loss
+    return best
 
-    options = RegionOptions()
-    wrong = expected = 0.0
-    for sample in samples:
-        found = sample.label > 0
-        if sample.pseudo_label is not None:
-            found |= sample.pseudo_label > 0
-        far = is_far(found, sample.geometry.spacing[::-1], options.reach_mm)
-        far &= sample.reference != UNKNOWN
-        wrong += float(np.count_nonzero(sample.wrong & far))
-        expected += float((1 - sample.confidence[far].astype(np.float64)).sum())
-    # Without far voxels nothing is known of them.
-    return round(min(1.0, wrong / expected), 4) if expected >= 1 else options.far
+
+def _beyond(
+    sample: ReviewSample,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Return distance, doubt and whether wrong, of voxels outside what was found."""
+    import numpy as np
+
+    found = sample.label > 0
+    if sample.pseudo_label is not None:
+        found |= sample.pseudo_label > 0
+    distance = distance_to(found, sample.geometry.spacing[::-1], max(reach for _, reach in FADES))
+    doubt = np.subtract(1, sample.confidence, dtype=np.float32)
+    chosen = ~found & (sample.reference != UNKNOWN) & (doubt > 0)
+    step = max(1, int(np.count_nonzero(chosen)) // FADE_VOXELS)
+    return distance[chosen][::step], doubt[chosen][::step], sample.wrong[chosen][::step]
 
 
 def _folds(

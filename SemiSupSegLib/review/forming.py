@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from SemiSupSegLib.review.doubt import reaches
 from SemiSupSegLib.review.options import RegionOptions
 
 if TYPE_CHECKING:
@@ -47,13 +48,13 @@ def form_pieces(
     import numpy as np
 
     voxel_mm3 = float(abs(np.linalg.det(index_to_mm)))
-    pieces, pair_of = _by_pair(doubt >= options.grow, pairs)
+    pieces, pair_of = _by_pair(reaches(doubt, options.grow), pairs)
     count = len(pair_of) - 1
     if not count:
         return pieces, 0
     # From here on pieces are joined and dropped by number; voxels are only looked at for contacts.
     touching = _contacts(pieces, count, _neighbours())
-    joins = _with_seed(pieces, count, touching, doubt >= options.seed)
+    joins = _with_seed(pieces, count, touching, reaches(doubt, options.seed))
     close = _contacts(pieces, count, _offsets(index_to_mm, options.merge_mm))
     joins = _merged(joins, pair_of, close)
     sizes = np.bincount(pieces.ravel(), minlength=count + 1).astype(float)

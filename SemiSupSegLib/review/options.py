@@ -24,8 +24,8 @@ class RegionOptions:
     """A region has a voxel of at least this doubt."""
     grow: float = 0.3
     """A region's voxels have at least this doubt."""
-    near_mm: float = 5.0
-    """So near to what student or teacher found the confidence was calibrated: it holds as it is."""
+    near_mm: float = 0.0
+    """So near to what student or teacher found, doubt holds as it is."""
     reach_mm: float = 15.0
     """From `near_mm` to here doubt fades; in mm from what student or teacher found."""
     far: float = 0.1

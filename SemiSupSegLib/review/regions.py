@@ -139,7 +139,7 @@ def find_regions(
     import numpy as np
 
     from SemiSupSegLib.review.alternatives import alternative_classes
-    from SemiSupSegLib.review.doubt import box_of, doubt_of
+    from SemiSupSegLib.review.doubt import box_of, doubt_of, reaches
     from SemiSupSegLib.review.forming import form_pieces
 
     if label.shape != geometry.shape:
@@ -152,11 +152,11 @@ def find_regions(
     doubt = doubt_of(confidence, found, spacing, options)
     total = float(doubt.sum(dtype=np.float64)) * geometry.voxel_volume_mm3
     regions_map = np.zeros(label.shape, np.uint16)
-    box = box_of(doubt >= options.grow)
+    box = box_of(reaches(doubt, options.grow))
     if box is None:
         return FoundRegions(regions=(), map=regions_map, expected_error_mm3=total)
     own_label, own_doubt = label[box], doubt[box]
-    kept = own_doubt >= options.grow
+    kept = reaches(own_doubt, options.grow)
     other = alternative_classes(
         own_label,
         None if second is None else second[box],

@@ -6,6 +6,7 @@ still as it was: its model, the scans and labels that it learnt from, and those 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from SemiSupSegLib.runs.reviewed import with_frozen_reviews
 from SemiSupSegLib.runs.run_folder import RunFolder
 
 _MAX_NAMED = 5
+_CORRECTED = re.compile(r"-corrected(-[0-9]+)?$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,28 @@ def why_not_learn(run: Path, cases: Path, reviews: Path, *, thorough: bool = Tru
     except OSError as error:
         return f"{error.filename or run}: {error.strerror or error}. Check the folder."
     return ""
+
+
+def cases_of(run: Path) -> Path:
+    """Return the folder of cases that a run was trained on, as it was then; it may have moved.
+
+    Raises:
+        SemiSupSegError: If the folder is no run, or an old one that does not tell.
+    """
+    request = RunFolder(run).read_config().get("request", {})
+    if not request.get("cases"):
+        raise SemiSupSegError(f"{run} does not tell where its cases are. Give their folder.")
+    return Path(request["cases"]["folder"])
+
+
+def free_folder(run: Path) -> Path:
+    """Return a name beside a run that is not taken: RUN-corrected, RUN-corrected-2, ..."""
+    stem = _CORRECTED.sub("", run.name) + "-corrected"
+    path, number = run.with_name(stem), 1
+    while path.exists():
+        number += 1
+        path = run.with_name(f"{stem}-{number}")
+    return path
 
 
 def plan_corrections(

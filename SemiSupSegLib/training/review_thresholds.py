@@ -20,6 +20,7 @@ from SemiSupSegLib.inference.calibration import Calibration, calibratable_trust
 from SemiSupSegLib.inference.maps import OUTSIDE
 from SemiSupSegLib.losses.uncertainty import variance_from_log
 from SemiSupSegLib.preparation.prepare import PreparedCase
+from SemiSupSegLib.preparation.restoring import MAP_STEPS
 from SemiSupSegLib.review.doubt import box_of, widened
 from SemiSupSegLib.review.fitting import (
     GROW,
@@ -77,13 +78,15 @@ class ReviewSamples:
         confidence = self._calibration.confidence(calibratable_trust(probabilities, variance))
         label = probabilities.argmax(0)
         second = probabilities.scatter(0, label[None], -1).argmax(0)
-        shown = confidence.cpu().numpy().astype(np.float16)
+        shown = confidence.cpu().numpy()
         shown[np.asarray(case.mask()) == 0] = OUTSIDE["confidence"]
+        # In the steps of the file, from which regions are found, and a quarter of the memory.
+        steps = np.rint(shown * MAP_STEPS).astype(np.uint8)
         self._cases[case.id] = case
         self._student[case.id] = {
             "label": label.to(torch.uint8).cpu().numpy(),
             "second": second.to(torch.uint8).cpu().numpy(),
-            "confidence": shown,
+            "confidence": steps,
         }
 
     def _keep_teacher(self, case: PreparedCase, probabilities: Tensor, _: Tensor | None) -> None:
@@ -94,7 +97,8 @@ class ReviewSamples:
         case, student = self._cases[case_id], self._student[case_id]
         reference = np.asarray(case.label())
         teacher = self._teacher.get(case_id)
-        doubtful = 1 - student["confidence"] >= GROW[0]
+        confidence = student["confidence"] / np.float32(MAP_STEPS)
+        doubtful = 1 - confidence >= GROW[0]
         told = doubtful | (student["label"] != reference) | (student["label"] > 0)
         if teacher is not None:
             told |= teacher > 0
@@ -108,7 +112,7 @@ class ReviewSamples:
         return ReviewSample(
             label=student["label"][box],
             reference=part,
-            confidence=student["confidence"][box].astype(np.float32),
+            confidence=confidence[box],
             second=student["second"][box],
             pseudo_label=None if teacher is None else teacher[box],
             geometry=Geometry(

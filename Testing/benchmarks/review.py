@@ -67,7 +67,7 @@ from SemiSupSegLib.files import read_json, write_json  # noqa: E402
 from SemiSupSegLib.inference.calibration import fit_map  # noqa: E402
 from SemiSupSegLib.models.package import read_package  # noqa: E402
 from SemiSupSegLib.models.registry import load_model  # noqa: E402
-from SemiSupSegLib.review.doubt import is_far  # noqa: E402
+from SemiSupSegLib.review.doubt import distance_to  # noqa: E402
 from SemiSupSegLib.review.fitting import (  # noqa: E402
     ReviewSample,
     chosen_cases,
@@ -84,6 +84,8 @@ DRAWS = 5
 FIT_VOXELS = 20_000
 """Drawn per case to fit a score's map."""
 SURFACE_MM = 2.0
+NEAR_MM = 5.0
+"""Where the map of a score is fitted, and random balls lie."""
 SPEED_CASE = "Brats18_TCIA03_265_1"
 """Of brats_full: 240 x 240 x 155 voxels of 1 mm."""
 
@@ -114,7 +116,7 @@ class BenchCase:
         return z, y, x
 
     def near(self) -> Mask:
-        return ~is_far(self.found, self.spacing, RegionOptions().near_mm)
+        return distance_to(self.found, self.spacing, NEAR_MM) <= NEAR_MM
 
     def features(self) -> NDArray[np.float64]:
         """Return what the combination is made of, (4, D, H, W), logit of the doubt first."""
@@ -316,7 +318,7 @@ def _logistic(cases: Sequence[BenchCase]) -> NDArray[np.float64]:
 
 def _drawn(case: BenchCase) -> Mask:
     """Return some voxels near to what was found or should have been."""
-    zone = case.near() | ~is_far(case.sample.reference > 0, case.spacing, RegionOptions().near_mm)
+    zone = case.near() | (distance_to(case.sample.reference > 0, case.spacing, NEAR_MM) <= NEAR_MM)
     places = np.flatnonzero(zone & (case.sample.confidence < 1))
     draw = np.random.default_rng(0)
     if len(places) > FIT_VOXELS:
@@ -343,7 +345,13 @@ def _judge(
         options=options,
     )
     surface = _surface_errors(case)
-    figures: dict[str, float] = {"regions": len(found.regions), "grow": options.grow}
+    figures: dict[str, float] = {
+        "regions": len(found.regions),
+        "grow": options.grow,
+        "near_mm": options.near_mm,
+        "reach_mm": options.reach_mm,
+        "far": options.far,
+    }
     controls: dict[str, dict[str, float]] = {name: {} for name in CONTROLS} if with_controls else {}
     borders = _border_distance(case) if with_controls else None
     for top in TOPS:
@@ -363,7 +371,7 @@ def _judge(
     left = wrong & ~((found.map > 0) & (found.map <= 5))
     total = wrong.sum()
     listed = found.map > 0
-    far = is_far(case.found, case.spacing, options.near_mm)
+    far = ~case.near()
     figures["left.in_later_regions"] = float((left & listed).sum() / total)
     figures["left.far_from_everything_found"] = float((left & ~listed & far).sum() / total)
     figures["left.near_but_confident"] = float((left & ~listed & ~far).sum() / total)
@@ -508,6 +516,8 @@ def _unit(name: str) -> str:
         "dice_after": "Dice",
         "regions": "regions",
         "grow": "doubt",
+        "_mm": "mm",
+        "far": "of the doubt",
     }.items():
         if name.endswith(end) and not name.startswith("left"):
             return unit
@@ -546,6 +556,8 @@ def _print(rows: Sequence[Mapping[str, Any]]) -> None:
             for kind in ("error_share", "surface_share", "volume_to_error", "dice_after")
             for top in TOPS
         ] + ["regions"]
+        if f"{dataset}.regions.confidence" not in values:
+            continue
         print(f"\n{dataset:<24}" + "".join(f"{name:>13}" for name in names))
         for kind in kinds:
             cells = [values.pop(f"{dataset}.{kind}.{name}", None) for name in names]

@@ -16,6 +16,7 @@ from SemiSupSegLib.models.package import read_package, write_package
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.review.record import ReviewRecord
+from SemiSupSegLib.review.results import find_again
 from SemiSupSegLib.review.training_label import save_training_label
 
 TASK = Task(
@@ -112,6 +113,25 @@ def test_a_folder_of_cases_becomes_a_folder_of_results(model, tmp_path, capsys):
     for name in ("one", "two"):
         assert suffixes(tmp_path / "out" / name) == STANDARD
         assert not list((tmp_path / "out" / name).glob(".*"))
+
+
+def test_the_review_regions_of_list_and_map_are_found_again_from_the_files(model, tmp_path):
+    a_case(tmp_path / "cases", "one")
+
+    predict("--model", model, "--case", tmp_path / "cases" / "one", "--out", tmp_path)
+
+    content = json.loads((tmp_path / "one" / "case.json").read_text())
+    check_format(content, "case-result", "case.json")
+    assert content["review"]["fitted"] is False
+    assert content["review_regions"]
+    regions = np.asanyarray(nibabel.load(tmp_path / "one" / "one_regions.nii.gz").dataobj)
+    ids = [one["id"] for one in content["review_regions"]]
+    assert sorted(set(np.unique(regions)) - {0}) == ids
+    found, listed = find_again(tmp_path / "one", 0.5)
+    # NIfTI's axes are those of the array in reverse.
+    np.testing.assert_array_equal(found.map.transpose(2, 1, 0), regions)
+    assert listed.to_json()["regions"] == content["review_regions"]
+    assert listed.to_json()["review"] == content["review"]
 
 
 def test_results_lie_on_the_inputs_grid_with_its_affine(model, tmp_path):

@@ -98,6 +98,22 @@ def test_a_broken_case_is_named_and_does_not_end_the_table(a_cohort):
     assert "line 1 is not JSON" in rows[0].reviews[0].problem
 
 
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"version": 2}, "newer SemiSupSeg"),
+        ({"format": "other"}, "damaged or no result"),
+        ({"review_regions": [{}], "review": {}}, "damaged or no result"),
+        ({"review": []}, "damaged or no result"),
+    ],
+)
+def test_a_case_json_that_makes_no_sense_is_named(a_cohort, change, match):
+    file = a_cohort / "p1" / "case.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+
+    assert match in read_row(a_cohort / "p1").problem
+
+
 def test_other_folders_are_passed_over(a_cohort):
     (a_cohort / "notes").mkdir()
     (a_cohort / ".hidden").mkdir()

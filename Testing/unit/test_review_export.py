@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel
@@ -36,6 +37,9 @@ from Testing.data.make_review_folder import (
 )
 
 VALUES = np.array([0, 1, 2, 4], np.uint8)
+needs_highdicom = pytest.mark.skipif(
+    find_spec("highdicom") is None, reason="highdicom has no wheels for this Python"
+)
 
 
 @pytest.fixture
@@ -213,6 +217,7 @@ def phantom_label() -> np.ndarray:
     return values
 
 
+@needs_highdicom
 @pytest.mark.parametrize("turned", [False, True], ids=["as the slices", "turned"])
 def test_a_dicom_seg_lies_where_the_series_does(tmp_path, turned):
     source = series_of(make_dicom_phantom.write_series(tmp_path / "dicom"))
@@ -223,6 +228,7 @@ def test_a_dicom_seg_lies_where_the_series_does(tmp_path, turned):
     assert voxels_by_position(tmp_path / "a.dcm") == expected_by_position(phantom_label())
 
 
+@needs_highdicom
 def test_a_dicom_seg_lies_where_a_file_of_many_frames_does(tmp_path):
     source = series_of(make_dicom_phantom.write_enhanced(tmp_path / "dicom"))
     image = read_image(source)
@@ -237,6 +243,7 @@ def test_a_dicom_seg_lies_where_a_file_of_many_frames_does(tmp_path):
     assert voxels_by_position(tmp_path / "a.dcm") == expected_by_position(phantom_label())
 
 
+@needs_highdicom
 def test_dcmqi_reads_a_dicom_seg_as_the_same_label_map(tmp_path):
     """What Slicer itself reads DICOM SEG with."""
     program = Path(sys.executable).parent / "segimage2itkimage"
@@ -268,6 +275,7 @@ def _segments_of(file: Path):
     return [one for group in json.loads(file.read_text())["segmentAttributes"] for one in group]
 
 
+@needs_highdicom
 def test_a_dicom_seg_belongs_to_the_patient_and_refers_to_the_slices(tmp_path):
     folder = make_dicom_phantom.write_series(tmp_path / "dicom")
     source = series_of(folder)
@@ -292,6 +300,7 @@ def test_a_dicom_seg_belongs_to_the_patient_and_refers_to_the_slices(tmp_path):
     assert np.allclose(np.array(same.ImagePositionPatient, float), np.array(place, float))
 
 
+@needs_highdicom
 def test_a_dicom_seg_has_a_coded_segment_for_each_class(tmp_path):
     source = series_of(make_dicom_phantom.write_series(tmp_path / "dicom"))
 
@@ -314,6 +323,7 @@ def test_a_dicom_seg_has_a_coded_segment_for_each_class(tmp_path):
             )
 
 
+@needs_highdicom
 def test_a_class_without_terms_is_a_tissue_for_dicom(tmp_path):
     source = series_of(make_dicom_phantom.write_series(tmp_path / "dicom"))
     label = label_on(source, phantom_label())
@@ -358,6 +368,7 @@ def test_a_result_that_is_not_of_dicom_says_so(a_record, tmp_path):
     assert not (tmp_path / "a.dcm").exists()
 
 
+@needs_highdicom
 def test_a_series_on_another_grid_is_refused(a_record, tmp_path):
     source = series_of(make_dicom_phantom.write_series(tmp_path / "dicom"))
 
@@ -365,6 +376,7 @@ def test_a_series_on_another_grid_is_refused(a_record, tmp_path):
         write_dicom_seg(tmp_path / "a.dcm", reviewed_label(a_record), source)
 
 
+@needs_highdicom
 def test_an_empty_label_map_is_no_dicom_seg(tmp_path):
     source = series_of(make_dicom_phantom.write_series(tmp_path / "dicom"))
 
@@ -374,6 +386,7 @@ def test_an_empty_label_map_is_no_dicom_seg(tmp_path):
         )
 
 
+@needs_highdicom
 def test_a_series_without_frame_of_reference_is_told(tmp_path):
     folder = make_dicom_phantom.write_series(tmp_path / "dicom")
     for path in folder.iterdir():
@@ -391,6 +404,17 @@ def test_without_its_package_it_is_said_how_to_install_it(tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "highdicom", None)
 
     with pytest.raises(SemiSupSegError, match="pip install highdicom"):
+        write_dicom_seg(tmp_path / "a.dcm", label_on(source, phantom_label()), source)
+
+
+@needs_highdicom
+def test_an_old_highdicom_is_told(tmp_path, monkeypatch):
+    import highdicom
+
+    monkeypatch.setattr(highdicom, "__version__", "0.22.0")
+    source = series_of(make_dicom_phantom.write_series(tmp_path / "dicom"))
+
+    with pytest.raises(SemiSupSegError, match=r"0\.27 or later, and 0\.22\.0 is installed"):
         write_dicom_seg(tmp_path / "a.dcm", label_on(source, phantom_label()), source)
 
 

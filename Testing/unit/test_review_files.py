@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,7 @@ def test_a_prediction_that_does_not_tell_its_task_needs_it(out):
     assert review(*words, "--task", "brats") == 0
 
 
+@pytest.mark.skipif(find_spec("highdicom") is None, reason="no wheels for this Python")
 def test_a_dicom_seg_is_exported_from_where_the_series_is(out, tmp_path, capsys):
     folder = make_dicom_phantom.write_series(tmp_path / "scans" / "t1")
     (source,) = (one.source for one in list_images(folder).images)
@@ -158,6 +160,13 @@ def test_a_dicom_seg_is_exported_from_where_the_series_is(out, tmp_path, capsys)
     assert review(*words) == 0
     made = pydicom.dcmread(capsys.readouterr().out.strip())
     assert (made.NumberOfFrames, int(made.pixel_array.sum())) == (2, 6)
+    content["inputs"] = {"t1": "ef" * 32}  # of a file that was made of the series
+    file.write_text(json.dumps(content))
+    with pytest.raises(SemiSupSegError, match="is none that this result was made from"):
+        review(*words, "--dicom", tmp_path / "scans")
+    assert review(*words, "--dicom", folder, "--series", source.series) == 0
+    with pytest.raises(UsageError, match="Say which folder with --dicom"):
+        review(*words, "--series", source.series)
     (folder / "IM000.dcm").write_bytes(b"")
     assert known_source(out / "p2") is None
     with pytest.raises(UsageError, match="or have moved"):

@@ -175,9 +175,7 @@ def test_doubt_without_a_seed_is_no_region():
 
 
 def test_dust_is_left_out_and_dust_that_touches_a_region_joins_it():
-    given = maps(
-        [(block((2, 8), (2, 8), (2, 8)), 0.5), (block((15, 17), (15, 17), (15, 17)), 0.9)]
-    )
+    given = maps([(block((2, 8), (2, 8), (2, 8)), 0.5), (block((15, 17), (15, 17), (15, 17)), 0.9)])
     given["second"][7, 7, 5:8] = 2
 
     found = find_regions(**given)
@@ -299,16 +297,16 @@ def test_maps_that_do_not_lie_on_the_grid_are_refused():
 def test_the_slider_lists_more_to_one_side_and_less_to_the_other():
     given = maps(
         [
-            (block((1, 5), (1, 5), (1, 5)), 0.45),
-            (block((8, 12), (8, 12), (8, 12)), 0.25),
-            (block((15, 19), (15, 19), (15, 19)), 0.8),
+            (block((1, 6), (1, 6), (1, 6)), 0.45),
+            (block((8, 13), (8, 13), (8, 13)), 0.25),
+            (block((15, 20), (15, 20), (15, 20)), 0.9),
         ]
     )
     options = RegionOptions()
 
     numbers = [
         len(find_regions(**given, options=options.with_sensitivity(place)).regions)
-        for place in (0.1, 0.5, 0.9)
+        for place in (0.2, 0.5, 0.8)
     ]
 
     assert numbers == [1, 2, 3]
@@ -353,7 +351,10 @@ def test_options_that_make_no_sense_are_refused(wrong):
         RegionOptions(**wrong)
 
 
-def a_sample(doubt, *, wrong=block((5, 11), (5, 11), (5, 11)), beside=0.2):
+WRONG = block((5, 11), (5, 11), (5, 11))
+
+
+def a_sample(doubt, *, wrong=WRONG, beside=0.2):
     """A case whose wrong voxels have one doubt, in a wider block of less doubt that is right."""
     given = maps([(block((2, 18), (2, 18), (2, 18)), beside), (wrong, doubt)])
     reference = given["label"].copy()
@@ -414,8 +415,7 @@ def test_doubt_far_from_everything_counts_as_much_as_it_was_borne_out():
     label = np.zeros(shape, np.uint8)
     label[..., :2] = 1
     reference = label.copy()
-    # More than 15 mm from the last found column 1 lie the columns from 17 on: 43, four of them wrong.
-    reference[..., 30:34] = 1
+    reference[..., 50:54] = 1
     sample = ReviewSample(
         label=label,
         reference=reference,
@@ -426,7 +426,11 @@ def test_doubt_far_from_everything_counts_as_much_as_it_was_borne_out():
         class_names=("edema",),
     )
 
-    assert fit_thresholds([sample]).options.far == pytest.approx(4 / (43 * 0.5), abs=1e-4)
+    options = fit_thresholds([sample]).options
+
+    # Column 1 is the last one with anything; four of those beyond the reach are wrong.
+    beyond = 58 - options.reach_mm
+    assert options.far == pytest.approx(4 / (beyond * 0.5), abs=1e-4)
 
 
 def test_of_many_cases_some_at_even_distances_are_chosen():

@@ -156,7 +156,12 @@ def test_a_case_is_segmented_and_a_second_one_by_the_same_process(runner, model,
     assert np.abs(shown["confidence"].transpose(2, 1, 0) - confidence).max() < 0.006
     assert any("estimated_dice" in note for note in result["notes"])
     np.testing.assert_array_equal(shown["distance"] == 0, shown["label"] > 0)
+    regions = nibabel.load(saved / "Ünal 7_regions.nii.gz").get_fdata()
+    np.testing.assert_array_equal(shown["regions"].transpose(2, 1, 0), regions)
+    assert shown["regions"].dtype == np.uint16
     case = json.loads((saved / "case.json").read_text())
+    assert result["review_regions"] == case["review_regions"]
+    assert result["review"] == case["review"]
     assert result["volumes_ml"]["both"]["value"] == pytest.approx(
         case["volumes_ml"]["both"]["value"], abs=1e-6
     )

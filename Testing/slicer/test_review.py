@@ -1,0 +1,243 @@
+"""The section Review: a case from its first region to its label, with a kill in the middle."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from semisupseg_testing import PanelTest
+
+REVIEWER = "reviewer-1"
+
+
+class ReviewTest(PanelTest):
+    """The result of the made-up case."""
+
+    def setUp(self):
+        super().setUp()
+        self.review = self.panel.review
+        self.review.reviewer_box.text = REVIEWER
+        self.try_it()
+        self.apply()
+
+    @property
+    def session(self):
+        """The open review."""
+        return self.review.session
+
+    def begin(self):
+        """Press the button, and wait until the first region is shown."""
+        self.review.update()
+        self.assertTrue(self.review.begin_button.enabled, self.review.begin_button.toolTip)
+        self.review.begin()
+        self.wait(lambda: self.review.opening is None, "the result")
+        self.assertIsNotNone(self.session, self.review.message.text)
+
+    def lines(self):
+        """Return what the record holds, from the disk."""
+        text = self.session.record.path.read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.splitlines()]
+
+    def drawn(self):
+        """Return the label map that the copy in the scene shows."""
+        from SemiSupSegUI import scene
+        from SemiSupSegUI.segments import label_of
+
+        grid = scene.overlay_node(self.session.result, "confidence")
+        classes = self.session.record.task.classes
+        return label_of(self.session.node, classes, self.session.label.shape, grid)
+
+    def stroke(self, voxels):
+        """Paint voxels (D, H, W) with the active effect, as the brush does."""
+        editor = self.review.editor._editor
+        effect = editor.effectByName("Paint")
+        image = effect.defaultModifierLabelmap()
+        for slice_, row, column in np.argwhere(voxels):
+            image.SetScalarComponentFromDouble(int(column), int(row), int(slice_), 0, 1)
+        image.Modified()
+        effect.saveStateForUndo()
+        effect.modifySelectedSegmentByLabelmap(image, effect.ModificationModeAdd)
+
+    def test_the_worst_region_is_shown_first(self):
+        self.begin()
+
+        errors = [one.expected_error_mm3 for one in self.session.regions]
+        self.assertGreater(len(errors), 2)
+        self.assertEqual(errors, sorted(errors, reverse=True))
+        self.assertEqual(self.review.regions.table.currentRow(), 0)
+        self.assertIn("0 of", self.review.progress.text)
+        peak = self.session.regions[0].peak_ras
+        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            place = vtk.vtkMatrix4x4()
+            place.DeepCopy(node.GetSliceToRAS())
+            normal = [place.GetElement(row, 2) for row in range(3)]
+            away = sum(
+                n * (p - place.GetElement(r, 3))
+                for r, (n, p) in enumerate(zip(normal, peak, strict=True))
+            )
+            self.assertLess(abs(away), 1e-3, node.GetName())
+
+    def test_every_decision_is_on_the_disk_at_once(self):
+        self.begin()
+        first = self.session.regions[0].id
+
+        self.review.decide("confirmed")
+
+        self.assertEqual(self.lines()[-1]["status"], "confirmed")
+        self.assertEqual(self.lines()[-1]["region"], first)
+        self.assertEqual(self.session.status(first), "confirmed")
+        self.assertNotEqual(self.review._region, first)
+        self.assertIn("1 of", self.review.progress.text)
+        self.review.undo()
+        self.assertEqual(self.session.status(first), "")
+        self.assertEqual(self.lines()[-1]["kind"], "undo")
+
+    def test_relabelling_changes_the_regions_voxels_only(self):
+        self.begin()
+        region = self.session.regions[0]
+        before = self.session.label.copy()
+        inside = self.session.regions_map == region.id
+        box = self.review.relabel_box
+        box.setCurrentIndex(box.findData("background"))
+
+        self.review.relabel()
+
+        np.testing.assert_array_equal(self.session.label[~inside], before[~inside])
+        self.assertFalse(self.session.label[inside].any())
+        np.testing.assert_array_equal(self.drawn(), self.session.label)
+        self.review.undo()
+        np.testing.assert_array_equal(self.session.label, before)
+        np.testing.assert_array_equal(self.drawn(), before)
+
+    def test_a_stroke_outside_of_the_region_does_nothing_unless_that_is_allowed(self):
+        self.begin()
+        if self.review.editor.why_not:
+            self.skipTest(self.review.editor.why_not)
+        region = self.session.regions[0]
+        self.review.editor.margin_box.value = 0
+        self.review.fix()
+        before = self.session.label.copy()
+        inside = self.session.regions_map == region.id
+        value = 1 + self.session.record.classes.index("edema")
+        self.review.editor._editor.setCurrentSegmentID("edema")
+        everywhere = np.zeros(before.shape, bool)
+        everywhere[tuple(slice(max(0, a - 3), b + 3) for a, b in region.box)] = True
+
+        self.stroke(everywhere)
+        self.wait(lambda: not self.session.has_unsaved_strokes, "the stroke on the disk")
+
+        label = self.session.label
+        self.assertTrue((label[inside] == value).all())
+        np.testing.assert_array_equal(label[~inside], before[~inside])
+        self.assertEqual(self.lines()[-1]["kind"], "edit")
+        self.assertEqual(self.lines()[-1]["region"], region.id)
+        self.review.editor.limit_box.checked = False
+        self.stroke(everywhere)
+        self.review.finish_fix()
+        self.assertTrue((self.session.label[everywhere] == value).all())
+        self.assertEqual(self.session.status(region.id), "fixed")
+
+    def test_after_a_kill_everything_is_there_again(self):
+        self.begin()
+        ids = [one.id for one in self.session.regions]
+        self.review.decide("confirmed")
+        self.review.decide("ignored")
+        self.review.relabel()
+        label = self.session.label.copy()
+        folder = self.session.folder
+        # No goodbye: the panel is made anew over an empty scene, as after a crash.
+        self.session.let_go()
+        self.review.session = None
+        slicer.mrmlScene.Clear(0)
+
+        self.review.open_folder(folder)
+        self.wait(lambda: self.review.opening is None, "the result")
+
+        self.assertEqual(
+            self.session.record.statuses,
+            {
+                ids[0]: "confirmed",
+                ids[1]: "ignored",
+                ids[2]: "relabelled",
+            },
+        )
+        np.testing.assert_array_equal(self.session.label, label)
+        np.testing.assert_array_equal(self.drawn(), label)
+        self.assertEqual(self.review._region, ids[3] if len(ids) > 3 else ids[0])
+
+    def test_closing_leaves_the_scene_as_it_was(self):
+        from SemiSupSegUI import scene
+
+        def names():
+            nodes = slicer.mrmlScene.GetNodes()
+            return sorted(
+                nodes.GetItemAsObject(index).GetName() or ""
+                for index in range(nodes.GetNumberOfItems())
+                if nodes.GetItemAsObject(index).IsA("vtkMRMLDisplayableNode")
+            )
+
+        before = names()
+        result = self.state.result
+        self.assertTrue(result.GetDisplayNode().GetVisibility())
+        self.begin()
+        self.assertFalse(result.GetDisplayNode().GetVisibility())
+        self.review.decide("confirmed")
+
+        self.review.close()
+
+        self.assertEqual(names(), before)
+        self.assertTrue(result.GetDisplayNode().GetVisibility())
+        self.assertIsNone(scene.overlay_node(result, "review"))
+
+    def test_the_scene_may_close_in_the_middle(self):
+        self.begin()
+        self.review.decide("confirmed")
+        folder = self.session.folder
+
+        slicer.mrmlScene.Clear(0)
+
+        self.assertIsNone(self.session)
+        record = folder / f"review.{REVIEWER}.jsonl"
+        self.assertIn("confirmed", record.read_text(encoding="utf-8"))
+
+    def test_the_slider_lists_others_until_something_is_decided(self):
+        self.begin()
+        before = len(self.session.regions)
+        self.review.sensitivity_slider.value = 100
+
+        self.review._sensitivity_chosen()
+        self.wait(lambda: self.review.opening is None, "the list")
+
+        self.assertGreater(len(self.session.regions), before)
+        self.review.decide("confirmed")
+        self.assertFalse(self.review.sensitivity_slider.enabled)
+        self.assertIn("decided already", self.review.sensitivity_slider.toolTip)
+
+    def test_without_an_alias_the_button_says_so(self):
+        self.review.reviewer_box.text = "Dr. X"
+        self.review.update()
+
+        self.assertFalse(self.review.begin_button.enabled)
+        self.assertIn("alias", self.review.begin_button.toolTip)
+
+    def test_the_table_is_filtered_and_sorted(self):
+        self.begin()
+        self.review.decide("confirmed")
+        table, status = self.review.regions.table, self.review.regions.status_box
+
+        status.setCurrentIndex(status.findData("confirmed"))
+
+        shown = [row for row in range(table.rowCount) if not table.isRowHidden(row)]
+        self.assertEqual(len(shown), 1)
+        status.setCurrentIndex(0)
+        name = self.session.regions[0].class_name
+        box = self.review.regions.class_box
+        box.setCurrentIndex(box.findData(name))
+        shown = [row for row in range(table.rowCount) if not table.isRowHidden(row)]
+        self.assertEqual(len(shown), sum(one.class_name == name for one in self.session.regions))

@@ -1,0 +1,125 @@
+"""What a worker hands to the panel when a result is opened for review."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.cases.case import ImageSource
+from SemiSupSegLib.cases.reading import content_hash
+from SemiSupSegLib.errors import SemiSupSegError, UsageError
+from SemiSupSegLib.files import read_json, write_json
+from SemiSupSegLib.preparation.nifti import write_nifti
+from SemiSupSegLib.resources import check_format
+from SemiSupSegLib.review.change import Change
+from SemiSupSegLib.review.record import ReviewRecord
+from SemiSupSegLib.workers.job import JobFolder
+from SemiSupSegLib.workers.opening import open_review
+from Testing.data.make_review_folder import (
+    GRID,
+    SHAPE,
+    make_result,
+    the_label,
+    the_region_map,
+    the_task,
+)
+
+IMAGE = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+
+
+@pytest.fixture
+def result(tmp_path):
+    """A result whose image lies in another folder."""
+    image = tmp_path / "cases" / "p1" / "p1_t1.nii.gz"
+    image.parent.mkdir(parents=True)
+    write_nifti(image, IMAGE, GRID)
+    folder = make_result(tmp_path / "out", inputs={"t1": content_hash(ImageSource(path=image))})
+    content = read_json(folder / "case.json")
+    content["task"] = the_task().to_json()
+    content["images"] = {"t1": {"path": os.path.relpath(image, folder)}}
+    write_json(folder / "case.json", content)
+    return folder
+
+
+def opened(result, job, **options):
+    """Open it, and return the content of both files."""
+    open_review(result, "ann", JobFolder(job), **options)
+    content, told = read_json(job / "result.json"), read_json(job / "review.json")
+    check_format(content, "job-result", "result.json")
+    check_format(told, "review-opened", "review.json")
+    return content, told
+
+
+def array(job, file):
+    return np.load(job / file, allow_pickle=False)
+
+
+def test_the_record_is_begun_and_maps_and_images_are_handed_over(result, tmp_path):
+    job = tmp_path / "job"
+
+    content, told = opened(result, job)
+
+    assert ReviewRecord.open(result, "ann").case == "p1"
+    np.testing.assert_array_equal(array(job, content["maps"]["label"]), the_label())
+    np.testing.assert_array_equal(array(job, content["maps"]["regions"]), the_region_map())
+    assert {"confidence", "distance"} <= content["maps"].keys()
+    np.testing.assert_array_equal(array(job, told["images"]["t1"]["file"]), IMAGE)
+    assert content["grid"]["size"] == list(GRID.size)
+
+
+def test_a_review_goes_on_where_it_was(result, tmp_path):
+    opened(result, tmp_path / "first")
+    record = ReviewRecord.open(result, "ann")
+    after = the_label()
+    after[2, 3, 2] = 3
+    record.decide(1, "relabelled", Change.between(the_label(), after))
+
+    content, _ = opened(result, tmp_path / "again", has_scene=True)
+
+    np.testing.assert_array_equal(array(tmp_path / "again", content["maps"]["label"]), after)
+    assert content["maps"].keys() == {"label", "regions"}
+    assert ReviewRecord.open(result, "ann").statuses == {1: "relabelled"}
+
+
+def test_another_image_in_its_place_is_not_shown(result, tmp_path):
+    write_nifti(tmp_path / "cases" / "p1" / "p1_t1.nii.gz", IMAGE + np.int16(1), GRID)
+
+    _, told = opened(result, tmp_path / "job")
+
+    assert told["images"] == {}
+
+
+def test_other_regions_are_refused_once_something_is_decided(result, tmp_path):
+    opened(result, tmp_path / "first")
+    ReviewRecord.open(result, "ann").decide(1, "confirmed")
+
+    with pytest.raises(UsageError, match="decided something"):
+        opened(result, tmp_path / "again", sensitivity=0.8)
+
+
+def test_begun_anew_the_former_record_is_kept(result, tmp_path):
+    opened(result, tmp_path / "first")
+    ReviewRecord.open(result, "ann").decide(1, "confirmed")
+
+    opened(result, tmp_path / "again", is_anew=True)
+
+    assert ReviewRecord.open(result, "ann").statuses == {}
+    former = (result / "review.ann.1.jsonl").read_text()
+    assert json.loads(former.splitlines()[1])["status"] == "confirmed"
+
+
+def test_what_is_no_result_is_refused(tmp_path):
+    (tmp_path / "p1").mkdir()
+
+    with pytest.raises(SemiSupSegError, match="no result of a case"):
+        opened(tmp_path / "p1", tmp_path / "job")
+
+
+def test_the_command_does_it(result, tmp_path):
+    words = ["review", "open", str(result), "--reviewer", "ann", "--job", str(tmp_path / "job")]
+
+    assert main(words) == 0
+
+    assert (tmp_path / "job" / "review.json").is_file()
