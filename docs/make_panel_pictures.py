@@ -80,7 +80,9 @@ def _drive(out: Path) -> None:
     segment.results.overlay_box.setCurrentIndex(segment.results.overlay_box.findData("contours"))
     grab("panel_contours")
     _beside([out / "panel_contours.png", out / "view_contours.png"], out / "panel_and_view.png")
+    segment.results.overlay_box.setCurrentIndex(segment.results.overlay_box.findData("off"))
     segment.box.collapsed = True
+    _review(host, widget.panel.review, view, grab, out)
     _show_setup(host, widget.panel.setup)
     grab("panel_setup")
     widget.panel.setup.box.collapsed = True
@@ -90,6 +92,30 @@ def _drive(out: Path) -> None:
     widget.panel.models.select("Demonstration only")
     grab("panel_models")
     widget.logic.close()
+
+
+def _review(host: object, review: object, view: object, grab: object, out: Path) -> None:
+    """Begin a review, decide two regions, and draw in a third."""
+    review.box.collapsed = False
+    grab("panel_review_empty")
+    review.reviewer_box.text = "reviewer-1"
+    review.update()
+    review.begin()
+    host.spin(lambda: review.opening is None, PATIENCE_SECONDS)
+    review.decide("confirmed")
+    review.relabel()
+    host.process_events()
+    grab("panel_review")
+    grab("panel_review_2x", scale=2.0)
+    grab("panel_review_dark", dark=True)
+    view.png(out / "view_review.png")
+    _beside([out / "panel_review.png", out / "view_review.png"], out / "review_and_view.png")
+    review.fix()
+    host.process_events()
+    grab("panel_review_fix")
+    view.png(out / "view_review_fix.png")
+    review.close()
+    review.box.collapsed = True
 
 
 def _show_setup(host: object, setup: object) -> None:

@@ -67,15 +67,17 @@ class CohortBox:
         layout.addWidget(self.summary)
         titles = [
             _("Case"),
-            _("Expected error (mL)"),
+            _("Error (mL)"),
             _("Decided"),
             _("Verdict"),
             _("Reviewers"),
-            _("Labels saved"),
+            _("Labels"),
         ]
         self.table = qt.QTableWidget()
         self.table.columnCount = len(titles)
         self.table.setHorizontalHeaderLabels(titles)
+        self.table.horizontalHeaderItem(1).setToolTip(_("Expected volume of wrong voxels"))
+        self.table.horizontalHeaderItem(5).setToolTip(_("Training labels that were saved"))
         self.table.verticalHeader().visible = False
         self.table.selectionBehavior = qt.QAbstractItemView.SelectRows
         self.table.selectionMode = qt.QAbstractItemView.SingleSelection
@@ -172,6 +174,9 @@ class CohortBox:
 
     def update(self) -> None:
         """Enable what can be done, and say why the rest cannot."""
+        has_cases = self.folder is not None or self._wanted is not None
+        for part in (self.table, self.summary, self.previous_button, self.next_button):
+            part.visible = has_cases
         none = ""
         if self.folder is None:
             none = (

@@ -44,6 +44,8 @@ class LearningBox:
         self._jobs, self._message, self._ask, self._reviews = jobs, message, ask, reviews
         self.on_registered: Callable[[], None] = lambda: None
         """Told when a model was added."""
+        self.settings: tuple[str, ...] = ()
+        """Further options of learning, KEY=VALUE; tests shorten it so."""
         self._why_not = ""
         """Why it cannot be learnt, as a worker found; meaningless while one is looking."""
         self._check: Job | None = None
@@ -101,6 +103,7 @@ class LearningBox:
         self.table.verticalHeader().visible = False
         self.table.editTriggers = qt.QAbstractItemView.NoEditTriggers
         self.table.setMinimumHeight(110)
+        self.table.setMaximumHeight(220)
         self.table.visible = False
         form.addRow(self.table)
         self.sentence = qt.QLabel()
@@ -175,6 +178,8 @@ class LearningBox:
         words = [*words, "--cases", self.cases_edit.text, "--out", self.out_edit.text]
         if self.iterations_box.value > 0:
             words += ["--iterations", str(self.iterations_box.value)]
+        if self.settings:
+            words += ["--set", *self.settings]
         self._is_stopping = self._is_long_asked = False
         self.table.visible = False
         self.sentence.text = ""
@@ -398,7 +403,7 @@ def _progress_text(state: RunState, *, is_stopping: bool) -> str:
         return _("Stopping ...")
     if not state.planned:
         return _("Comparing and preparing the cases ...")
-    text = f"{state.phase}, {state.finished / state.planned:.0%}"
+    text = f"{state.phase.replace('_', ' ')}, {state.finished / state.planned:.0%}"
     if state.seconds_left is not None:
         minutes = state.seconds_left / 60
         text += (

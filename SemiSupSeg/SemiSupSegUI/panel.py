@@ -58,6 +58,7 @@ class Panel:
             self._model_in_use,
             self.segment.read_models,
         )
+        self.review.learning.on_registered = self._models_changed
         self.sections: list[Section] = [self.setup, self.segment, self.review, self.models]
         for section in self.sections:
             layout.addWidget(section.box)
@@ -117,6 +118,10 @@ class Panel:
         self.header.text = _("Device: {device}").format(device=self.setup.device)
         self.segment.update()
         self.review.update()
+
+    def _models_changed(self) -> None:
+        self.models.read()
+        self.segment.read_models()
 
     def _model_in_use(self) -> str:
         state = self.state()

@@ -13,7 +13,8 @@ from SemiSupSegUI.nodes import new_node
 from SemiSupSegUI.reviewing import ReviewSession
 from SemiSupSegUI.segments import fill
 
-_COLOR = (255, 255, 0)
+_COLOR = (255, 0, 255)
+"""Magenta: no class of the built-in tasks has it, and no scan."""
 _LINE_WIDTH = 3
 
 

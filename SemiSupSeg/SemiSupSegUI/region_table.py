@@ -8,9 +8,10 @@ import qt
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.review.regions import ReviewRegion
+from SemiSupSegUI.pointing import world_of
 from SemiSupSegUI.reviewing import ReviewSession
 
-_STATUS = 7
+_STATUS = 3
 """Column of statuses."""
 
 
@@ -54,11 +55,11 @@ class RegionTable:
             _("No."),
             _("Class"),
             _("Or"),
-            _("R A S, mm"),
-            _("Wrong, mL"),
-            _("Size, mL"),
-            _("Doubt"),
             _("Status"),
+            _("Wrong mL"),
+            _("Doubt"),
+            _("Size mL"),
+            _("R A S mm"),
             _("Why"),
         )
         self.table = qt.QTableWidget()
@@ -90,7 +91,7 @@ class RegionTable:
         self.table.sortingEnabled = False
         self.table.rowCount = len(session.regions) if session else 0
         for row, region in enumerate(session.regions if session else ()):
-            for column, (text, value) in enumerate(_cells(region)):
+            for column, (text, value) in enumerate(_cells(session, region)):
                 item = qt.QTableWidgetItem()
                 # A number is sorted as a number.
                 item.setData(qt.Qt.DisplayRole, text if value is None else value)
@@ -148,16 +149,17 @@ class RegionTable:
             self.table.setRowHidden(row, not is_listed)
 
 
-def _cells(region: ReviewRegion) -> list[tuple[str, float | int | None]]:
+def _cells(session: ReviewSession, region: ReviewRegion) -> list[tuple[str, float | int | None]]:
     """Return each cell's text, or the number that is shown and sorted by."""
+    place = world_of(session, region.peak_ras)
     return [
         ("", region.id),
         (region.class_name, None),
         (region.second_class if region.second_class != region.class_name else "", None),
-        (" ".join(f"{value:.0f}" for value in region.peak_ras), None),
-        ("", round(region.expected_error_mm3 / 1000, 2)),
-        ("", round(region.volume_mm3 / 1000, 2)),
-        ("", round(region.mean_doubt, 2)),
         ("", None),
+        ("", round(region.expected_error_mm3 / 1000, 2)),
+        ("", round(region.mean_doubt, 2)),
+        ("", round(region.volume_mm3 / 1000, 2)),
+        (" ".join(f"{value:.0f}" for value in place), None),
         (region.reason, None),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import ctk
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -69,7 +70,7 @@ class ReviewSection(Section):
     def _build(self) -> None:
         form = qt.QFormLayout()
         self.reviewer_box = qt.QLineEdit()
-        self.reviewer_box.text = str(qt.QSettings().value(_REVIEWER, "") or "")
+        self.reviewer_box.text = str(slicer.app.userSettings().value(_REVIEWER, "") or "")
         self.reviewer_box.placeholderText = _("a short name: a-z, 0-9, -")
         self.reviewer_box.toolTip = _(
             "Stands in the record of the review; need not tell who you are."
@@ -103,7 +104,7 @@ class ReviewSection(Section):
         column.addWidget(self.case_box.widget)
         self.layout.addWidget(self.case_widget)
         self.learning = LearningBox(self._jobs, self.message, self._ask, self._reviews_folder)
-        self.layout.addWidget(self.learning.widget)
+        self.layout.addWidget(_folded(_("Learn from my corrections"), self.learning.widget))
         self.layout.addWidget(self.message.widget)
         assert self.reviewer_box.connect("editingFinished()", self._reviewer_named)
         self.update()
@@ -117,7 +118,7 @@ class ReviewSection(Section):
         self.effort_box.toolTip = _(
             "With the review, on this machine only: how long it took, and how much was drawn."
         )
-        self.effort_box.checked = qt.QSettings().value(_EFFORT, "true") in (True, "true")
+        self.effort_box.checked = slicer.app.userSettings().value(_EFFORT, "true") in (True, "true")
         row.addWidget(qt.QLabel(_("List less")))
         row.addWidget(self.sensitivity_slider, 1)
         row.addWidget(qt.QLabel(_("more")))
@@ -142,16 +143,16 @@ class ReviewSection(Section):
             (
                 self.previous_button,
                 self.next_button,
-                self.back_button,
+                self.undo_button,
                 self.confirm_button,
                 self.fix_button,
                 self.ignore_button,
                 self.relabel_button,
-                self.relabel_box,
-                self.undo_button,
             )
         ):
             grid.addWidget(widget, at // 3, at % 3)
+        grid.addWidget(self.relabel_box, 2, 1, 1, 2)
+        grid.addWidget(self.back_button, 3, 0, 1, 3)
         return grid
 
     def keys(self) -> dict[str, Callable[[], None]]:
@@ -299,11 +300,13 @@ class ReviewSection(Section):
 
     def enter(self) -> None:
         """Show what is there."""
+        self.cohort.restore()
         self.scene_changed()
 
     def exit(self) -> None:
         """Write what was drawn; the editor gives its keys and cursors back."""
         self._flush()
+        self.case_box.keep_comment()
         self.editor.stop()
         self.update()
 
@@ -339,6 +342,8 @@ class ReviewSection(Section):
         """The panel goes."""
         self.close()
         self.editor.let_go()
+        for box in (self.case_box, self.cohort, self.learning):
+            box.close()
 
     def update(self) -> None:
         """Show everything anew."""
@@ -444,7 +449,10 @@ class ReviewSection(Section):
         session.node.GetDisplayNode().SetVisibility(True)
         self.regions.show(session)
         self.case_box.show(session)
+        if self.cohort.folder == session.folder.parent:
+            self.cohort.mark(session.folder)
         self.cohort.refresh()
+        self.learning.refresh()
         self.message.clear()
         if session.is_of_other_result:
             self.message.mind(
@@ -493,10 +501,12 @@ class ReviewSection(Section):
 
     def _session_changed(self) -> None:
         self.regions.update()
+        self.case_box.update()
         self.update()
 
     def _case_changed(self) -> None:
         self.cohort.refresh()
+        self.learning.refresh()
         self.update()
 
     def _shown_region(self) -> ReviewRegion | None:
@@ -516,14 +526,24 @@ class ReviewSection(Section):
 
     def _reviewer_named(self) -> None:
         if not self._why_no_reviewer():
-            qt.QSettings().setValue(_REVIEWER, self.reviewer)
+            slicer.app.userSettings().setValue(_REVIEWER, self.reviewer)
         self.update()
 
     def _effort_chosen(self, is_on: bool) -> None:
-        qt.QSettings().setValue(_EFFORT, "true" if is_on else "false")
+        slicer.app.userSettings().setValue(_EFFORT, "true" if is_on else "false")
         if self.session is not None:
             self.session.logs_effort = is_on
 
     def _sensitivity_chosen(self) -> None:
         if self.session is not None and self.session.record.undoable is None:
             self.begin_anew(self.sensitivity_slider.value / 100)
+
+
+def _folded(title: str, widget):
+    """Return a box, folded away, that holds a widget."""
+    box = ctk.ctkCollapsibleGroupBox()
+    box.title = title
+    box.collapsed = True
+    layout = qt.QVBoxLayout(box)
+    layout.addWidget(widget)
+    return box

@@ -163,12 +163,9 @@ def _corrections_config(
     given, network = former["options"], plan.manifest["network"]
     kept = {
         name: given[name]
-        for name in ("loss", "labelled_per_batch", "ema", "pseudo_labels", "copy_paste")
+        for name in ("loss", "labelled_per_batch", "ema", "pseudo_labels")
         if name in given
     }
-    if kept.get("labelled_per_batch", 2) < 2:
-        # One patch has no other to exchange a box with.
-        kept.pop("copy_paste", None)
     if former["method"] == "corrections":
         # The next round goes on as the last one did.
         kept = dict(given)

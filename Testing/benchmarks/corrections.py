@@ -13,8 +13,9 @@ its defaults), and both students are judged on the validation cases. Which k:
   updates bring, not corrections.
 
 Without --base the run is trained first, as in training_runs.py (some 20 minutes on two cores). Runs
-resume: what is finished is not done again. Results: results/corrections.json; `value` of a
-measurement is a mean over the seeds, the gain is after minus before in mean Dice of WT, TC, ET.
+resume: what is finished is not done again, so other settings (`--set`) need another --work.
+Results: results/corrections.json; `value` of a measurement is a mean over the seeds, the gain is
+after minus before in mean Dice of WT, TC, ET.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--choices", nargs="+", choices=CHOICES, default=list(CHOICES))
     parser.add_argument("--iterations", type=int, help="of learning; default: that of learn")
+    parser.add_argument("--set", dest="settings", nargs="+", default=[], help="of learning")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each run")
     arguments = parser.parse_args()
@@ -186,7 +188,7 @@ def _learn(
         arguments, folder / "log.txt", "learn", "--run", str(base), "--cases", str(cases),
         "--reviews", str(folder / "reviews"), "--out", str(folder / "run"), *iterations,
         "--seed", str(seed), "--device", "cpu", "--store", str(arguments.work / "store"),
-        "--no-report", "--set", f"training.threads={arguments.threads}",
+        "--no-report", "--set", f"training.threads={arguments.threads}", *arguments.settings,
     )  # fmt: skip
 
 

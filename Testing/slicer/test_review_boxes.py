@@ -491,6 +491,7 @@ class LearningBoxTest(BoxTest):
         self.results.mkdir()
         self.box = LearningBox(self.jobs, self.message_of_box, self._asked, lambda: self.reviews)
         self.addCleanup(self.box.close)
+        self.box.settings = ("training.threads=1",)
         self.registered = []
         self.box.on_registered = lambda: self.registered.append(True)
 

@@ -152,7 +152,6 @@ def test_a_student_goes_on_with_corrections_and_is_compared_with_before(a_finish
     assert set(config["inputs"]["case4"]) == {"image", "label"}
     # As the former run did it, at a tenth of its rate.
     given = RunFolder(folder / "run").read_config()["options"]
-    assert config["options"]["copy_paste"] == given["copy_paste"] == 0.5
     assert config["options"]["loss"] == given["loss"]
     rates = [one["optimizer"]["rate"] for one in (config["options"], given)]
     assert rates[0] == pytest.approx(0.1 * rates[1])
