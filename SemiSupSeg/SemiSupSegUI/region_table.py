@@ -116,6 +116,7 @@ class RegionTable:
             status = self._session.status(self._id(row))
             self.table.item(row, _STATUS).setText(words[status])
         self.table.sortingEnabled = True
+        self.table.resizeColumnToContents(_STATUS)
         self._is_filling = False
         self._filter()
 

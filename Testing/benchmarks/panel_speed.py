@@ -9,6 +9,7 @@ worker, 50 ms a call, 250 ms for a listed single call of VTK.
 
 A call is one slot or timer call of the window. One turn more is made with every call into C
 watched, which tells what the longest calls consist of; its times are not in the figures.
+Then the result is reviewed. `panel.review.*` is the longest call of each kind of action.
 `ratio_to` names the bound that a value was divided by. Other work on the machine shows in `load`.
 """
 
@@ -133,11 +134,16 @@ def main() -> int:
             turns = [bench.turn(watch=arguments.watch)]
             turns += [bench.turn() for _ in range(arguments.turns)]
             watched_turn = bench.turn(watch=True)
+            reviewed = bench.review()
         finally:
             bench.close()
             # Qt and VTK end in order only if the module went before.
             host.reset()
     rows = rows_of(turns, watched_turn, load)
+    rows += [
+        row(f"panel.review.{name}", max(seconds), A_CALL_S, load)
+        for name, seconds in reviewed.items()
+    ]
     longest = {
         "first": longest_steps(turns[:1], turns[0] if arguments.watch else watched_turn),
         "warm": longest_steps(turns[1:], watched_turn),
@@ -211,6 +217,43 @@ class Bench:
         # Tidying up holds the window too.
         self._spin(lambda: self._widget.logic.jobs.is_idle)
         return self._turn
+
+    def review(self, count: int = 5) -> dict[str, list[float]]:
+        """Review the result, and return how long each kind of action held the window."""
+        import numpy as np
+
+        review = self._widget.panel.review
+        review.reviewer_box.text = "benchmark"
+        review.update()
+        review.begin()
+        self._spin(lambda: review.opening is None)
+        session = review.session
+        if session is None:
+            raise RuntimeError(f"No review was opened: {review.message.text}")
+        found: dict[str, list[float]] = {}
+
+        def timed(name: str, action: Callable[[], object]) -> None:
+            start = time.perf_counter()
+            action()
+            found.setdefault(name, []).append(time.perf_counter() - start)
+
+        for region in session.regions[:count]:
+            timed("go_to", lambda region=region: review.go_to(region.id))
+            timed("relabel", review.relabel)
+            timed("undo", review.undo)
+            review.go_to(region.id)
+            timed("fix", review.fix)
+            editor = review.editor._editor
+            effect = editor.effectByName("Paint")
+            image = effect.defaultModifierLabelmap()
+            for slice_, line, column in np.argwhere(session.regions_map == region.id)[:200]:
+                image.SetScalarComponentFromDouble(int(column), int(line), int(slice_), 0, 1)
+            image.Modified()
+            effect.modifySelectedSegmentByLabelmap(image, effect.ModificationModeAdd)
+            timed("stroke_to_disk", session.flush)
+            timed("decide", review.finish_fix)
+        review.close()
+        return found
 
     def close(self) -> None:
         """End the worker."""

@@ -396,7 +396,7 @@ def training(cohort, out, *, iterations=4):
 
 def gone(job):
     """A run's process ends a moment after its state says so."""
-    return [lambda: job.state.pid is None or not is_alive(job.state.pid)]
+    return [lambda: job._process.poll() is not None]
 
 
 def status_of(run):
