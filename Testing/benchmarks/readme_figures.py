@@ -29,9 +29,69 @@ TITLES = {
     "la": "Left atrium at half resolution (12 validation scans)",
 }
 
+SPEED: tuple[tuple[str, str, dict[str, str]], ...] = (
+    (
+        "scan",
+        "Finding and checking cases",
+        {
+            "headers_2000_cases": "the headers of 2,000 cases: {0} (limit 60 s)",
+            "first_check_2000_cases": "the first check of their content: {0}",
+            "second_check_2000_cases": "a second scan: {0} (limit 60 s)",
+            "first_check_whole_brains": "the first check of whole brains: {0}",
+        },
+    ),
+    (
+        "predict",
+        "Segmenting a whole brain (240 by 240 by 155 voxels, four channels), all maps",
+        {
+            "w16.patch96.threads2.command.wall": "base width 16, the whole command: {0}",
+            "w16.patch96.threads2.command.peak_memory": "base width 16, peak memory: {0}",
+            "w16.patch96.threads2.first_window_to_maps.ratio": (
+                "base width 16, from the first window to the maps: {value:.3f} times the bare "
+                "passes of the network (aim 1.15)"
+            ),
+            "w8_lite.patch96.threads2.command.wall": (
+                "CPU default (w=8 lite), the whole command: {0} (aim 20 s)"
+            ),
+            "w8_lite.patch96.threads2.command.peak_memory": "CPU default, peak memory: {0}",
+            "w8_lite.patch96.threads2.first_window_to_maps.ratio": (
+                "CPU default, from the first window to the maps: {value:.3f} times the bare passes"
+            ),
+        },
+    ),
+    (
+        "trainer",
+        "The trainer beside a bare loop of the same network, loss and batch",
+        {
+            "trainer.step.threads_1": "a step on one thread: {value:.2f} times as long (aim 1.05)",
+            "trainer.step.threads_2": "a step on two threads: {value:.2f} times as long (aim 1.05)",
+            "trainer.waiting_for_data.threads_2": (
+                "waiting for data: {value:.1%} of a step (aim under 5 %)"
+            ),
+        },
+    ),
+    (
+        "panel",
+        "The panel, from Apply to overlays in the scene, 240 by 240 by 155 voxels, four channels",
+        {
+            "panel.first.beside_worker": "beside the worker, first case: {0} (bound 1.5 s)",
+            "panel.warm.beside_worker": "beside the worker, next cases: {0} (bound 1.5 s)",
+            "panel.warm.calls_over_50_ms": "calls that hold the window for over 50 ms: {value:.0f}",
+            "panel.warm.longest_call": "the longest of them: {0}",
+            "panel.review.go_to": "Review, going to a region: at most {0}",
+            "panel.review.relabel": "Review, relabelling one: at most {0}",
+            "panel.review.stroke_to_disk": "Review, a stroke to the disk: at most {0}",
+            "panel.review.fix": (
+                "Review, opening the Segment Editor (made the first time): at most {0}"
+            ),
+        },
+    ),
+)
+"""Name of a file of results; title; its measurements that are quoted, in words."""
+
 
 def main() -> int:
-    lines = [*_training_lines(), *_measurement_lines()]
+    lines = [*_training_lines(), *_review_lines(), *_measurement_lines()]
     text = README.read_text(encoding="utf-8")
     before, rest = text.split(BEGIN, 1)
     _, after = rest.split(END, 1)
@@ -209,32 +269,53 @@ def _order(item: tuple[tuple[Any, ...], list[Mapping[str, Any]]]) -> tuple[Any, 
     return labels, float(np.mean([one["mean"] for one in group]))
 
 
+def _review_lines() -> list[str]:
+    """Return what the five worst review regions hold, beside what as large a shell holds."""
+    file = RESULTS / "review.json"
+    if not file.is_file():
+        return []
+    measurements = read_json(file)["measurements"]
+    values = {one["name"]: one["value"] for one in measurements}
+    lines = [
+        "",
+        "**Do the review regions hold the errors?** The five worst regions of each validation case",
+        f"({measurements[0]['machine']}; everything fitted is judged on other cases):",
+        "",
+        "| | cases | share of the wrong voxels | in a shell as large | in random balls "
+        "| volume, in errors | Dice, corrected there |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, title in TITLES.items():
+        if f"{name}.cases" not in values:
+            continue
+        share = values[f"{name}.top5_error_share.confidence"]
+        low, high = (values[f"{name}.top5_error_share.confidence.{one}"] for one in ("low", "high"))
+        lines.append(
+            f"| {title.partition(' (')[0]} | {values[f'{name}.cases']:.0f} "
+            f"| {share:.2f} (95 % interval {low:.2f} to {high:.2f}) "
+            f"| {values[f'{name}.top5_error_share.shell']:.2f} "
+            f"| {values[f'{name}.top5_error_share.random']:.2f} "
+            f"| {values[f'{name}.top5_volume_to_error.confidence']:.1f} times "
+            f"| {values[f'{name}.dice_before']:.3f} to "
+            f"{values[f'{name}.top5_dice_after.confidence']:.3f} |"
+        )
+    return lines
+
+
 def _measurement_lines() -> list[str]:
     lines = []
-    for name, title in (
-        ("scan", "Scanning 2,000 cases"),
-        (
-            "predict",
-            "Segmenting a whole brain (240 by 240 by 155 voxels, four channels), all maps",
-        ),
-        ("trainer", "The trainer beside the network"),
-        ("panel", "From Apply to overlays in the scene, 240 by 240 by 155 voxels, four channels"),
-    ):
+    for name, title, said in SPEED:
         file = RESULTS / f"{name}.json"
         if not file.is_file():
             continue
-        measurements = read_json(file)["measurements"]
-        if not measurements:
+        measured = {one["name"]: one for one in read_json(file)["measurements"]}
+        if not measured:
             continue
-        lines += ["", f"**{title}** ({measurements[0]['machine']}):", ""]
-        for one in measurements:
-            ratio = one.get("ratio_to")
-            is_detail = name == "panel" and not ratio and one["unit"] != "calls"
-            if is_detail or ".part." in one["name"] or ".load." in one["name"]:
-                continue
-            beside = f" (beside {', '.join(ratio) if isinstance(ratio, dict) else ratio})"
-            text = f"* {one['name']}: {one['value']:g} {one['unit']}".rstrip()
-            lines.append(text + (beside if ratio else ""))
+        lines += ["", f"**{title}** ({next(iter(measured.values()))['machine']}):", ""]
+        for key, words in said.items():
+            if key in measured:
+                value, unit = measured[key]["value"], measured[key]["unit"]
+                lines.append(f"* {words.format(f'{value:.3g} {unit}'.strip(), value=value)}")
     lines += [
         "",
         "Each figure here is written by `Testing/benchmarks/readme_figures.py` from JSON files",
