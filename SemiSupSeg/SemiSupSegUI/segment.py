@@ -15,7 +15,7 @@ from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.description import short_line
 from SemiSupSegLib.models.package import identity
-from SemiSupSegLib.workers.estimates import Estimate, Kind, expected
+from SemiSupSegLib.workers.estimates import Estimate, Kind, bound, expected
 from SemiSupSegUI import demonstration, inputs, overlays, scene
 from SemiSupSegUI.folder_run import FolderRun
 from SemiSupSegUI.jobs import Jobs, new_job_folder
@@ -193,9 +193,11 @@ class SegmentSection(Section):
         forecast = self._expected(state)
         is_long = forecast is not None and forecast.seconds > _LONG_SECONDS
         if is_long and not self._ask(
-            _("This will take about {time} on this machine. Begin?").format(
-                time=_duration(forecast.seconds)
-            )
+            (
+                _("This may take up to {time} on this machine. Begin?")
+                if forecast.is_bound
+                else _("This will take about {time} on this machine. Begin?")
+            ).format(time=_duration(forecast.seconds))
         ):
             return
         output = self._output_for(state, chosen)
@@ -393,12 +395,18 @@ class SegmentSection(Section):
             passes=options.passes,
             probabilities=options.probabilities,
         )
-        return expected(kind, math.prod(reference.GetImageData().GetDimensions()))
+        size = reference.GetImageData().GetDimensions()
+        return expected(kind, math.prod(size)) or bound(kind, size, reference.GetSpacing())
 
     def _forecast(self, state: State) -> str:
         found = self._expected(state)
         if found is None:
-            return _("Time and memory on this machine are known after the first case.")
+            return _("Time and memory are known after Setup's self-test, or the first case.")
+        if found.is_bound:
+            return _(
+                "At most about {time} and {memory:.1f} GB of memory, by one window of this model; "
+                "often much less."
+            ).format(time=_duration(found.seconds), memory=found.peak_mb / 1000)
         return _("About {time} and {memory:.1f} GB of memory, as the last such case here.").format(
             time=_duration(found.seconds), memory=found.peak_mb / 1000
         )

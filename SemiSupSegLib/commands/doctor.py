@@ -17,6 +17,7 @@ from typing import Any
 from SemiSupSegLib.files import make_folder_of, write_json
 from SemiSupSegLib.workers.diagnosis import why_no_gpu
 from SemiSupSegLib.workers.packages import PACKAGES, PYTHON, Package, is_enough
+from SemiSupSegLib.workers.rehearsal import rehearse_models
 
 HELP = "Check the installation: versions, devices, memory, disk; a real convolution on each device."
 
@@ -50,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(_wheels()))
         return 0
     found = examine()
+    if found["ok"]:
+        rehearse_models()
     if arguments.json == "-":
         print(json.dumps(found, indent=2))
     elif arguments.json:

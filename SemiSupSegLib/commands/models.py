@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.description import one_line
 from SemiSupSegLib.models.package import export_package, read_package
 from SemiSupSegLib.models.registry import RegisteredModel
+from SemiSupSegLib.workers.rehearsal import rehearse
 
 HELP = "List, import, export, rename and delete models."
 
@@ -96,6 +98,9 @@ def _show(arguments: argparse.Namespace) -> None:
 def _import(arguments: argparse.Namespace) -> None:
     model = registry.register(arguments.source, arguments.name)
     print(f"{model.name} is registered{' and the default' if model.is_default else ''}.")
+    # Only for a forecast: without torch, or if its weights do not fit, whoever uses it is told.
+    with contextlib.suppress(ImportError, SemiSupSegError):
+        rehearse(model.folder)
 
 
 def _export(arguments: argparse.Namespace) -> None:

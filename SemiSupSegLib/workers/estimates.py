@@ -1,14 +1,25 @@
-"""How long a prediction will take and how much memory: as the latest of its kind did here."""
+"""How long a prediction will take and how much memory.
+
+As the latest of its kind did here; before the first one, at most what so many windows take as one
+that was tried.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.models.registry import user_data_folder
 from SemiSupSegLib.resources import check_format
+
+_BYTES_A_VOXEL = 70
+"""Images and maps of a case in the worker's memory; 1.03 GiB for a whole brain with four channels
+(Testing/benchmarks/predict_speed.py), of which the process itself has 0.45."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +30,50 @@ class Estimate:
     """From the worker's start of the job to the saved result."""
     peak_mb: float
     """Of the worker's memory, not the GPU's."""
+    is_bound: bool = False
+    """Whether no case was measured yet: it may well be less, since windows without brain are
+    left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """What one window of a model took."""
+
+    seconds: float
+    size: tuple[int, int, int]
+    """Voxels x, y, z."""
+    spacing: tuple[float, float, float] | None
+    """To which cases are resampled, x, y, z in mm; None: they keep theirs."""
+    process_mb: float
+    """Memory of the process with the model loaded."""
+
+    def bound(
+        self,
+        size: tuple[int, int, int],
+        spacing: tuple[float, float, float],
+        overlap: float,
+        passes: int,
+    ) -> Estimate:
+        """Return what a case needs at most.
+
+        Args:
+            size: Its voxels x, y, z.
+            spacing: Its voxels' sides, mm.
+            overlap: Of neighbouring windows.
+            passes: Of the student.
+        """
+        target = self.spacing or spacing
+        lengths = [
+            max(1, round(count * own / other))
+            for count, own, other in zip(size, spacing, target, strict=True)
+        ]
+        windows = math.prod(
+            _num_starts(length, patch, overlap)
+            for length, patch in zip(lengths, self.size, strict=True)
+        )
+        seconds = windows * self.seconds * passes
+        memory = self.process_mb + math.prod(size) * _BYTES_A_VOXEL / 1e6
+        return Estimate(seconds, memory, is_bound=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,25 +98,82 @@ class Kind:
 
 def expected(kind: Kind, num_voxels: int) -> Estimate | None:
     """Return what a prediction on a grid of so many voxels needs; None if none was measured yet."""
-    measured = _read().get(kind.key)
+    measured = _content().get("measured", {}).get(kind.key)
     if measured is None:
         return None
     return Estimate(measured["seconds_per_megavoxel"] * num_voxels / 1e6, measured["peak_mb"])
 
 
+def bound(
+    kind: Kind, size: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> Estimate | None:
+    """Return what a case needs at most; None if no window of the model was tried here.
+
+    Args:
+        kind: Of the prediction.
+        size: Voxels x, y, z.
+        spacing: Sides of a voxel, mm.
+    """
+    told = _content().get("windows", {}).get(f"{kind.model}/{kind.device}")
+    if told is None:
+        return None
+    window = Window(
+        seconds=told["seconds"],
+        size=tuple(told["size"]),
+        spacing=None if told["spacing"] is None else tuple(told["spacing"]),
+        process_mb=told["process_mb"],
+    )
+    return window.bound(size, spacing, kind.overlap, kind.passes or 1)
+
+
+def is_rehearsed(model: str) -> bool:
+    """Return whether a window of the model was tried on the best device."""
+    return f"{model}/auto" in _content().get("windows", {})
+
+
+def remember_window(model: str, devices: Sequence[str], window: Window) -> None:
+    """Note what one window took.
+
+    Args:
+        model: Hash of the package.
+        devices: Names that stand for the device it ran on.
+        window: What it took.
+    """
+    told = {
+        "seconds": round(window.seconds, 5),
+        "size": list(window.size),
+        "spacing": None if window.spacing is None else list(window.spacing),
+        "process_mb": round(window.process_mb, 1),
+    }
+    content = _content()
+    windows = {**content.get("windows", {}), **{f"{model}/{one}": told for one in devices}}
+    _write({**content, "windows": windows})
+
+
 def remember(kind: Kind, num_voxels: int, seconds: float, peak_mb: float) -> None:
     """Note how long a prediction took; a former one of its kind is replaced."""
-    measured = _read()
-    measured[kind.key] = {
+    content = _content()
+    told = {
         "seconds_per_megavoxel": round(seconds / max(num_voxels, 1) * 1e6, 4),
         "peak_mb": round(peak_mb, 1),
     }
+    _write({**content, "measured": {**content.get("measured", {}), kind.key: told}})
+
+
+def _num_starts(length: int, patch: int, overlap: float) -> int:
+    """Return how many windows stand along an axis; inference/sliding_window.py places them."""
+    stride = max(1, round(patch * (1 - overlap)))
+    return math.ceil((max(length, patch) - patch) / stride) + 1
+
+
+def _write(content: Mapping[str, Any]) -> None:
     file = _file()
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_json(file, {"format": "semisupseg-timings", "version": 1, "measured": measured})
+    told = {"format": "semisupseg-timings", "version": 1, "measured": {}, **content}
+    write_json(file, told)
 
 
-def _read() -> dict[str, dict[str, float]]:
+def _content() -> dict[str, Any]:
     file = _file()
     if not file.is_file():
         return {}
@@ -71,8 +183,7 @@ def _read() -> dict[str, dict[str, float]]:
     except SemiSupSegError:
         # Only a convenience: what cannot be read is measured anew.
         return {}
-    measured: dict[str, dict[str, float]] = content["measured"]
-    return measured
+    return dict(content)
 
 
 def _file() -> Path:
