@@ -14,15 +14,15 @@ def fill_table(table, content: Mapping, task: Task) -> None:
     """Write volumes, confidence and review regions per class and region into a table node.
 
     It is text for people: what is not known is a dash. Expected Dice is `confidence.<class>` of
-    `case.json`, which has all digits; "T-S" is teacher and student.
+    `case.json`, which has all digits; "T-S" is teacher and student; places are review regions.
     """
     titles = (
         _("Name"),
         _("mL"),
         _("mL, from - to"),
-        _("Expected Dice"),
+        _("Exp. Dice"),
         _("Dice T-S"),
-        _("To review"),
+        _("Places"),
     )
     columns = [vtk.vtkStringArray() for _title in titles]
     regions = [f"{one.name} = {' + '.join(one.classes)}" for one in task.regions]

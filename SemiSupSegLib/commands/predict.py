@@ -28,6 +28,7 @@ from SemiSupSegLib.preparation.prepare import PreparedCase, prepare_case
 if TYPE_CHECKING:
     import torch
 
+    from SemiSupSegLib.inference.maps import Maps
     from SemiSupSegLib.inference.predictor import Predictor
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
             predictor = _predictor(arguments, package)
         start = time.perf_counter()
         try:
-            folder = _predict(case, preparation.result(), predictor, package, arguments)
+            folder, maps = _predict(case, preparation.result(), predictor, package, arguments)
         except (StoppedError, UsageError):
             raise
         except Exception as error:  # The boundary of a case: the others must go on.
@@ -110,7 +111,10 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         num_predicted += 1
         duration_s = time.perf_counter() - start
-        print(f"[{num_predicted + len(failed)}] {case.id}: {duration_s:.1f} s, {folder}")
+        count = f"[{num_predicted + len(failed)} of {len(usable)}]"
+        print(f"{count} {case.id}: {_found(maps, task)}; {duration_s:.1f} s, {folder}")
+        # It would stay until the next case is done.
+        del maps
     print(f"{num_predicted} predicted, {len(failed)} failed.")
     if failed:
         print(f"Failed: {', '.join(case_id for case_id, _ in failed)}", file=sys.stderr)
@@ -141,7 +145,7 @@ def _predict(
     predictor: Predictor,
     package: ModelPackage,
     arguments: argparse.Namespace,
-) -> Path:
+) -> tuple[Path, Maps]:
     from SemiSupSegLib.inference.writing import write_result
 
     maps = predictor.predict(prepared, maps=arguments.maps, probabilities=arguments.probabilities)
@@ -150,7 +154,7 @@ def _predict(
     if maps.likeness.reasons:
         reasons = " ".join(maps.likeness.reasons)
         logger.warning("%s may be unlike the training data. %s", prepared.id, reasons)
-    return write_result(
+    folder = write_result(
         arguments.out,
         prepared.id,
         maps,
@@ -161,6 +165,18 @@ def _predict(
         inputs=case.channels,
         warnings=(*dict.fromkeys(one.sentences for one in _warnings(case)), *prepared.warnings),
     )
+    return folder, maps
+
+
+def _found(maps: Maps, task: Task) -> str:
+    """Return in words how large everything is, and how many places should be looked at."""
+    volumes = [
+        f"{name} {maps.figures.volumes_ml[name]['value']:.1f} mL" for name in task.headline_targets
+    ]
+    words = ", ".join(volumes)
+    if maps.regions is not None:
+        words += f", {len(maps.regions.regions)} places to review"
+    return words
 
 
 def _device(name: str) -> torch.device:
