@@ -4,7 +4,7 @@
     python3 run.py demo                 the main job on made-up cases
     python3 run.py test                 the tests
     python3 run.py doctor               what is installed, which devices work
-    python3 run.py COMMAND ...          scan, prepare, train, predict, evaluate, report, models
+    python3 run.py COMMAND ...          scan, train, predict, evaluate, review, learn, models, ...
     python3 run.py --cpu COMMAND ...    use a CPU build of PyTorch (--gpu: one for NVIDIA GPUs)
 
 The first call makes `.venv` beside this file and installs the exact versions of requirements.txt;

@@ -194,11 +194,23 @@ class CaseBox:
     def give_verdict(self, verdict: str) -> None:
         """Keep what the case is."""
         session = self._session
-        if session is not None:
+        if session is not None and self._is_meant(session, verdict):
             with self._message.errors_shown():
                 session.flush()
                 self._keep(session, verdict)
         self.update()
+
+    def _is_meant(self, session: Reviewed, verdict: str) -> bool:
+        """Ask if a case is accepted although somebody has not looked at all of its places."""
+        progress = session.record.progress()
+        left = progress.regions - progress.decided
+        if verdict != "accepted" or not left:
+            return True
+        return self._ask(
+            _("{left} of {regions} places are not decided. Accept the case all the same?").format(
+                left=left, regions=progress.regions
+            )
+        )
 
     def keep_comment(self) -> None:
         """Write a comment that was changed; it stands with the verdict."""
@@ -235,7 +247,7 @@ class CaseBox:
         words = ["review", "label", *_of(session)]
         self._start(
             session,
-            [*words, "--partial"] if is_partial else words,
+            [*words, "--partial" if is_partial else "--all"],
             _("The training label was saved: {what}"),
         )
 

@@ -67,7 +67,7 @@ class CohortBox:
         layout.addWidget(self.summary)
         titles = [
             _("Case"),
-            _("Error (mL)"),
+            _("Left (mL)"),
             _("Decided"),
             _("Verdict"),
             _("Reviewers"),
@@ -76,7 +76,9 @@ class CohortBox:
         self.table = qt.QTableWidget()
         self.table.columnCount = len(titles)
         self.table.setHorizontalHeaderLabels(titles)
-        self.table.horizontalHeaderItem(1).setToolTip(_("Expected volume of wrong voxels"))
+        self.table.horizontalHeaderItem(1).setToolTip(
+            _("Expected volume of wrong voxels in what nobody has decided yet")
+        )
         self.table.horizontalHeaderItem(5).setToolTip(_("Training labels that were saved"))
         self.table.verticalHeader().visible = False
         self.table.selectionBehavior = qt.QAbstractItemView.SelectRows
@@ -298,7 +300,7 @@ def _cells(row: Mapping[str, Any], *, is_current: bool) -> Sequence[str]:
     name = f"\u25b6 {row['case']}" if is_current else str(row["case"])
     if row["problem"]:
         return (name, "-", _("cannot be read"), "", "", "")
-    error = row["expected_error_mm3"]
+    error = row["expected_error_mm3"] and row["open_error_mm3"]
     reviews = row["reviews"]
     decided = [f"{one['decided']} / {one['regions']}" for one in reviews]
     return (

@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 
 from SemiSupSegLib.cases.geometry import geometry_from_json
 from SemiSupSegLib.cases.task import Task, task_from_json
+from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.runs.state import RunStatus
@@ -110,6 +111,13 @@ class Opening:
         task = task_from_json(told["task"], self._folder)
         done = False
         try:
+            if self._result is not None and not _is_same(self._result, content, told):
+                raise SemiSupSegError(
+                    _(
+                        "The scene holds another result of {case} than {folder}: of another model, "
+                        "or on another grid. Remove it from the scene, and open the folder again."
+                    ).format(case=content["case"], folder=self._folder)
+                )
             if self._result is None:
                 yield from self._bring_result(content, told, task)
             label = self._load(content, "label")
@@ -130,6 +138,7 @@ class Opening:
                 second=second,
             )
             self._session.is_of_other_result = told["is_of_other_result"]
+            self._session.sensitivity = told["sensitivity"]
             done = True
         finally:
             if not done:
@@ -185,6 +194,9 @@ class Opening:
             self._loaded.append(node)
             node.CreateDefaultDisplayNodes()
             node.SetAttribute(scene.ROLE, REVIEW_ROLE)
+            # What was decided is on the disk; a scene keeps the result as it was.
+            node.SetSaveWithScene(False)
+            node.GetDisplayNode().SetSaveWithScene(False)
             self._result.SetNodeReferenceID("SemiSupSeg." + REVIEW_ROLE, node.GetID())
         grid = scene.overlay_node(self._result, "confidence")
         node.SetAndObserveTransformNodeID(grid.GetTransformNodeID())
@@ -215,6 +227,17 @@ def result_in_scene(case: str):
     if node is None or scene.overlay_node(node, "confidence") is None:
         return None
     return node if scene.reference_node(node) is not None else None
+
+
+def _is_same(result, content: dict, told: dict) -> bool:
+    """Return whether a result in the scene is the one that the worker has opened."""
+    grid = _grid(content["grid"])
+    size = scene.overlay_node(result, "confidence").GetImageData().GetDimensions()
+    has_model = told["is_of_other_result"] or (
+        result.GetAttribute(scene.MODEL) == content["model"]["sha256"]
+    )
+    is_case = result.GetAttribute(scene.RESULT) == content["case"]
+    return is_case and has_model and tuple(size) == tuple(grid.size)
 
 
 def _grid(content: dict) -> Grid:

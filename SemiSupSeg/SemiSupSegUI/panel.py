@@ -50,7 +50,9 @@ class Panel:
             lambda question: self.ask(question),
             lambda title: self.ask_folder(title),
             lambda: self.setup.hindrance,
+            self.segment,
         )
+        self.segment.on_result = self.review.update
         self.models = ModelsSection(
             logic.jobs,
             lambda question: self.ask(question),

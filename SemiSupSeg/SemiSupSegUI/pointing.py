@@ -15,7 +15,8 @@ from SemiSupSegUI.segments import fill
 
 _COLOR = (255, 0, 255)
 """Magenta: no class of the built-in tasks has it, and no scan."""
-_LINE_WIDTH = 3
+_LINE_WIDTH = 2
+_MARKER_MM = 8.0
 
 
 class Pointer:
@@ -85,7 +86,7 @@ class Pointer:
         inside = np.zeros(session.label.shape, np.uint8)
         inside[box] = session.regions_map[box] == region.id
         one = Class(name="region", values=(1,), color=_COLOR)
-        fill(node, [(inside, [(1, one)])], scene.ijk_to_ras(session.result))
+        fill(node, [(inside, [(1, one)])], session.ijk_to_ras)
 
     def _draw_marker(
         self, session: ReviewSession, region: ReviewRegion, place: tuple[float, float, float]
@@ -95,6 +96,14 @@ class Pointer:
         if self._marker is None or not slicer.mrmlScene.IsNodePresent(self._marker):
             self._marker = _own_node("vtkMRMLMarkupsFiducialNode", _("Review peak"), session)
             self._marker.SetLocked(True)
+            display = self._marker.GetDisplayNode()
+            # Its middle is open: the voxel that matters stays visible.
+            display.SetGlyphTypeFromString("Cross2D")
+            display.SetUseGlyphScale(False)
+            display.SetGlyphSize(_MARKER_MM)
+            display.SetTextScale(4.0)
+            display.SetSelectedColor(*(part / 255 for part in _COLOR))
+            display.SetPropertiesLabelVisibility(False)
         self._marker.RemoveAllControlPoints()
         self._marker.AddControlPoint(vtk.vtkVector3d(*place), str(region.id))
 

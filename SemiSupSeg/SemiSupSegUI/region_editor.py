@@ -157,7 +157,6 @@ class RegionEditor:
     def _limit(self) -> None:
         session, region = self._session, self._region
         self.margin_box.enabled = self.limit_box.checked
-        grid = scene.overlay_node(session.result, "confidence")
         if self._mask is None or not slicer.mrmlScene.IsNodePresent(self._mask):
             # Not hidden: the editor loses a hidden source volume at the next import of a scene.
             self._mask = new_node("vtkMRMLScalarVolumeNode", _("Editable part"))
@@ -165,11 +164,11 @@ class RegionEditor:
             self._mask.SetAttribute(scene.ROLE, "review mark")
             # Each stroke moves the segmentation to the folder of the source volume: to its own.
             scene.put_into_folder(self._mask, scene.folder_of(session.result))
-        self._mask.CopyOrientation(grid)
-        self._mask.SetAndObserveTransformNodeID(grid.GetTransformNodeID())
+        self._mask.SetIJKToRASMatrix(session.ijk_to_ras)
+        self._mask.SetAndObserveTransformNodeID(session.node.GetTransformNodeID())
         margin = self.margin_box.value if self.limit_box.checked else None
         self._mask.SetAndObserveImageData(
-            image_of(editable(session.regions_map, region, grid.GetSpacing(), margin))
+            image_of(editable(session.regions_map, region, session.spacing, margin))
         )
         self._editor.setSourceVolumeNode(self._mask)
         node = self._editor.mrmlSegmentEditorNode()

@@ -11,7 +11,7 @@ from SemiSupSegLib.review.regions import ReviewRegion
 from SemiSupSegUI.pointing import world_of
 from SemiSupSegUI.reviewing import ReviewSession
 
-_STATUS = 3
+_STATUS = 2
 """Column of statuses."""
 
 
@@ -53,8 +53,7 @@ class RegionTable:
         layout.addLayout(row)
         titles = (
             _("No."),
-            _("Class"),
-            _("Or"),
+            _("Is it ..."),
             _("Status"),
             _("Wrong mL"),
             _("Doubt"),
@@ -150,13 +149,18 @@ class RegionTable:
             self.table.setRowHidden(row, not is_listed)
 
 
+def _classes(region: ReviewRegion) -> str:
+    if region.second_class == region.class_name:
+        return _("{name}?").format(name=region.class_name)
+    return _("{name} or {other}?").format(name=region.class_name, other=region.second_class)
+
+
 def _cells(session: ReviewSession, region: ReviewRegion) -> list[tuple[str, float | int | None]]:
     """Return each cell's text, or the number that is shown and sorted by."""
     place = world_of(session, region.peak_ras)
     return [
         ("", region.id),
-        (region.class_name, None),
-        (region.second_class if region.second_class != region.class_name else "", None),
+        (_classes(region), None),
         ("", None),
         ("", round(region.expected_error_mm3 / 1000, 2)),
         ("", round(region.mean_doubt, 2)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import ctk
@@ -12,9 +13,9 @@ from slicer.i18n import tr as _
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models.registry import user_data_folder
-from SemiSupSegLib.review.record import check_reviewer
+from SemiSupSegLib.review.record import Entry, check_reviewer
 from SemiSupSegLib.review.regions import BACKGROUND, ReviewRegion
-from SemiSupSegUI import scene
+from SemiSupSegUI import overlays, scene
 from SemiSupSegUI.case_box import CaseBox
 from SemiSupSegUI.changes import Changes
 from SemiSupSegUI.cohort_box import CohortBox
@@ -27,6 +28,7 @@ from SemiSupSegUI.region_editor import RegionEditor
 from SemiSupSegUI.region_table import RegionTable
 from SemiSupSegUI.reviewing import ReviewSession
 from SemiSupSegUI.section import Section, enable, push_button
+from SemiSupSegUI.segment import SegmentSection
 from SemiSupSegUI.state import State
 
 _REVIEWER, _EFFORT = "SemiSupSeg/Reviewer", "SemiSupSeg/LogEffort"
@@ -42,6 +44,7 @@ class ReviewSection(Section):
         ask: Puts a question to the user, who says yes or no.
         ask_folder: Asks for a folder, with a title; returns its path, empty if the user gave none.
         hindrance: Returns why no worker can be started, or an empty text.
+        segment: Shows the results that are reviewed.
     """
 
     def __init__(
@@ -51,14 +54,18 @@ class ReviewSection(Section):
         ask: Callable[[str], bool],
         ask_folder: Callable[[str], str],
         hindrance: Callable[[], str],
+        segment: SegmentSection,
     ) -> None:
         super().__init__(_("Review"))
+        self._segment = segment
         self._jobs, self._state, self._ask, self._hindrance = jobs, state, ask, hindrance
         self._ask_folder = ask_folder
         self.session: ReviewSession | None = None
         self.opening: Opening | None = None
         self._loaded: list = []
         """Nodes that were loaded for the session, and go with it."""
+        self._former_views: _Views | None = None
+        """What was shown before a result was loaded from a folder."""
         self._region: int | None = None
         self._changes = Changes()
         self.pointer = Pointer()
@@ -86,6 +93,7 @@ class ReviewSection(Section):
         self.cohort = CohortBox(self._jobs, self.message, self.open_folder)
         self.layout.addWidget(self.cohort.widget)
         self.case_widget = qt.QWidget()
+        self.case_widget.visible = False
         column = qt.QVBoxLayout(self.case_widget)
         column.setContentsMargins(0, 0, 0, 0)
         self.progress = qt.QLabel()
@@ -132,6 +140,8 @@ class ReviewSection(Section):
         self.previous_button = push_button(_("Previous (P)"), lambda: self.step(-1))
         self.next_button = push_button(_("Next (N)"), self.step)
         self.back_button = push_button(_("Back to where I was"), self.go_back)
+        self.anew_button = push_button(_("Begin anew..."), self.begin_anew)
+        self.anew_button.toolTip = _("Keep the present review aside, and begin another one.")
         self.confirm_button = push_button(_("Confirm (C)"), lambda: self.decide("confirmed"))
         self.fix_button = push_button(_("Fix... (X)"), self.fix)
         self.ignore_button = push_button(_("Ignore (K)"), lambda: self.decide("ignored"))
@@ -152,7 +162,8 @@ class ReviewSection(Section):
         ):
             grid.addWidget(widget, at // 3, at % 3)
         grid.addWidget(self.relabel_box, 2, 1, 1, 2)
-        grid.addWidget(self.back_button, 3, 0, 1, 3)
+        grid.addWidget(self.back_button, 3, 0, 1, 2)
+        grid.addWidget(self.anew_button, 3, 2)
         return grid
 
     def keys(self) -> dict[str, Callable[[], None]]:
@@ -206,11 +217,19 @@ class ReviewSection(Section):
             self.update()
             return True
         is_closed = False
+        self.case_box.keep_comment()
         with self.message.errors_shown():
             self.session.close()
             is_closed = True
         if not is_closed:
-            return False
+            if not self._ask(
+                _(
+                    "{what} Leave the review all the same? What was drawn last is lost; what was "
+                    "decided before is on the disk."
+                ).format(what=self.message.text)
+            ):
+                return False
+            self.session.let_go()
         self._leave()
         return True
 
@@ -245,6 +264,8 @@ class ReviewSection(Section):
             return
         self.message.clear()
         with self.message.errors_shown():
+            # First what was drawn: it belongs to this region.
+            self.session.flush()
             self.editor.stop()
             self.session.decide(self._region, status)
             self._go_on()
@@ -255,6 +276,7 @@ class ReviewSection(Section):
             return
         self.message.clear()
         with self.message.errors_shown():
+            self.session.flush()
             self.editor.stop()
             self.session.relabel(self._region, self.relabel_box.currentData or "")
             self._go_on()
@@ -280,21 +302,38 @@ class ReviewSection(Section):
         self.message.clear()
         with self.message.errors_shown():
             self.editor.remember()
-            what = self.session.undo()
-            self.message.say(
-                _("Taken back: {what}.").format(what=what) if what else _("Nothing to take back.")
-            )
+            undone = self.session.undo()
+            if undone is None:
+                self.message.mind(_("Nothing to take back."))
+                return
+            self.message.say(_("Taken back: {what}.").format(what=_undone_words(undone)))
+            if undone.region is not None:
+                self.go_to(undone.region)
 
     def begin_anew(self, sensitivity: float | None = None) -> None:
         """Move the review aside and begin it again, perhaps with other regions."""
-        if self.session is not None:
-            folder, result = self.session.folder, self.session.result
-            loaded, self._loaded = self._loaded, []
-            if self.close():
-                self._loaded = loaded
-                self._open(folder, result=result, sensitivity=sensitivity, is_anew=True)
-            else:
-                self._loaded = loaded
+        session = self.session
+        if session is None:
+            return
+        if session.record.undoable is not None and not self._ask(
+            _(
+                "The review of {case} by {reviewer} is moved aside, and a new one is begun. Go on?"
+            ).format(case=session.case, reviewer=session.reviewer)
+        ):
+            return
+        loaded, self._loaded = self._loaded, []
+        former = self._former_views
+        if self.close():
+            self._loaded, self._former_views = loaded, former
+            self._open(
+                session.folder,
+                result=session.result,
+                sensitivity=sensitivity,
+                # The worker begins anew by itself where nothing is decided, and else refuses.
+                is_anew=sensitivity is None,
+            )
+        else:
+            self._loaded = loaded
 
     # What the panel tells
 
@@ -316,13 +355,16 @@ class ReviewSection(Section):
         if self.opening is not None:
             self.opening.cancel()
             self.opening = None
+        self.case_box.keep_comment()
         self.editor.let_go()
         self.pointer.forget()
         self._changes.forget()
-        self._loaded = []
+        self._loaded, self._former_views = [], None
         if self.session is not None:
             self.session.let_go()
         self.session, self._region = None, None
+        self.regions.show(None)
+        self.case_box.show(None)
         self.update()
 
     def scene_changed(self) -> None:
@@ -331,9 +373,17 @@ class ReviewSection(Section):
         if session is not None and not all(
             slicer.mrmlScene.IsNodePresent(node) for node in (session.node, session.result)
         ):
+            self._flush()
             session.let_go()
             self.message.mind(
                 _("The segmentation under review was removed. What was decided is on the disk.")
+            )
+            self._leave()
+        elif session is not None and session.result.GetAttribute(scene.RESULT) != session.case:
+            self._flush()
+            session.let_go()
+            self.message.mind(
+                _("The result under review was replaced. What was decided is on the disk.")
             )
             self._leave()
         self.update()
@@ -353,19 +403,34 @@ class ReviewSection(Section):
         enable(self.begin_button, why_not, _("Go through the places that are doubtful."))
         is_open = session is not None or self.opening is not None
         enable(self.close_button, "" if is_open else _("No review is open."))
+        enable(
+            self.reviewer_box,
+            _("A review is open; close it to go on as somebody else.") if is_open else "",
+            _("Stands in the record of the review; need not tell who you are."),
+        )
         self.case_widget.visible = session is not None
         if session is None:
             return
-        self.progress.text = str(session.record.progress()) + (
-            _("; saved") if not session.has_unsaved_strokes else ""
-        )
+        self.progress.text = self._progress_words(session)
         region = self._shown_region()
         none = "" if region is not None else _("Choose a region in the table.")
-        for button in (self.confirm_button, self.ignore_button, self.relabel_button):
-            enable(button, none)
-        enable(self.fix_button, none or self.editor.why_not)
+        for button, tool_tip in (
+            (self.confirm_button, _("The result is right here. The next place is shown.")),
+            (self.ignore_button, _("Not worth deciding: neither right nor wrong is said.")),
+            (self.relabel_button, _("The place's voxels become what is chosen beside.")),
+        ):
+            enable(button, none, tool_tip)
+        enable(
+            self.fix_button,
+            none or self.editor.why_not,
+            _("Draw in this place with the Segment Editor."),
+        )
         undoable = session.record.undoable
-        enable(self.undo_button, "" if undoable else _("Nothing was decided yet."))
+        enable(
+            self.undo_button,
+            "" if undoable else _("Nothing was decided yet."),
+            _("Take back the last decision or stroke."),
+        )
         enable(
             self.back_button,
             "" if self.pointer.can_go_back else _("The views were not sent anywhere."),
@@ -382,6 +447,8 @@ class ReviewSection(Section):
     # Inside
 
     def _why_no_reviewer(self) -> str:
+        if not self.reviewer:
+            return _("Type a short name for yourself first: a-z, 0-9, -.")
         try:
             check_reviewer(self.reviewer)
         except SemiSupSegError as error:
@@ -391,6 +458,8 @@ class ReviewSection(Section):
     def _why_not_begin(self, state: State | None) -> str:
         if self.opening is not None:
             return _("A result is being opened.")
+        if self._segment.is_running:
+            return _("A case is being segmented. Wait until it is saved.")
         if state is None or state.result is None:
             return _("Segment a case first, or open a folder of results.")
         if self._folder_of_result(state) is None:
@@ -402,8 +471,9 @@ class ReviewSection(Section):
         case = result.GetAttribute(scene.RESULT) if result is not None else None
         if not case:
             return None
-        if self.session is not None and self.session.result is result:
-            return self.session.folder
+        session = self.session
+        if session is not None and session.result is result and session.case == case:
+            return session.folder
         return user_data_folder() / "results" / case
 
     def _reviews_folder(self) -> Path | None:
@@ -417,8 +487,16 @@ class ReviewSection(Section):
         sensitivity: float | None = None,
         is_anew: bool = False,
     ) -> None:
+        if self.opening is not None:
+            self.opening.cancel()
+            self.opening = None
         if self.session is not None and not self.close():
             return
+        if result is not None and not slicer.mrmlScene.IsNodePresent(result):
+            # It was loaded for the review that is closed now.
+            result = None
+        if result is None and self._former_views is None:
+            self._former_views = _Views.now(self._state())
         self.message.mind(_("Opening {name} ...").format(name=folder.name))
         with self.message.errors_shown():
             self.opening = Opening(
@@ -438,15 +516,23 @@ class ReviewSection(Section):
         self.opening = None
         self.session = session
         session.on_change = self._session_changed
-        session.on_error = lambda error: self.message.fail(str(error))
+        session.on_error = self._not_written
+        session.on_drawn = self.update
+        self.sensitivity_slider.value = round(100 * session.sensitivity)
         session.logs_effort = self.effort_box.checked
         self._loaded += loaded
         state = self._state()
         if state is not None:
             state.result = session.result
+            self._segment.update()
         # The copy takes the result's place in the views.
         self._changes.set(session.result.GetDisplayNode(), "Visibility", False, usual=True)
-        session.node.GetDisplayNode().SetVisibility(True)
+        # Lines only: the image under them is what is judged.
+        self._segment.results.show(overlays.OFF)
+        display = session.node.GetDisplayNode()
+        display.SetVisibility(True)
+        display.SetVisibility2DFill(False)
+        display.SetVisibility2DOutline(True)
         self.regions.show(session)
         self.case_box.show(session)
         if self.cohort.folder == session.folder.parent:
@@ -463,13 +549,24 @@ class ReviewSection(Section):
             )
         first = session.following(None)
         if first is None:
-            self.message.say(_("Nothing in this result is doubtful enough to be listed."))
+            self.message.mind(
+                _(
+                    "No place is doubtful enough to be listed at this setting. That does not mean "
+                    'that nothing is wrong: move the slider to "more".'
+                )
+            )
             self.update()
         else:
             self.go_to(first)
 
+    def _not_written(self, error: Exception) -> None:
+        self.message.fail(str(error))
+        self.update()
+
     def _not_opened(self, error: str, log: str) -> None:
         self.opening = None
+        remove(self._loaded)
+        self._loaded, self._former_views = [], None
         self.message.fail(error, log)
         self.update()
 
@@ -484,8 +581,13 @@ class ReviewSection(Section):
             slicer.mrmlScene.RemoveNode(session.node)
         remove(self._loaded)
         self._loaded = []
+        if self._former_views is not None:
+            self._former_views.restore(self._state())
+            self._former_views = None
+            self._segment.update()
         self.regions.show(None)
         self.case_box.show(None)
+        self.learning.refresh()
         self.update()
 
     def _go_on(self) -> None:
@@ -493,6 +595,15 @@ class ReviewSection(Section):
             self.step()
         else:
             self.update()
+
+    def _progress_words(self, session: ReviewSession) -> str:
+        progress = session.record.progress()
+        words = _("{done} of {all} places decided, {share:.0f} % of the listed error").format(
+            done=progress.decided, all=progress.regions, share=100 * progress.share_of_error
+        )
+        if progress.is_complete:
+            words += _(". All are decided: give a verdict")
+        return words + ("" if session.has_unsaved_strokes else _("; saved"))
 
     def _flush(self) -> None:
         if self.session is not None:
@@ -537,6 +648,47 @@ class ReviewSection(Section):
     def _sensitivity_chosen(self) -> None:
         if self.session is not None and self.session.record.undoable is None:
             self.begin_anew(self.sensitivity_slider.value / 100)
+
+
+@dataclass
+class _Views:
+    """What was shown before a result from a folder took its place."""
+
+    result: object | None
+    """The result that Segment showed."""
+    backgrounds: dict[str, str | None]
+    """Background volume by slice composite node."""
+
+    @classmethod
+    def now(cls, state: State | None) -> _Views:
+        """Return what is shown now."""
+        return cls(
+            result=state.result if state is not None else None,
+            backgrounds={
+                node.GetID(): node.GetBackgroundVolumeID()
+                for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+            },
+        )
+
+    def restore(self, state: State | None) -> None:
+        """Show it again, as far as it is still there."""
+        for identity, volume in self.backgrounds.items():
+            node = slicer.mrmlScene.GetNodeByID(identity)
+            # A view that shows something is the user's choice by now.
+            if node is not None and node.GetBackgroundVolume() is None and volume:
+                node.SetBackgroundVolumeID(volume)
+        is_there = self.result is not None and slicer.mrmlScene.IsNodePresent(self.result)
+        if state is not None and is_there:
+            state.result = self.result
+
+
+def _undone_words(undone: Entry) -> str:
+    """Return in words what was taken back."""
+    if undone.region is None:
+        return _("the verdict") if undone.verdict else _("a stroke")
+    if undone.status is None:
+        return _("a stroke in place {number}").format(number=undone.region)
+    return _("{status}, place {number}").format(status=undone.status, number=undone.region)
 
 
 def _folded(title: str, widget):

@@ -6,6 +6,7 @@ last stroke. The result itself is never changed: all drawing happens in a copy o
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,14 @@ import slicer
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.review.change import Change
-from SemiSupSegLib.review.record import ReviewRecord
+from SemiSupSegLib.review.options import NEUTRAL
+from SemiSupSegLib.review.record import Entry, ReviewRecord
 from SemiSupSegLib.review.regions import BACKGROUND, ReviewRegion
 from SemiSupSegUI import scene
 from SemiSupSegUI.segments import entries, fill, label_of
 
 _AFTER_STROKE_MS = 400
+_RETRY_MS = 5000
 _IDLE_SECONDS = 60.0
 """Longer pauses between two actions are not counted as work."""
 _EVENTS = ("SourceRepresentationModified", "SegmentModified")
@@ -63,12 +66,18 @@ class ReviewSession:
         self.result, self.node = result, node
         self.label, self.regions_map, self.second = label, regions_map, second
         self.on_change, self.on_error = on_change, on_error
+        self.on_drawn: Callable[[], None] = lambda: None
+        """Told when something is drawn that is not on the disk yet."""
         self.logs_effort = logs_effort
         self.is_of_other_result = False
         """Whether the case was predicted anew since the review began."""
         self.editing: int | None = None
         """The region that is being fixed."""
-        self._grid = scene.overlay_node(result, "confidence")
+        self.ijk_to_ras = scene.ijk_to_ras(result)
+        """Of the label map; kept, since maps may be removed or moved meanwhile."""
+        self.spacing = scene.overlay_node(result, "confidence").GetSpacing()
+        self.sensitivity = NEUTRAL
+        """Position of the slider at which the regions were listed."""
         self._is_writing = False
         self._is_drawn_on = False
         self._strokes, self._active, self._last_action = 0, 0.0, time.monotonic()
@@ -158,8 +167,8 @@ class ReviewSession:
             self._write()
         self._acted()
 
-    def undo(self) -> str:
-        """Take back the last decision or stroke; return what it was, empty if there is nothing.
+    def undo(self) -> Entry | None:
+        """Take back the last decision or stroke; return what it was, None if there is nothing.
 
         Raises:
             SemiSupSegError: If it cannot be written.
@@ -167,12 +176,12 @@ class ReviewSession:
         self.flush()
         entry = self.record.undo()
         if entry is None:
-            return ""
+            return None
         if entry.change is not None:
             entry.change.revert(self.label)
             self._write()
         self._acted()
-        return entry.status or entry.verdict or entry.kind
+        return entry
 
     def flush(self) -> None:
         """Write what was drawn since the last time.
@@ -183,7 +192,7 @@ class ReviewSession:
         self._timer.stop()
         if not self._is_drawn_on:
             return
-        label = label_of(self.node, self.record.task.classes, self.label.shape, self._grid)
+        label = label_of(self.node, self.record.task.classes, self.label.shape, self.ijk_to_ras)
         change = Change.between(self.label, label)
         if change is not None:
             self.record.edit(self.editing, change)
@@ -201,7 +210,9 @@ class ReviewSession:
         """
         self.flush()
         if self.logs_effort and (self._strokes or self._active >= 1.0):
-            self.record.log_effort(self._active, self._strokes)
+            # Not worth keeping a review open for.
+            with contextlib.suppress(SemiSupSegError, OSError):
+                self.record.log_effort(self._active, self._strokes)
         self._strokes, self._active = 0, 0.0
         self.let_go()
 
@@ -223,21 +234,23 @@ class ReviewSession:
 
     def _edited(self, _caller, _event) -> None:
         if not self._is_writing:
-            self._is_drawn_on = True
-            self._timer.start()
+            is_first, self._is_drawn_on = not self._is_drawn_on, True
+            self._timer.start(_AFTER_STROKE_MS)
+            if is_first:
+                self.on_drawn()
 
     def _drawn(self) -> None:
         try:
             self.flush()
         except (SemiSupSegError, OSError) as error:
             # A slot: what it raises would be lost. It is drawn still, and is tried again.
+            self._timer.start(_RETRY_MS)
             self.on_error(error)
 
     def _write(self) -> None:
         """Show the label map in the copy."""
         self._is_writing = True
         try:
-            matrix = scene.ijk_to_ras(self.result)
-            fill(self.node, [(self.label, entries(self.record.task.classes))], matrix)
+            fill(self.node, [(self.label, entries(self.record.task.classes))], self.ijk_to_ras)
         finally:
             self._is_writing = False

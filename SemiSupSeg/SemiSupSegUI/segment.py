@@ -52,6 +52,8 @@ class SegmentSection(Section):
         self._jobs, self._state, self._ask, self._hindrance = jobs, state, ask, hindrance
         self.segmenting: Segmenting | None = None
         self.folder_run: FolderRun | None = None
+        self.on_result: Callable[[], None] = lambda: None
+        """Told when a result is shown, and when it is on the disk."""
         self._is_closed = False
         self._is_new_scene = True
         self._read_name: str | None = None
@@ -563,6 +565,7 @@ class SegmentSection(Section):
             state.result = state.output = segmentation
             self.results.show(overlays.CONTOURS)
             self.update()
+            self.on_result()
 
     def _ended(self, outcome: Outcome) -> None:
         if outcome.is_cancelled:
@@ -572,6 +575,7 @@ class SegmentSection(Section):
         else:
             self._tell_of(outcome)
         self.update()
+        self.on_result()
 
     def _tell_of(self, outcome: Outcome) -> None:
         unlike = outcome.content.get("unlike_training") or {}

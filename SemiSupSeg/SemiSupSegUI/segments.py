@@ -7,8 +7,10 @@ import json
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from SemiSupSegLib.cases.task import Class
+from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.resources import color_map
 
 BINARY = "Binary labelmap"
@@ -99,12 +101,11 @@ def cropped(values, ijk_to_ras: vtk.vtkMatrix4x4):
         values: Whole numbers, (D, H, W).
         ijk_to_ras: Of the whole grid.
     """
-    import numpy as np
-
     box = _box(values) or (slice(0, 1),) * 3
     image = slicer.vtkOrientedImageData()
     image.SetExtent(*(at for part in reversed(box) for at in (part.start, part.stop - 1)))
-    _set_scalars(image, np.ascontiguousarray(values[box]))
+    # A copy, always: what is drawn in the image must not change the array.
+    _set_scalars(image, values[box].copy())
     image.SetImageToWorldMatrix(ijk_to_ras)
     return image
 
@@ -132,14 +133,22 @@ def fill(node, layers: list, ijk_to_ras: vtk.vtkMatrix4x4) -> None:
         node.EndModify(before)
 
 
-def label_of(node, classes: tuple[Class, ...], shape: tuple[int, int, int], reference):
+def label_of(
+    node,
+    classes: tuple[Class, ...],
+    shape: tuple[int, int, int],
+    ijk_to_ras: vtk.vtkMatrix4x4,
+):
     """Return the label map that a segmentation holds, class indices uint8 (D, H, W).
 
     Args:
         node: Segmentation node whose segments are named as the classes.
         classes: Of the task; where segments overlap the later class counts.
         shape: Of the grid on which the segmentation was made.
-        reference: Volume node on that grid.
+        ijk_to_ras: Of that grid.
+
+    Raises:
+        SemiSupSegError: If somebody has brought the segmentation onto another grid.
     """
     import numpy as np
 
@@ -147,13 +156,20 @@ def label_of(node, classes: tuple[Class, ...], shape: tuple[int, int, int], refe
     content = node.GetSegmentation()
     for value, one in entries(classes):
         drawn = content.GetSegment(one.name)
+        if drawn is not None and drawn.GetRepresentation(BINARY) is None:
+            # Somebody works on its surface.
+            node.GetSegmentation().CreateRepresentation(BINARY)
+            drawn = content.GetSegment(one.name)
         image = drawn.GetRepresentation(BINARY) if drawn is not None else None
         if image is None or image.GetPointData().GetScalars() is None:
             continue
-        if not _is_on_grid_of(image, reference):
-            values = slicer.util.arrayFromSegmentBinaryLabelmap(node, one.name, reference)
-            label[values > 0] = value
-            continue
+        if not _has_matrix(image, ijk_to_ras):
+            raise SemiSupSegError(
+                _(
+                    "{name} was brought onto another grid than its result. Undo that in the module "
+                    "where it was done, or close the review and begin it again."
+                ).format(name=node.GetName())
+            )
         inside = array_of(image) == drawn.GetLabelValue()
         extent = image.GetExtent()
         here, there = [], []
@@ -166,10 +182,9 @@ def label_of(node, classes: tuple[Class, ...], shape: tuple[int, int, int], refe
     return label
 
 
-def _is_on_grid_of(image, reference) -> bool:
-    own, other = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+def _has_matrix(image, other: vtk.vtkMatrix4x4) -> bool:
+    own = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(own)
-    reference.GetIJKToRASMatrix(other)
     return all(
         abs(own.GetElement(row, column) - other.GetElement(row, column)) < _SAME_MATRIX
         for row in range(4)

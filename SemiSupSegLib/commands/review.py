@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from SemiSupSegLib.commands import review_files, review_open
@@ -44,7 +45,10 @@ def _add_listing(parser: argparse.ArgumentParser, *, is_default: bool) -> None:
         "--result", type=Path, metavar="DIR", default=unsaid, help="OUT/<case>, written by predict"
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", default=unsaid, help="write the list to this file"
+        "--json",
+        metavar="FILE",
+        default=unsaid,
+        help="write the list to this file ('-': the terminal)",
     )
     parser.add_argument(
         "--sensitivity",
@@ -67,8 +71,9 @@ def _list(arguments: argparse.Namespace) -> None:
     sensitivity: float | None = arguments.sensitivity
     if sensitivity is not None and not 0 <= sensitivity <= 1:
         raise UsageError(f"--sensitivity is {sensitivity}, must be from 0 to 1.")
-    if arguments.json is not None:
-        make_folder_of(arguments.json)
+    target: str | None = arguments.json
+    if target not in (None, "-"):
+        make_folder_of(Path(str(target)))
     if sensitivity is None and not arguments.write:
         listed = read_regions(arguments.result)
     else:
@@ -77,8 +82,11 @@ def _list(arguments: argparse.Namespace) -> None:
         )
         if arguments.write:
             replace_regions(arguments.result, found, listed)
-    if arguments.json is not None:
-        write_json(arguments.json, listed.to_json())
+    if target == "-":
+        print(json.dumps(listed.to_json(), indent=2, ensure_ascii=False))
+        return
+    if target is not None:
+        write_json(Path(target), listed.to_json())
     print("\n".join(_report(listed)))
 
 

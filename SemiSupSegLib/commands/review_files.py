@@ -38,6 +38,9 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="only decided regions, drawn voxels and confident voxels count; the rest is unknown",
     )
     label.add_argument(
+        "--all", action="store_true", help="save undecided places as they were predicted"
+    )
+    label.add_argument(
         "--min-confidence",
         type=float,
         default=MIN_CONFIDENCE,
@@ -112,6 +115,14 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 
 def _label(arguments: argparse.Namespace) -> int:
     record = _record(arguments.result, arguments.reviewer)
+    progress = record.progress()
+    is_whole = not arguments.partial and not arguments.all
+    if is_whole and record.verdict is None and not progress.is_complete:
+        raise UsageError(
+            f"{progress.regions - progress.decided} of {progress.regions} places of {record.case} "
+            "are not decided, and no verdict is given. Decide them, save only what was reviewed "
+            "with --partial, or everything as it is with --all."
+        )
     path = save_training_label(
         record, partial=arguments.partial, min_confidence=arguments.min_confidence
     )
@@ -187,7 +198,7 @@ def _cohort(arguments: argparse.Namespace) -> int:
     if _write(arguments.json, content):
         return 0
     for line in _table(
-        ("case", "expected error", "regions", "saved", "reviews"), [_cells(row) for row in rows]
+        ("case", "error left", "regions", "saved", "reviews"), [_cells(row) for row in rows]
     ):
         print(line)
     num_open = sum(row.is_open for row in rows)
@@ -198,7 +209,7 @@ def _cohort(arguments: argparse.Namespace) -> int:
 
 
 def _cells(row: CohortRow) -> tuple[str, ...]:
-    error = "-" if row.expected_error_mm3 is None else f"{row.expected_error_mm3:.0f} mm3"
+    error = "-" if row.expected_error_mm3 is None else f"{row.open_error_mm3 / 1000:.2f} mL"
     reviews = "; ".join(
         f"{one.reviewer}: {one.problem}"
         if one.problem

@@ -301,8 +301,8 @@ class _Telling:
                 student, other = divmod(_most(both, doubt[differs], size * size), size)
                 return f"Teacher: {self.names[other]}, student: {self.names[student]}."
         if alternative == class_index:
-            return f"The student is not sure of {own}."
-        return f"The student is unsure between {own} and {self.names[alternative]}."
+            return f"Not sure of {own}."
+        return f"Unsure between {own} and {self.names[alternative]}."
 
 
 def _most(values: NDArray[np.integer[Any]], weights: NDArray[np.float64], count: int) -> int:

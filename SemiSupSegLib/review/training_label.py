@@ -51,8 +51,8 @@ def save_training_label(
             confidence is of another label map and no voxel counts for it.
 
     Raises:
-        UsageError: If the case was rejected, `min_confidence` is no fraction, or a partial label
-            would say nothing.
+        UsageError: If nothing was reviewed, the case was rejected, `min_confidence` is no
+            fraction, or a partial label would say nothing.
         SemiSupSegError: If a file cannot be read or written.
     """
     import numpy as np
@@ -63,6 +63,11 @@ def save_training_label(
         raise UsageError(
             f"{record.case} was rejected by {record.reviewer}, so its label map is not saved for "
             "training. Correct it and change the verdict first."
+        )
+    if record.undoable is None:
+        raise UsageError(
+            f"Nothing of {record.case} was reviewed by {record.reviewer}: no place is decided, "
+            "nothing drawn, no verdict given. Review it first."
         )
     label = reviewed_label(record)
     written = np.asarray(label.task.written_values)

@@ -9,6 +9,7 @@ maps/*.npy       label (as the review leaves it so far), regions, second, and th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +70,9 @@ def open_review(
     job.maps.mkdir(parents=True, exist_ok=True)
     maps = {"label": label.values, "regions": _values(record.regions_file)}
     maps |= _maps(folder, str(content["case"]), record.task, everything=not has_scene)
+    if record.is_of_other_result:
+        # It belongs to the present result, and the review to a former one.
+        maps.pop("second", None)
     images = {} if has_scene else _images(folder, content)
     written = {}
     for name, values in maps.items():
@@ -201,7 +205,8 @@ def _images(
     found = {}
     for channel, told in content.get("images", {}).items():
         source = ImageSource(
-            path=(folder / told["path"]).resolve(),
+            # Not resolved: a link in between would lead elsewhere.
+            path=Path(os.path.normpath(folder.absolute() / told["path"])),
             component=told.get("component"),
             series=told.get("series"),
         )

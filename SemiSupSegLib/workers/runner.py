@@ -114,7 +114,8 @@ class JobRunner:
         job = Job(folder=JobFolder(folder), _is_run=True)
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            job._offset = job.folder.events_file.stat().st_size
+            # Up to the last whole line: a torn one is cut when the run goes on.
+            job._offset = job.folder.events_file.read_bytes().rfind(b"\n") + 1
         job._process = self._start(words, job.folder.log_file, has_life_line=False)
         self._jobs.append(job)
         return job
@@ -243,14 +244,21 @@ class JobRunner:
         """Bring a job up to date; return whether anything changed."""
         process = job._process
         # First the process, then the files: what a process wrote before it ended is read.
+        was_ended = job.is_ended
         code = job._exit_code = None if process is None else process.poll()
-        events, job._offset = read_new_events(job.folder.events_file, job._offset)
+        events: list[dict[str, Any]] = []
+        # A line that a killed process has torn off is cut by the next one: the next look will do.
+        with contextlib.suppress(SemiSupSegError):
+            events, job._offset = read_new_events(job.folder.events_file, job._offset)
         job.events += events
         former = job.state
         # On Windows a file that is being replaced cannot be read; the next look will do.
         with contextlib.suppress(SemiSupSegError):
             job.state = RunState.read(job.folder.state_json)
-        if not job.is_ended:
+        if job._is_run and not job.events and code is not None and code != 0:
+            # What its state says is of an earlier session.
+            self._say_why(job, code)
+        elif not job.is_ended:
             if process is not None and code is not None:
                 _close_input(process)
                 self._mend(job, code)
@@ -260,7 +268,7 @@ class JobRunner:
                 self._say_stopped(job)
         elif process is not None and code is not None:
             _close_input(process)
-        return bool(events) or job.state != former
+        return bool(events) or job.state != former or job.is_ended != was_ended
 
     def _is_to_reap(self, job: Job) -> bool:
         """Return whether a job that has ended still has a process of its own."""

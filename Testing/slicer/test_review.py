@@ -46,12 +46,11 @@ class ReviewTest(PanelTest):
 
     def drawn(self):
         """Return the label map that the copy in the scene shows."""
-        from SemiSupSegUI import scene
         from SemiSupSegUI.segments import label_of
 
-        grid = scene.overlay_node(self.session.result, "confidence")
-        classes = self.session.record.task.classes
-        return label_of(self.session.node, classes, self.session.label.shape, grid)
+        session = self.session
+        classes = session.record.task.classes
+        return label_of(session.node, classes, session.label.shape, session.ijk_to_ras)
 
     def stroke(self, voxels):
         """Paint voxels (D, H, W) with the active effect, as the brush does."""
@@ -218,6 +217,88 @@ class ReviewTest(PanelTest):
         self.review.decide("confirmed")
         self.assertFalse(self.review.sensitivity_slider.enabled)
         self.assertIn("decided already", self.review.sensitivity_slider.toolTip)
+
+    def test_a_stroke_is_kept_also_where_the_label_fills_the_image(self):
+        self.begin()
+        if self.review.editor.why_not:
+            self.skipTest(self.review.editor.why_not)
+        session = self.session
+        session.label[:] = 1
+        session._write()
+        region = session.regions[0]
+        self.review.fix()
+        self.review.editor._editor.setCurrentSegmentID("edema")
+
+        self.stroke(session.regions_map == region.id)
+        self.review.finish_fix()
+
+        edits = [line for line in self.lines() if line["kind"] == "edit"]
+        self.assertEqual([line["region"] for line in edits], [region.id])
+        inside = session.regions_map == region.id
+        value = 1 + session.record.classes.index("edema")
+        self.assertTrue((session.label[inside] == value).all())
+
+    def test_a_result_that_is_replaced_ends_its_review(self):
+        self.begin()
+        self.review.decide("confirmed")
+        former = self.session.folder
+        volume = self.state.channel("t2")
+        array = slicer.util.arrayFromVolume(volume)
+        array[array > 0] += 1
+        volume.Modified()
+        self.apply()
+
+        self.wait(lambda: self.session is None, "the panel to notice")
+
+        self.begin()
+        self.assertNotEqual(self.session.folder, former)
+        self.assertEqual(self.session.record.statuses, {})
+
+    def test_the_open_case_may_be_opened_again_and_what_was_shown_before_comes_back(self):
+        result = self.state.result
+        folder = Path(self.home) / "results" / result.GetAttribute("SemiSupSeg.result")
+        slicer.mrmlScene.Clear(0)
+        self.try_it()
+        shown = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+        before = shown.GetBackgroundVolumeID()
+        for _number in range(2):
+            self.review.open_folder(folder)
+            self.wait(lambda: self.review.opening is None, "the result")
+            self.assertIsNotNone(self.session, self.review.message.text)
+        self.review.decide("confirmed")
+
+        self.review.close()
+
+        self.assertEqual(shown.GetBackgroundVolumeID(), before)
+
+    def test_a_review_is_begun_anew_after_a_question_and_the_former_one_is_kept(self):
+        self.begin()
+        self.review.decide("confirmed")
+        folder = self.session.folder
+
+        self.review.begin_anew()
+        self.wait(lambda: self.review.opening is None, "the result")
+
+        self.assertIn("moved aside", self.asked[-1])
+        self.assertEqual(self.session.record.statuses, {})
+        former = (folder / f"review.{REVIEWER}.1.jsonl").read_text(encoding="utf-8")
+        self.assertIn("confirmed", former)
+
+    def test_what_is_not_on_the_disk_is_not_called_saved(self):
+        self.begin()
+        if self.review.editor.why_not:
+            self.skipTest(self.review.editor.why_not)
+        self.review.fix()
+
+        self.stroke(self.session.regions_map == self.session.regions[0].id)
+
+        self.assertTrue(self.session.has_unsaved_strokes)
+        self.assertNotIn("saved", self.review.progress.text)
+        self.wait(lambda: not self.session.has_unsaved_strokes, "the stroke on the disk")
+        self.assertIn("saved", self.review.progress.text)
+
+    def test_review_is_offered_as_soon_as_a_case_is_segmented(self):
+        self.assertTrue(self.review.begin_button.enabled, self.review.begin_button.toolTip)
 
     def test_without_an_alias_the_button_says_so(self):
         self.review.reviewer_box.text = "Dr. X"

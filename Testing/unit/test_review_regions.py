@@ -95,7 +95,7 @@ def test_the_classes_and_the_reason_are_the_students_where_the_teacher_agrees():
     (region,) = find_regions(**given, pseudo_label=given["label"]).regions
 
     assert (region.class_name, region.second_class) == ("edema", "background")
-    assert region.reason == "The student is unsure between edema and background."
+    assert region.reason == "Unsure between edema and background."
 
 
 def test_where_most_of_the_doubt_is_the_teachers_the_reason_names_both():
@@ -107,7 +107,7 @@ def test_where_most_of_the_doubt_is_the_teachers_the_reason_names_both():
 
     assert [region.reason for region in regions] == [
         "Teacher: edema, student: enhancing.",
-        "The student is unsure between enhancing and background.",
+        "Unsure between enhancing and background.",
     ]
     assert [region.second_class for region in regions] == ["edema", "background"]
 
@@ -271,7 +271,7 @@ def test_what_only_the_teacher_found_is_near():
 
     assert find_regions(**given, options=RegionOptions(far=0.1)).regions == ()
     regions = find_regions(**given, pseudo_label=teacher).regions
-    assert regions[0].reason == "The student is unsure between background and edema."
+    assert regions[0].reason == "Unsure between background and edema."
 
 
 def test_a_sure_case_has_no_regions():
