@@ -52,7 +52,7 @@ class Panel:
             lambda: self.setup.hindrance,
             self.segment,
         )
-        self.segment.on_result = self.review.update
+        self.segment.on_result = self.review.scene_changed
         self.models = ModelsSection(
             logic.jobs,
             lambda question: self.ask(question),

@@ -675,7 +675,9 @@ class _Views:
         for identity, volume in self.backgrounds.items():
             node = slicer.mrmlScene.GetNodeByID(identity)
             # A view that shows something is the user's choice by now.
-            if node is not None and node.GetBackgroundVolume() is None and volume:
+            if node is None or not volume:
+                continue
+            if slicer.mrmlScene.GetNodeByID(node.GetBackgroundVolumeID() or "") is None:
                 node.SetBackgroundVolumeID(volume)
         is_there = self.result is not None and slicer.mrmlScene.IsNodePresent(self.result)
         if state is not None and is_there:
