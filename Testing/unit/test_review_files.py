@@ -67,7 +67,7 @@ def test_the_table_says_what_comes_next(out, capsys):
     assert review("cohort", "--results", out) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["p2", "240", "mm3", "3", "0", "-"]
+    assert lines[1].split() == ["p2", "0.24", "mL", "3", "0", "-"]
     assert "bob: 2 of 3, corrected" in lines[2]
     assert "cannot be read as JSON" in lines[3]
     assert lines[-2:] == ["3 cases, 1 to be reviewed", "Next: p2"]
@@ -82,7 +82,9 @@ def test_the_table_as_json(out, capsys):
 
 
 def test_a_training_label_is_saved(out, capsys):
-    assert review("label", "--result", out / "p1", "--reviewer", "ann") == 0
+    with pytest.raises(UsageError, match="1 of 3 places of p1 are not decided"):
+        review("label", "--result", out / "p1", "--reviewer", "ann")
+    assert review("label", "--result", out / "p1", "--reviewer", "ann", "--all") == 0
     assert review("label", "--result", out / "p1", "--reviewer", "bob", "--partial") == 0
 
     assert "p1_reviewed.nii.gz: 2 of 3 regions" in capsys.readouterr().out

@@ -116,6 +116,7 @@ def test_provenance_says_who_decided_what_on_which_result(a_result):
 
 def test_nothing_is_ever_overwritten_and_the_highest_number_counts(a_result):
     record = begin(a_result)
+    record.give_verdict("accepted")
     first = save_training_label(record)
     before = first.read_bytes(), (a_result / "p1_reviewed.json").read_bytes()
     relabelled(record, 1, 2)
@@ -148,7 +149,11 @@ def test_a_file_system_without_links_gets_the_same_files(a_result, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
 
-    paths = [save_training_label(begin(a_result, name)) for name in ("ann", "bob")]
+    paths = []
+    for name in ("ann", "bob"):
+        record = begin(a_result, name)
+        record.give_verdict("accepted")
+        paths.append(save_training_label(record))
 
     assert [path.name for path in paths] == ["p1_reviewed.nii.gz", "p1_reviewed-2.nii.gz"]
     assert np.array_equal(stored(paths[1]), VALUES[the_label()])
@@ -243,8 +248,12 @@ def test_a_rejected_case_is_not_saved(a_result):
 
 
 def test_a_partial_label_that_says_nothing_is_not_saved(a_result):
+    record = begin(a_result)
+    with pytest.raises(UsageError, match="Nothing of p1 was reviewed by ann"):
+        save_training_label(record)
+    record.decide(1, "ignored")
     with pytest.raises(UsageError, match="Nothing of p1 is decided yet"):
-        save_training_label(begin(a_result), partial=True, min_confidence=1.0)
+        save_training_label(record, partial=True, min_confidence=1.0)
     with pytest.raises(UsageError, match=r"confidence is 1\.5"):
         save_training_label(begin(a_result, "bob"), partial=True, min_confidence=1.5)
 
