@@ -150,6 +150,7 @@ class CaseBoxTest(BoxTest):
         self.assertIsNone(self.box._job)
 
         self.answer = True
+        session.record.decide(2, "ignored")
         self.box.save_label()
         self.assertFalse(self.box.label_button.enabled)
         self.finish()
@@ -333,7 +334,7 @@ class CohortBoxTest(BoxTest):
         self.open()
 
         self.assertEqual(self.column(0), ["p3", "p1", "p2"])
-        self.assertEqual(self.column(1), ["0.16", "0.08", "0.24"])
+        self.assertEqual(self.column(1), ["0.16", "0.08", "0.00"])
         self.assertEqual(self.column(2), ["0 / 3", "0 / 3", "1 / 3"])
         self.assertEqual(self.column(3), ["", "", "corrected"])
         self.assertEqual(self.column(4), ["", "", "ann"])
