@@ -41,9 +41,6 @@ class ReviewSession:
         label: Class indices as the review leaves them so far, (D, H, W).
         regions_map: Ids of the regions, (D, H, W).
         second: The second most likely class indices, or None.
-        on_change: Told after every change of record or label map.
-        on_error: Told what could not be written.
-        logs_effort: Whether time and strokes are kept.
     """
 
     def __init__(
@@ -56,19 +53,20 @@ class ReviewSession:
         label,
         regions_map,
         second,
-        on_change: Callable[[], None] = lambda: None,
-        on_error: Callable[[Exception], None] = lambda error: None,
-        logs_effort: bool = True,
     ) -> None:
         self.folder, self.reviewer = folder, reviewer
         self.record = ReviewRecord.open(folder, reviewer)
         self.regions: tuple[ReviewRegion, ...] = self.record.regions
         self.result, self.node = result, node
         self.label, self.regions_map, self.second = label, regions_map, second
-        self.on_change, self.on_error = on_change, on_error
+        self.on_change: Callable[[], None] = lambda: None
+        """Told after every change of record or label map."""
+        self.on_error: Callable[[Exception], None] = lambda error: None
+        """Told what could not be written."""
         self.on_drawn: Callable[[], None] = lambda: None
         """Told when something is drawn that is not on the disk yet."""
-        self.logs_effort = logs_effort
+        self.logs_effort = True
+        """Whether time and strokes are kept."""
         self.is_of_other_result = False
         """Whether the case was predicted anew since the review began."""
         self.editing: int | None = None
