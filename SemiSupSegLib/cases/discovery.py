@@ -19,8 +19,10 @@ from SemiSupSegLib.cases.inspection import ScanCache, default_cache
 from SemiSupSegLib.cases.label_names import conflicting_labels
 from SemiSupSegLib.cases.listing import Listing, list_images
 from SemiSupSegLib.cases.names import NameReader
+from SemiSupSegLib.cases.patients import patients_by_pattern
 from SemiSupSegLib.cases.reviewed_label import ReviewedLabel
 from SemiSupSegLib.cases.reviews import find_reviews, match_reviews
+from SemiSupSegLib.cases.scan_lines import ScanLines
 from SemiSupSegLib.cases.task import Task, load_task
 
 _MAX_NAMED_TWINS = 3
@@ -72,6 +74,8 @@ def discover(
     cache: Path | None = None,
     label_ids: Collection[str] | None = None,
     reviews: Path | None = None,
+    patient: str | None = None,
+    lines: ScanLines | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ScanResult:
     """Find the cases below a folder; every one ends in a state, with reasons.
@@ -91,10 +95,13 @@ def discover(
             opened; others are noted to exist. What is a case's id is no patient's here.
         reviews: A folder of results whose reviewed labels (`<case>/<case>_reviewed.nii.gz`, of
             several the newest) take the place of labels.
+        patient: A regular expression that finds the patient in a case id (its first group, or the
+            whole match); None: told from folders, names and DICOM.
+        lines: Hears of the cases as soon as they are found, and of each again once it was checked.
         progress: Called with the number of cases done and of all cases.
 
     Raises:
-        UsageError: If `folder` cannot be read.
+        UsageError: If `folder` cannot be read, or `patient` finds none.
         SemiSupSegError: If a folder or `dataset.json` in it cannot be read.
     """
     start = time.perf_counter()
@@ -103,6 +110,12 @@ def discover(
     if task is None:
         task = _recognise(listing)
     groups = group_images(listing, task)
+    unmatched: frozenset[str] = frozenset()
+    if patient is not None:
+        groups, unmatched = _with_patients(groups, patient)
+    layout = _layout(groups)
+    if lines is not None:
+        lines.begin(task, layout, groups)
     known = ScanCache(cache if cache is not None else default_cache(listing.root))
     examiner = CaseExaminer(
         task, known, check_content=check_content, task_is_recognised=task_is_recognised
@@ -112,18 +125,35 @@ def discover(
 
     def examine(group: Group, label: ReviewedLabel | None) -> Examined:
         opens = label_ids is None or group.id in label_ids or group.patient in label_patients
-        return examiner.examine(group, opens_label=opens, reviewed=label)
+        found = examiner.examine(group, opens_label=opens, reviewed=label)
+        if group.id in unmatched:
+            reasons = (*found.case.reasons, _no_patient(group))
+            found = replace(found, case=replace(found.case, reasons=reasons))
+        return found
+
+    def tell(done: int, total: int, one: Examined) -> None:
+        if lines is not None:
+            lines.checked(one.case, one.geometry)
+        if progress is not None:
+            progress(done, total)
 
     examined = _in_parallel(
-        groups, lambda group: examine(group, None), workers or _num_cores(), progress
+        groups, lambda group: examine(group, None), workers or _num_cores(), tell
     )
+    as_checked = [one.case for one in examined]
     for number, label in match_reviews(reviewed, examined).items():
         examined[number] = examine(groups[number], label)
     known.compact()
+    cases = tuple(_with_twins(examined))
+    if lines is not None:
+        # What only a look at all cases together tells.
+        for case, before, one in zip(cases, as_checked, examined, strict=True):
+            if case != before:
+                lines.checked(case, one.geometry)
     return ScanResult(
         task=task,
-        cases=tuple(_with_twins(examined)),
-        layout=_layout(groups),
+        cases=cases,
+        layout=layout,
         seconds=time.perf_counter() - start,
         bytes_read=sum(one.bytes_read for one in examined),
         result_folders=tuple(listing.root.joinpath(*one) for one in listing.result_folders),
@@ -153,11 +183,33 @@ def _recognise(listing: Listing) -> Task:
     return load_task("binary")
 
 
+def _with_patients(groups: Sequence[Group], pattern: str) -> tuple[list[Group], frozenset[str]]:
+    """Return the groups with the patients that a pattern finds, and the ids where it finds none."""
+    found = patients_by_pattern([group.id for group in groups], pattern)
+    renamed = [
+        group if patient is None else replace(group, patient=patient)
+        for group, patient in zip(groups, found, strict=True)
+    ]
+    without = [group.id for group, one in zip(groups, found, strict=True) if one is None]
+    return renamed, frozenset(without)
+
+
+def _no_patient(group: Group) -> Reason:
+    return Reason(
+        code="no_patient",
+        severity=Severity.WARNING,
+        file=str(group.folder),
+        message=f"the patient pattern finds nothing in {group.id}; its patient is taken to be "
+        f"{group.patient}, as names and folders tell",
+        remedy="If that is wrong, change the pattern",
+    )
+
+
 def _in_parallel(
     groups: Sequence[Group],
     examine: Callable[[Group], Examined],
     workers: int,
-    progress: Callable[[int, int], None] | None,
+    tell: Callable[[int, int, Examined], None],
 ) -> list[Examined]:
     results: dict[int, Examined] = {}
     with ThreadPoolExecutor(max_workers=workers) as pool:
@@ -165,8 +217,7 @@ def _in_parallel(
         try:
             for done, future in enumerate(as_completed(waiting), start=1):
                 results[waiting[future]] = future.result()
-                if progress is not None:
-                    progress(done, len(groups))
+                tell(done, len(groups), future.result())
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

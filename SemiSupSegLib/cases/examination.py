@@ -41,6 +41,8 @@ class Examined:
     file_hashes: Mapping[str, str]
     """SHA-256 of each channel's file; empty without the content check."""
     bytes_read: int
+    geometry: Geometry | None = None
+    """Grid of its first channel; None if no image of it can be opened."""
 
 
 class CaseExaminer:
@@ -129,6 +131,7 @@ class CaseExaminer:
             image_hashes=image_hashes,
             file_hashes=file_hashes,
             bytes_read=look.bytes_read,
+            geometry=next(iter(geometries.values()), None),
         )
 
     def _label_findings(

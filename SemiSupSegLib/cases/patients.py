@@ -13,6 +13,7 @@ from collections.abc import Hashable, Iterable, Sequence
 
 from SemiSupSegLib.cases.listing import Place
 from SemiSupSegLib.cases.names import is_partition, words_of
+from SemiSupSegLib.errors import UsageError
 
 _MAX_SCANS = 10
 """A folder with more cases is a collection, unless its cases are named as visits."""
@@ -93,6 +94,39 @@ def patients_of(case_ids: Sequence[str]) -> list[str]:
         if shorter == patients:
             return patients
         patients = shorter
+
+
+def patients_by_pattern(case_ids: Sequence[str], pattern: str) -> list[str | None]:
+    """Return the patient that a regular expression finds in each case id; None where it does not.
+
+    Args:
+        case_ids: Of all cases.
+        pattern: Searched anywhere in the id; its first group is the patient, or without groups
+            the whole match.
+
+    Raises:
+        UsageError: If it is no regular expression, or finds nothing in any id.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(
+            f"--patient {pattern} is no regular expression ({error}). For ids such as P012_scan1 "
+            r"it may be '(P\d+)_'."
+        ) from error
+    found = [_first_of(compiled.search(case_id)) for case_id in case_ids]
+    if case_ids and not any(found):
+        raise UsageError(
+            f"--patient {pattern} finds no patient in any case id, for example {case_ids[0]}. "
+            "Correct it, or leave it out: patients are then told from names and folders."
+        )
+    return found
+
+
+def _first_of(match: re.Match[str] | None) -> str | None:
+    if match is None:
+        return None
+    return (match[1] if match.re.groups else match[0]) or None
 
 
 def patient_folders(paths: Iterable[Place]) -> set[Place]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -12,11 +13,17 @@ from pathlib import Path
 from SemiSupSegLib.cases.case import Case, CaseState
 from SemiSupSegLib.cases.discovery import ScanResult, discover
 from SemiSupSegLib.cases.inspection import default_cache
+from SemiSupSegLib.cases.scan_lines import ScanLines
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import make_folder_of, write_json
 
 HELP = "Find the cases of a folder, whatever its layout, and say what is wrong with them."
+
+PATIENT_HELP = (
+    "regular expression that finds the patient in a case id: its first group, or all it matches "
+    "(default: told from folders and names)"
+)
 
 _MAX_CASES_SHOWN = 40
 _MAX_FOLDERS_SHOWN = 3
@@ -33,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", metavar="OUT", help="write the list of cases to this file ('-': to the terminal)"
     )
+    parser.add_argument(
+        "--lines",
+        type=Path,
+        metavar="FILE",
+        help="write each case to this file as soon as it was found and again when it was checked",
+    )
+    parser.add_argument("--patient", metavar="PATTERN", help=PATIENT_HELP)
     parser.add_argument(
         "--headers-only", action="store_true", help="skip the check of the images' content"
     )
@@ -57,7 +71,13 @@ def run(arguments: argparse.Namespace) -> int:
     task = load_task(arguments.task) if arguments.task else None
     if arguments.json and arguments.json != "-":
         make_folder_of(Path(arguments.json))
-    with _Progress() as progress:
+    if arguments.lines is not None:
+        make_folder_of(arguments.lines)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_Progress())
+        lines = None
+        if arguments.lines is not None:
+            lines = stack.enter_context(ScanLines(arguments.lines))
         result = discover(
             folder,
             task,
@@ -65,8 +85,12 @@ def run(arguments: argparse.Namespace) -> int:
             workers=arguments.workers,
             cache=default_cache(folder, arguments.store),
             reviews=arguments.reviews,
+            patient=arguments.patient,
+            lines=lines,
             progress=progress,
         )
+        if lines is not None:
+            lines.end(result.seconds, result.counts)
     if arguments.json == "-":
         json.dump(result.to_json(), sys.stdout, indent=2, ensure_ascii=False)
         print()
