@@ -28,6 +28,7 @@ COMMANDS = (
     "evaluate",
     "review",
     "report",
+    "outcome",
     "models",
     "worker",
 )

@@ -1,0 +1,80 @@
+"""`outcome`: a finished run's student beside its teacher, and beside the model in use."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from SemiSupSegLib.files import make_folder_of, write_json
+
+HELP = "Compare a finished run's student with its teacher, and with another model."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--against",
+        metavar="MODEL",
+        help="also let this model segment the run's validation cases: a package or the name of a "
+        "registered model",
+    )
+    parser.add_argument(
+        "--cases", type=Path, help="folder of the run's cases, if it has moved since"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda:N (default: %(default)s)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print a table for each comparison."""
+    from SemiSupSegLib.models.registry import load_model
+    from SemiSupSegLib.report.comparison import compare_with_model, compare_with_teacher
+    from SemiSupSegLib.runs.run_folder import RunFolder
+
+    folder = RunFolder(arguments.folder)
+    content: dict[str, Any] = {
+        "format": "semisupseg-outcome",
+        "version": 1,
+        "teacher": compare_with_teacher(folder),
+        "other": None,
+    }
+    _print(content["teacher"], "teacher")
+    if arguments.against is not None:
+        package = load_model(arguments.against)
+        cases = arguments.cases or Path(folder.read_config()["request"]["cases"]["folder"])
+        compared = compare_with_model(
+            folder, package, cases, device=arguments.device, progress=_tell
+        )
+        content["other"] = {"name": arguments.against, **compared}
+        _print(compared, "other")
+    if arguments.json is not None:
+        make_folder_of(arguments.json)
+        write_json(arguments.json, content)
+    return 0
+
+
+def _tell(done: int, total: int) -> None:
+    print(f"segmented {done} of {total}", file=sys.stderr)
+
+
+def _print(compared: Mapping[str, Any], name: str) -> None:
+    rows = compared["rows"]
+    width = max([len("Dice"), *(len(one["target"]) for one in rows)])
+    if rows:
+        print(f"{'Dice':<{width}}  student  {name:>7}  difference (95 % interval)")
+    for one in rows:
+        line = f"{one['target']:<{width}}  {one['student']:7.3f}"
+        difference = one["difference"]
+        if difference is not None:
+            line += f"  {one[name]:7.3f}  {difference['mean']:+.3f}"
+            if difference["low"] is not None:
+                line += f" ({difference['low']:+.3f} to {difference['high']:+.3f})"
+        print(line)
+    if compared["sentence"]:
+        print(compared["sentence"])
