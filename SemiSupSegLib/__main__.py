@@ -22,6 +22,7 @@ COMMANDS = (
     "doctor",
     "scan",
     "prepare",
+    "plan",
     "train",
     "learn",
     "predict",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from SemiSupSegLib.commands.run_arguments import add_work_arguments, settings_of
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import make_folder_of, write_json
 
@@ -23,24 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of results with reviewed labels",
     )
     parser.add_argument("--out", type=Path, help="new run folder")
-    parser.add_argument(
-        "--iterations",
-        type=int,
-        help="optimizer updates of all phases together (default: 200 on a CPU, 600 on a GPU)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument(
-        "--device", default="auto", help="auto, cpu or cuda:N (default: %(default)s)"
-    )
-    parser.add_argument("--store", type=Path, help="folder of prepared cases (default: user cache)")
-    parser.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        nargs="+",
-        help="an option of learning (reviewed_share, optimizer.rate, …) or training.…",
+    add_work_arguments(
+        parser,
+        iterations="(default: 200 on a CPU, 600 on a GPU)",
+        settings="an option of learning (reviewed_share, optimizer.rate, …) or training.…",
     )
     parser.add_argument("--no-report", action="store_true", help="do not write report.html")
     parser.add_argument(
@@ -59,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _check(arguments)
     if arguments.cases is None or arguments.out is None:
         raise UsageError("Say the folder of cases with --cases and the new run folder with --out.")
-    from SemiSupSegLib.commands.train import finish, settings_of
+    from SemiSupSegLib.commands.train import finish
     from SemiSupSegLib.training.request import TrainRequest
 
     return finish(

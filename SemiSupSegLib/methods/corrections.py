@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -42,6 +43,9 @@ _DISTIL = "student_distil"
 class CorrectionsOptions:
     """A short run from a finished student."""
 
+    COMMON: ClassVar = frozenset({"labelled_per_batch", "reviewed_share"})
+    """What a person may want to change first."""
+
     network: NetworkOptions = field(default_factory=NetworkOptions)
     """That of the student that it starts from."""
     has_teacher: bool = False
@@ -51,6 +55,7 @@ class CorrectionsOptions:
         default_factory=lambda: SupervisedLossOptions(profile="liu")
     )
     labelled_per_batch: int = 4
+    """Patches in a batch."""
     reviewed_share: float = 0.5
     """Of the patches, those of reviewed cases."""
     copy_paste: float = 0.0
@@ -61,6 +66,7 @@ class CorrectionsOptions:
     head_share: float = 0.15
     """Updates of the log-variance head, if there is one, by those of the segmentation."""
     head_rate: float = 1e-3
+    """Learning rate of the log-variance head at the start."""
     pseudo_labels: PseudoLabelOptions = field(default_factory=PseudoLabelOptions)
     """How the head is taught (`passes`, `epsilon`, `log_variance_loss`); no case is
     pseudo-labelled."""

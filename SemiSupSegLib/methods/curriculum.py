@@ -13,7 +13,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -72,6 +72,11 @@ _FINISH = "finish"
 class CurriculumOptions:
     """Teacher, distillation of its doubt, six student stages."""
 
+    COMMON: ClassVar = frozenset(
+        {"labelled_per_batch", "unlabelled_per_batch", "fractions", "lambda_high", "lambda_low"}
+    )
+    """What a person may want to change first."""
+
     network: NetworkOptions = field(default_factory=NetworkOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     loss: SupervisedLossOptions = field(
@@ -79,8 +84,11 @@ class CurriculumOptions:
     )
     pseudo_labels: PseudoLabelOptions = field(default_factory=PseudoLabelOptions)
     teacher_labelled_per_batch: int = 2
+    """Labelled patches in a batch of the teacher."""
     labelled_per_batch: int = 2
+    """Labelled patches in a batch of the student."""
     unlabelled_per_batch: int = 2
+    """Unlabelled patches in a batch of the student."""
     teacher_share: float = 3000
     """Updates of the teacher, in proportion to the other shares."""
     stage_share: float = 500
@@ -109,6 +117,7 @@ class CurriculumOptions:
     refresh_gain: float = 0.005
     """Mean Dice by which the student must be better."""
     student_init: Literal["scratch", "teacher"] = "scratch"
+    """Whether the student starts with weights of its own or with the teacher's."""
     warm_start: bool = True
     """Whether a stage goes on from the student of the stage before."""
     restart_schedule: bool = False
@@ -120,6 +129,7 @@ class CurriculumOptions:
     lambda_low: float = 0.1
     """λ2: weight of the low-confidence term."""
     low_mode: LowMode = "subtract_clipped"
+    """What happens with doubtful voxels: see docs/methods.md, 4."""
     smoothing: float = 0.0
     """Label smoothing of pseudo-labels."""
     copy_paste: float = 0.0
@@ -128,6 +138,7 @@ class CurriculumOptions:
     strong_view: bool = True
     """Whether unlabelled patches are strongly varied in intensity."""
     ema: float = 0.99
+    """Decay of the moving averages of teacher and student, which are judged and exported."""
     norm_guard: float = 10.0
     """`subtract` stops when the weight norm exceeds this multiple of its value at stage start."""
 

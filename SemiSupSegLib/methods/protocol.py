@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,6 +205,7 @@ class NetworkOptions:
     """Which network, and its options."""
 
     name: str = "transaspp"
+    """The architecture."""
     options: dict[str, object] = field(default_factory=dict)
     """Options of the network's class; what is not given has its default."""
 
@@ -213,11 +214,17 @@ class NetworkOptions:
 class OptimizerOptions:
     """How weights are updated."""
 
+    COMMON: ClassVar = frozenset({"rate"})
+    """What a person may want to change first."""
+
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """`sgd` has a momentum of 0.9."""
     rate: float = 3e-4
     """Learning rate at the start."""
     weight_decay: float = 1e-4
+    """How strongly weights are pulled towards 0, 0 or more."""
     schedule: Literal["poly", "step", "cosine", "constant"] = "poly"
+    """How the learning rate falls from the start to the end of its updates."""
 
     def __post_init__(self) -> None:
         if self.rate <= 0:

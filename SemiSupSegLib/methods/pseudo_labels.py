@@ -30,7 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -63,6 +63,9 @@ _FLIPS = [tuple(2 + axis for axis in range(3) if code >> axis & 1) for code in r
 class PseudoLabelOptions:
     """How a teacher's prediction becomes a pseudo-label, and how far it is trusted."""
 
+    COMMON: ClassVar = frozenset({"passes", "threshold"})
+    """What a person may want to change first."""
+
     passes: int = 8
     """Stochastic predictions that are averaged; 1: a single one without dropout. A preset's number
     is reduced when a run is shorter than the preset foresees; what is set for the run is not."""
@@ -71,6 +74,8 @@ class PseudoLabelOptions:
     uncertainty: Literal["head", "mc"] = "head"
     """Where trust takes the variance from: the log-variance head, or the passes themselves."""
     log_variance_loss: Literal["smooth_l1", "nll"] = "smooth_l1"
+    """What the log-variance head minimises: the distance to the passes' log-variance, or the
+    negative log-likelihood of their variance."""
     temperature: Literal["fitted", "none"] = "fitted"
     """Whether the teacher's logits are scaled, by one value fitted on the validation cases."""
     trust: VoxelTrust = "prob_var"
@@ -80,13 +85,15 @@ class PseudoLabelOptions:
     image_confidence: ImageConfidence = "self_dice"
     """What cases are ranked by."""
     threshold_mode: Literal["fixed", "class_quantile"] = "fixed"
+    """Whether `threshold` is for all classes, or each class has its own by `quantile`."""
     threshold: float = 0.7
-    """τ: least trust of a high-confidence voxel."""
+    """τ: least trust of a high-confidence voxel, 0-1."""
     quantile: float = 0.3
-    """With `class_quantile`: share of each class's voxels that is not trusted."""
+    """With `class_quantile`: share of each class's voxels that is not trusted, 0-1."""
     refinement: RefineMode = "average"
     """What happens where teacher and student differ, from the second stage on."""
     agreement_threshold: float = 0.9
+    """Least agreement (0-1) of teacher and student that refinement counts as one opinion."""
 
     def __post_init__(self) -> None:
         if self.passes < 1:

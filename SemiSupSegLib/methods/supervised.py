@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,12 +31,16 @@ from SemiSupSegLib.networks.base import SegmentationNetwork
 class SupervisedOptions:
     """Training on labelled cases alone."""
 
+    COMMON: ClassVar = frozenset({"labelled_per_batch"})
+    """What a person may want to change first."""
+
     network: NetworkOptions = field(default_factory=NetworkOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     loss: SupervisedLossOptions = field(
         default_factory=lambda: SupervisedLossOptions(profile="liu")
     )
     labelled_per_batch: int = 2
+    """Patches in a batch."""
     copy_paste: float = 0.0
     """Share of the batches whose patches exchange a box, label included."""
     ema: float = 0.99

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,6 +31,9 @@ _DROPOUT = {5: (0.0, 0.0, 0.1, 0.2, 0.3), 4: (0.0, 0.1, 0.2, 0.3)}
 @dataclass(frozen=True, kw_only=True)
 class TransASPPOptions:
     """Size and building blocks of TransASPP-UNet-3D."""
+
+    COMMON: ClassVar = frozenset({"width"})
+    """What a person may want to change first."""
 
     width: int = 16
     """Channels of the finest level; each coarser one has twice as many, up to 320."""

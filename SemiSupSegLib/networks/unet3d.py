@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ _LEVELS = 5
 @dataclass(frozen=True, kw_only=True)
 class UNet3DOptions:
     """Size and building blocks of the 3D U-Net."""
+
+    COMMON: ClassVar = frozenset({"width"})
+    """What a person may want to change first."""
 
     width: int = 16
     """Channels of the finest level; each coarser one has twice as many."""

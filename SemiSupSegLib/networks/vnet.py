@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -21,6 +21,9 @@ _DECODER_UNITS = (3, 3, 2, 1)
 @dataclass(frozen=True, kw_only=True)
 class VNetOptions:
     """Size and building blocks of V-Net."""
+
+    COMMON: ClassVar = frozenset({"width"})
+    """What a person may want to change first."""
 
     width: int = 16
     """Channels of the finest level; each coarser one has twice as many."""

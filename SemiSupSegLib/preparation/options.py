@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from SemiSupSegLib.cases.case import Case, ImageSource
 from SemiSupSegLib.cases.task import Task
@@ -21,6 +21,9 @@ class PreparationOptions:
     code clips at a histogram bin over the whole box and loses the last plane of each axis; here
     the quantile is exact and over the mask, and the box is whole.
     """
+
+    COMMON: ClassVar = frozenset({"spacing"})
+    """What a person may want to change first."""
 
     spacing: tuple[float, float, float] | None = None
     """Voxel spacing in mm along left, posterior, superior; None: the task's, else the median of

@@ -115,11 +115,13 @@ def plan_corrections(
     split = former["split"]
     known = [*split["train_labelled"], *split["validation"]]
     cache = default_cache(cases) if cache is None else cache
+    patient = former.get("patient")
     # Labels of no other case are opened.
     plain = {
-        case.id: case for case in discover(cases, task, cache=cache, label_ids=set(known)).cases
+        case.id: case
+        for case in discover(cases, task, cache=cache, label_ids=set(known), patient=patient).cases
     }
-    found = discover(cases, task, cache=cache, label_ids=(), reviews=reviews).cases
+    found = discover(cases, task, cache=cache, label_ids=(), reviews=reviews, patient=patient).cases
     joined = {case.id: case for case in found if case.state is CaseState.REVIEWED}
     left_out = _of_validation(joined, plain, split["validation"])
     reviewed = {name: case for name, case in joined.items() if name not in left_out}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions:
     """How patches are varied."""
+
+    COMMON: ClassVar = frozenset({"flip_axes"})
+    """What a person may want to change first."""
 
     flip_axes: tuple[int, ...] = (0, 1, 2)
     """Array axes (0 = slice, 1 = row, 2 = column) that may be flipped, each with p = 0.5.
@@ -20,6 +23,7 @@ class AugmentationOptions:
     labelled_view: Literal["classic", "strong"] = "strong"
     """Whether labelled patches also get the intensity changes of the strong view."""
     gamma: tuple[float, float] = (0.7, 1.5)
+    """Smallest and largest exponent of a gamma curve over the patch's intensities."""
     brightness: float = 0.3
     """Shift by up to this, in standard deviations of the prepared image."""
     contrast: float = 0.3
@@ -44,6 +48,9 @@ class AugmentationOptions:
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
     """How a run is carried out."""
+
+    COMMON: ClassVar = frozenset({"patch_size", "patch_limit", "validate_every"})
+    """What a person may want to change first."""
 
     patch_size: tuple[int, int, int] | None = None
     """Voxels D, H, W; None: the median prepared size, rounded up, at most `patch_limit`."""

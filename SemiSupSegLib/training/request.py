@@ -24,6 +24,8 @@ class TrainRequest:
     method: str | None = None
     preset: str = "standard"
     split: Path | None = None
+    patient: str | None = None
+    """A regular expression that finds the patient in a case id."""
     iterations: int | None = None
     seed: int = 0
     device: str = "auto"
@@ -49,6 +51,7 @@ class TrainRequest:
             "method": self.method,
             "preset": self.preset,
             "split": split,
+            "patient": self.patient,
             "iterations": self.iterations,
             "seed": self.seed,
             "device": self.device,

@@ -236,6 +236,7 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
             "reviewed": frozen_reviews(
                 [case for case in start.cases if case.id in seen], request.reviews or Path()
             ),
+            "patient": start.patient,
             "former": start.former,
             "seed": config.seed,
             "iterations": config.iterations,
@@ -342,6 +343,7 @@ def _known_cases(
         check_content=False,
         cache=scan_cache(folder, store),
         label_ids={*split.train_labelled, *split.validation} - set(reviewed),
+        patient=content.get("patient"),
     )
     by_id = {case.id: case for case in scan.cases}
     missing = [case_id for case_id in members_of(split) if case_id not in by_id]

@@ -53,6 +53,8 @@ class Start:
     """What a person should know of the cases, in sentences."""
     patch_size: tuple[int, int, int] | None = None
     """D, H, W, voxels; None: chosen by the cases."""
+    patient: str | None = None
+    """The regular expression that finds the patient in a case id, if one was given."""
     former: Mapping[str, Any] | None = None
     """What run.json tells of the model that the run goes on from."""
 
@@ -93,7 +95,14 @@ def start_anew(request: TrainRequest, device: torch.device, store: Path) -> Star
         lists = read_lists(request.split)
         wanted = {*lists["train_labelled"], *lists["validation"]}
     cache = scan_cache(request.cases, store)
-    scan = discover(request.cases, task, cache=cache, label_ids=wanted, reviews=request.reviews)
+    scan = discover(
+        request.cases,
+        task,
+        cache=cache,
+        label_ids=wanted,
+        reviews=request.reviews,
+        patient=request.patient,
+    )
     task, cases = scan.task, list(scan.cases)
     config = fit_to_task(config, task, request.settings)
     findings = []
@@ -124,6 +133,7 @@ def start_anew(request: TrainRequest, device: torch.device, store: Path) -> Star
         split=split,
         cases=[by_id[case_id] for case_id in members_of(split)],
         findings=findings,
+        patient=request.patient,
     )
 
 
@@ -148,6 +158,7 @@ def start_from_run(request: TrainRequest, device: torch.device, store: Path) -> 
         cases=plan.cases,
         findings=[*plan.notes, *_findings(plan.cases, members_of(plan.split))],
         patch_size=patch if "training.patch_size" not in request.settings else None,
+        patient=plan.former.get("patient"),
         former={
             "run": str(request.former.resolve()),
             "model_sha256": plan.model_sha256,
@@ -237,7 +248,7 @@ def _judged_by_own_labels(
     both = {case.id for case in cases if case.id in judged and case.state is CaseState.REVIEWED}
     if not both:
         return list(cases), []
-    plain = discover(request.cases, task, cache=cache, label_ids=both)
+    plain = discover(request.cases, task, cache=cache, label_ids=both, patient=request.patient)
     own = {
         case.id: case
         for case in plain.cases
