@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from enum import Enum
@@ -12,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.runs.lines import cut_torn_end
+from SemiSupSegLib.runs.lines import append_lines, cut_torn_end
 
 
 class EventKind(str, Enum):
     """What an event tells; its further values are free."""
 
     STARTED = "started"
+    PLANNED = "planned"
     PREPARED = "prepared"
     PHASE_STARTED = "phase_started"
     PHASE_FINISHED = "phase_finished"
@@ -60,13 +60,9 @@ class EventLog:
         event = {"t": round(time.time(), 3), "kind": EventKind(kind).value, **_plain(values)}
         line = json.dumps(event, ensure_ascii=True, allow_nan=False)
         if not self._is_repaired and self.path.exists():
-            cut_torn_end(self.path, lambda former: _parse(former) is not None)
+            cut_torn_end(self.path, lambda former: parse_event(former) is not None)
         self._is_repaired = True
-        with self.path.open("ab") as stream:
-            stream.write(line.encode() + b"\n")
-            stream.flush()
-            if kind is not EventKind.STEP:
-                os.fsync(stream.fileno())
+        append_lines(self.path, line.encode() + b"\n", sync=kind is not EventKind.STEP)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -99,7 +95,7 @@ def read_new_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]
     complete = data[: data.rfind(b"\n") + 1]
     events = []
     for number, line in enumerate(complete.split(b"\n")[:-1], start=1):
-        event = _parse(line)
+        event = parse_event(line)
         if event is None:
             raise SemiSupSegError(
                 f"{path} is damaged or not a list of events (line {number} after byte {offset}). "
@@ -109,7 +105,7 @@ def read_new_events(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]
     return events, offset + len(complete)
 
 
-def _parse(line: bytes) -> dict[str, Any] | None:
+def parse_event(line: bytes) -> dict[str, Any] | None:
     """Return the event in a line, None if there is none."""
     try:
         event = json.loads(line)

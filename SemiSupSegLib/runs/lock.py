@@ -20,6 +20,10 @@ HEARTBEAT_S = 10.0
 """How often the holder renews its lock."""
 STALE_AFTER_S = 120.0
 """A holder on another computer that was silent for longer is taken for dead."""
+OBSERVED_S = 30.0
+"""So long such a lock is looked at before it is taken over: clocks of two computers may disagree
+by hours, but a lock that changes has a living holder."""
+_LOOK_S = 0.1
 
 
 class LockedError(SemiSupSegError):
@@ -89,7 +93,7 @@ class Lock:
             holder = _parse(text)
             if holder is None:
                 _refuse_if_new(self.path)
-            elif is_alive(holder):
+            elif is_alive(holder) or (not _is_here(holder) and self._is_renewed(holder)):
                 raise _locked(self.path, holder)
             if self._remove_stale(text):
                 former = holder
@@ -121,7 +125,7 @@ class Lock:
             # Kept as it is: each further heartbeat finds the same and says so again.
             raise LockedError(
                 f"{self.path} was taken over by "
-                f"{'another process' if holder is None else _words(holder)}, because this one was "
+                f"{'another process' if holder is None else in_words(holder)}, because this one was "
                 "silent for too long. It ends here without writing."
             )
         self._own = renewed
@@ -166,6 +170,19 @@ class Lock:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def _is_renewed(self, judged: Holder) -> bool:
+        """Wait whether a holder that cannot be looked at renews its lock."""
+        end = time.monotonic() + OBSERVED_S
+        while time.monotonic() < end:
+            time.sleep(_LOOK_S)
+            text = _text(self.path)
+            holder = None if text is None else _parse(text)
+            if holder is None or holder.token != judged.token:
+                return False
+            if holder.heartbeat != judged.heartbeat:
+                return True
+        return False
+
     def _remove_stale(self, judged: str) -> bool:
         """Move the lock away, and put it back if it is no longer the one that was judged."""
         aside = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}.part")
@@ -191,16 +208,61 @@ def read_lock(path: Path) -> Holder | None:
 
 
 def is_alive(holder: Holder) -> bool:
-    """Return whether the process still runs, as far as this computer can tell.
+    """Return whether the process still runs, as far as this computer can tell at once.
 
-    On this computer the process is looked at. On another one only its heartbeat is known.
+    On this computer the process is looked at. On another one only its heartbeat is known, whose
+    clock may be wrong; `LockWatch` and `Lock` look twice.
     """
     if holder.host == platform.node():
-        try:
+        with contextlib.suppress(PermissionError):
             return _start_of(holder.pid) == holder.started
-        except PermissionError:
-            pass
-    return time.time() - holder.heartbeat <= STALE_AFTER_S
+    return abs(time.time() - holder.heartbeat) <= STALE_AFTER_S
+
+
+class LockWatch:
+    """Says who works on a folder, also where a clock jumps: a lock that changes has a living holder.
+
+    Args:
+        path: The lock.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen: Holder | None = None
+        self._changed: float | None = None
+        """When the lock was last seen to change, by this process's own clock."""
+
+    def look(self) -> tuple[Holder | None, bool]:
+        """Return who the lock names, if any, and whether that process lives.
+
+        Raises:
+            OSError: If the lock cannot be read.
+        """
+        text = _text(self._path)
+        holder = None if text is None else _parse(text)
+        if holder is None:
+            self._seen = None
+            return None, False
+        if self._seen is None or self._seen.token != holder.token:
+            self._changed = time.monotonic() if is_alive(holder) else None
+        elif self._seen.heartbeat != holder.heartbeat:
+            self._changed = time.monotonic()
+        self._seen = holder
+        if _is_here(holder):
+            return holder, is_alive(holder)
+        recent = self._changed is not None and time.monotonic() - self._changed <= STALE_AFTER_S
+        return holder, recent
+
+
+def _is_here(holder: Holder) -> bool:
+    """Return whether the process is or was on this computer, and may be looked at."""
+    if holder.host != platform.node():
+        return False
+    try:
+        _start_of(holder.pid)
+    except PermissionError:
+        return False
+    return True
 
 
 def _start_of(pid: int) -> str | None:
@@ -273,10 +335,11 @@ def _refuse_if_new(path: Path) -> None:
 
 def _locked(path: Path, holder: Holder) -> LockedError:
     return LockedError(
-        f"{path.parent} is in use by {_words(holder)}. Wait for it, stop it, or choose another "
+        f"{path.parent} is in use by {in_words(holder)}. Wait for it, stop it, or choose another "
         f"folder; if that process is gone for certain, delete {path}."
     )
 
 
-def _words(holder: Holder) -> str:
+def in_words(holder: Holder) -> str:
+    """Name the process for a person."""
     return f"process {holder.pid} on {holder.host}"

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import replacing
-from SemiSupSegLib.runs.lines import cut_torn_end
+from SemiSupSegLib.runs.lines import append_lines, cut_torn_end
 
 MetricKind = Literal["step", "validation"]
 
@@ -68,10 +68,7 @@ class MetricsLog:
         if not self._is_repaired and self.path.exists():
             cut_torn_end(self.path, _is_whole)
         self._is_repaired = True
-        with self.path.open("a", encoding="utf-8", newline="\n") as stream:
-            if stream.tell() == 0:
-                text = ",".join(COLUMNS) + "\n" + text
-            stream.write(text)
+        append_lines(self.path, text.encode(), header=f"{','.join(COLUMNS)}\n".encode())
 
     def sync(self) -> None:
         """Return when all rows are on the disk; call it before a checkpoint counts as written."""
@@ -108,7 +105,15 @@ def read_metrics(path: Path) -> list[MetricRow]:
             f"{path} is not a table of metrics (its first line should be "
             f"'{','.join(COLUMNS)}'). Choose another file."
         )
-    return [_row(line, path, number) for number, line in enumerate(complete[1:], start=2)]
+    rows = []
+    for number, line in enumerate(complete[1:], start=2):
+        row = parse_row(line)
+        if row is None:
+            raise SemiSupSegError(
+                f"{path} is damaged at line {number}. Remove that line, or restore the file."
+            )
+        rows.append(row)
+    return rows
 
 
 def _is_whole(line: bytes) -> bool:
@@ -123,11 +128,12 @@ def _line(row: MetricRow) -> str:
     return f"{row.iteration},{','.join(words)},{row.value!r},{row.seconds!r}\n"
 
 
-def _row(line: str, path: Path, number: int) -> MetricRow:
+def parse_row(line: str) -> MetricRow | None:
+    """Return the row in a line, None if there is none."""
     try:
         iteration, phase, kind, network, name, value, seconds = line.split(",")
         if kind not in get_args(MetricKind) or not math.isfinite(float(seconds)):
-            raise ValueError(line)
+            return None
         return MetricRow(
             iteration=int(iteration),
             phase=phase,
@@ -138,6 +144,4 @@ def _row(line: str, path: Path, number: int) -> MetricRow:
             seconds=float(seconds),
         )
     except ValueError:
-        raise SemiSupSegError(
-            f"{path} is damaged at line {number}. Remove that line, or restore the file."
-        ) from None
+        return None

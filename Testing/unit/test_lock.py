@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.runs.lock import HEARTBEAT_S, STALE_AFTER_S, Lock, LockedError, read_lock
+from SemiSupSegLib.runs import lock as lock_module
+from SemiSupSegLib.runs.lock import (
+    HEARTBEAT_S,
+    STALE_AFTER_S,
+    Lock,
+    LockedError,
+    LockWatch,
+    read_lock,
+)
 
 HOLD = """
 import sys
@@ -21,6 +29,23 @@ Lock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 sys.stdin.read()
 """
+ELSEWHERE = """
+import platform, sys, threading, time
+from pathlib import Path
+from SemiSupSegLib.runs import lock as lock_module
+now, offset = time.time, float(sys.argv[2])
+time.time = lambda: now() + offset
+platform.node = lambda: "node-2"
+lock_module.HEARTBEAT_S = 0.02
+lock = lock_module.Lock(Path(sys.argv[1]))
+lock.acquire()
+print("held", flush=True)
+ended = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+while not ended.wait(0.02):
+    lock.heartbeat()
+"""
+"""Holds the lock on another computer, whose clock is so many seconds ahead."""
 RACE = """
 import sys
 from pathlib import Path
@@ -36,9 +61,9 @@ sys.stdin.read()
 """
 
 
-def start(script, path):
+def start(script, path, *words):
     return subprocess.Popen(
-        [sys.executable, "-c", script, str(path)],
+        [sys.executable, "-c", script, str(path), *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -132,7 +157,10 @@ def test_another_process_with_the_number_of_a_dead_one_holds_nothing(a_holder, a
 
 
 @pytest.mark.parametrize(("silence", "is_free"), [(0.5, False), (1.5, True)])
-def test_a_process_on_another_computer_is_judged_by_its_heartbeat(a_lock, silence, is_free):
+def test_a_process_on_another_computer_is_judged_by_its_heartbeat(
+    a_lock, monkeypatch, silence, is_free
+):
+    monkeypatch.setattr(lock_module, "OBSERVED_S", 0.3)
     Lock(a_lock.path).acquire()
     rewrite(a_lock.path, host="node-2", heartbeat=time.time() - silence * STALE_AFTER_S)
 
@@ -141,6 +169,66 @@ def test_a_process_on_another_computer_is_judged_by_its_heartbeat(a_lock, silenc
     else:
         with pytest.raises(LockedError, match="on node-2"):
             a_lock.acquire()
+
+
+@pytest.mark.parametrize("offset", ["-20000", "20000"], ids=["behind", "ahead"])
+def test_a_living_process_elsewhere_keeps_its_lock_however_clocks_differ(a_lock, offset):
+    holder = start(ELSEWHERE, a_lock.path, offset)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        watch = LockWatch(a_lock.path)
+        assert watch.look()[1] is False
+
+        with pytest.raises(LockedError, match=f"in use by process {holder.pid} on node-2"):
+            a_lock.acquire()
+
+        assert watch.look()[1] is True
+    finally:
+        end(holder)
+
+
+def test_the_lock_of_a_dead_process_elsewhere_is_taken_over_though_its_clock_was_ahead(
+    a_lock, monkeypatch
+):
+    monkeypatch.setattr(lock_module, "OBSERVED_S", 0.3)
+    holder = start(ELSEWHERE, a_lock.path, "20000")
+    holder.stdout.readline()
+    end(holder)
+
+    assert a_lock.acquire().pid == holder.pid
+
+
+def test_a_clock_that_jumps_takes_nobody_for_dead(a_lock, monkeypatch):
+    holder = start(ELSEWHERE, a_lock.path, "0")
+    try:
+        holder.stdout.readline()
+        watch = LockWatch(a_lock.path)
+        assert watch.look()[1] is True
+        monkeypatch.setattr(time, "time", lambda: 9e9)
+
+        assert watch.look()[1] is True
+        with pytest.raises(LockedError, match="on node-2"):
+            a_lock.acquire()
+    finally:
+        end(holder)
+
+
+def test_a_process_elsewhere_that_was_seen_to_fall_silent_is_not_alive(a_lock, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    Lock(a_lock.path).acquire()
+    rewrite(a_lock.path, host="node-2")
+    watch = LockWatch(a_lock.path)
+    assert watch.look()[1] is True
+
+    now += STALE_AFTER_S + 1
+
+    assert watch.look()[0].host == "node-2"
+    assert watch.look()[1] is False
+
+
+def test_a_folder_that_nobody_has_locked_is_watched_without_harm(tmp_path):
+    assert LockWatch(tmp_path / "lock").look() == (None, False)
 
 
 def test_of_many_processes_that_find_a_dead_ones_lock_one_gets_it(tmp_path):
