@@ -24,6 +24,7 @@ COMMANDS = (
     "prepare",
     "plan",
     "train",
+    "stage",
     "learn",
     "predict",
     "evaluate",

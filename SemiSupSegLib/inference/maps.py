@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -84,6 +84,8 @@ class Maps:
     """Bit k - 1: class k has a calibrated probability of at least 0.1."""
     comparison: NDArray[np.uint8] | None = None
     """Values of `Comparison`."""
+    trust: NDArray[np.float32] | None = None
+    """Weight, 0-1, that a stage of training gives the pseudo-label; None outside training."""
     probabilities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """The student's, by class name, temperature-scaled."""
     figures: Figures
@@ -278,3 +280,26 @@ def compare(student: NDArray[np.uint8], teacher: NDArray[np.uint8]) -> NDArray[n
     result[both & (student == teacher)] = Comparison.SAME_CLASS
     result[both & (student != teacher)] = Comparison.DIFFERENT_CLASSES
     return result
+
+
+def with_pseudo_label(maps: Maps, pseudo_label: NDArray[np.uint8], task: Task) -> Maps:
+    """Return the maps with another pseudo-label, and what compares the student with it.
+
+    Agreement stays: it is of the networks' probabilities.
+
+    Args:
+        maps: On the original grid.
+        pseudo_label: Class indices on the same grid, (D, H, W).
+        task: Classes and regions.
+    """
+    dice: dict[str, float | None] = {}
+    for name, classes in task.targets.items():
+        by_teacher, by_student = (np.isin(one, list(classes)) for one in (pseudo_label, maps.label))
+        total = int(by_teacher.sum()) + int(by_student.sum())
+        dice[name] = 2 * int((by_teacher & by_student).sum()) / total if total else None
+    return replace(
+        maps,
+        pseudo_label=pseudo_label,
+        comparison=compare(maps.label, pseudo_label),
+        figures=replace(maps.figures, teacher_student_dice=dice),
+    )

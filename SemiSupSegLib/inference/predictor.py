@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.inference.calibration import (
@@ -27,6 +28,7 @@ from SemiSupSegLib.inference.maps import (
     Maps,
     compare,
     set_background,
+    with_pseudo_label,
 )
 from SemiSupSegLib.inference.precision import automatic_autocast
 from SemiSupSegLib.inference.sliding_window import Slab, sliding_slabs
@@ -111,6 +113,7 @@ class Predictor:
         *,
         maps: MapSet = "standard",
         probabilities: bool = False,
+        pseudo_label: NDArray[np.uint8] | None = None,
         should_stop: Callable[[], bool] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Maps:
@@ -120,6 +123,8 @@ class Predictor:
             prepared: The case.
             maps: `all` also makes sure, possible and comparison.
             probabilities: Whether the student's class probabilities are kept.
+            pseudo_label: Takes the place of the teacher's own: class indices (D, H, W) on the
+                prepared grid, 255 where the teacher's stays.
             should_stop: Asked between windows.
             progress: Told windows done and in all.
 
@@ -155,7 +160,10 @@ class Predictor:
                         probabilities=probabilities,
                         warnings=tuple(warnings),
                     )
-                return self._reviewed(self._compared(made, prepared), prepared)
+                made = self._compared(made, prepared)
+                if pseudo_label is not None:
+                    made = self._settled(made, pseudo_label, prepared)
+                return self._reviewed(made, prepared)
             except torch.cuda.OutOfMemoryError as error:
                 if self._batch_size == 1:
                     raise SemiSupSegError(
@@ -177,6 +185,15 @@ class Predictor:
                 f"than {LEAST_CASES} validation cases).",
             )
         return replace(maps, likeness=found, warnings=warnings)
+
+    def _settled(self, maps: Maps, pseudo_label: NDArray[np.uint8], prepared: PreparedCase) -> Maps:
+        """Put a given pseudo-label in the place of the teacher's."""
+        none = pseudo_label == UNKNOWN_CLASS
+        restored = restore_labels(np.where(none, 0, pseudo_label).astype(np.uint8), prepared)
+        if none.any() and maps.pseudo_label is not None:
+            stays = restore_labels(none.astype(np.uint8), prepared) > 0
+            restored[stays] = maps.pseudo_label[stays]
+        return with_pseudo_label(maps, restored, self.task)
 
     def _reviewed(self, maps: Maps, prepared: PreparedCase) -> Maps:
         """Add the review regions."""

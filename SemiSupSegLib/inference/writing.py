@@ -35,6 +35,7 @@ MAP_SUFFIXES = (
     "possible",
     "second",
     "comparison",
+    "trust",
     "regions",
 )
 """Files are named `<case>_<suffix>.nii.gz`."""
@@ -158,6 +159,7 @@ def _volumes(maps: Maps, task: Task) -> Iterable[tuple[str, Callable[[], NDArray
         ("sure", maps.sure),
         ("possible", maps.possible),
         ("comparison", maps.comparison),
+        ("trust", maps.trust),
         ("regions", None if maps.regions is None else maps.regions.map),
         *((f"prob_{name}", array) for name, array in maps.probabilities.items()),
     ):

@@ -4,7 +4,8 @@ On disk, below the run's `stages` folder:
 
 * `<labeller>/scores.json`: image confidence by case, temperature; the labeller is `teacher` or,
   after a refresh, `student_before_NN`;
-* `NN/cases.json`: the stage's cases, frozen when the stage begins;
+* `NN/cases.json`: the stage's cases, frozen when the stage begins, and those that a person
+  excluded before;
 * `NN/ranking.csv`, `NN/summary.json`: what happened, for people and the report;
 * `NN/shown/<case>.npz`: `pseudo_label` and `weight` of the most, the middle and the least trusted
   case of the stage, to be looked at;
@@ -218,7 +219,8 @@ class Labeller:
         if not chosen:
             chosen = [case for case in ranked if case not in excluded][:1]
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"cases": chosen, "ranked": ranked})
+        left_out = [case for case in ranked if case in excluded]
+        write_json(file, {"cases": chosen, "ranked": ranked, "excluded": left_out})
         return tuple(chosen)
 
     def make_stage_maps(
@@ -282,7 +284,10 @@ class Labeller:
             shares.add(case_id, *np.load(file))
         shown = _folder(data, stage) / "shown"
         shown.mkdir(parents=True, exist_ok=True)
-        for case_id in {cases[0], cases[len(cases) // 2], cases[-1]}:
+        # Not the order of the stage, which a control may have turned or drawn.
+        scores = self._scores
+        trusted = sorted(cases, key=lambda case: (-scores[case], case))
+        for case_id in {trusted[0], trusted[len(trusted) // 2], trusted[-1]}:
             label, weight = np.load(folder / f"{case_id}.npy")
             with replacing(shown / f"{case_id}.npz") as stream:
                 np.savez_compressed(stream, pseudo_label=label, weight=weight)
@@ -499,7 +504,8 @@ def _write_summary(
 ) -> None:
     """Write ranking.csv and summary.json of a stage."""
     folder = _folder(data, stage)
-    ranked: list[str] = read_json(folder / "cases.json")["ranked"]
+    frozen = read_json(folder / "cases.json")
+    ranked: list[str] = frozen["ranked"]
     names = ["background", *(one.name for one in data.task.classes)]
     with replacing(folder / "ranking.csv", "w") as stream:
         writer = csv.writer(stream)
@@ -525,6 +531,7 @@ def _write_summary(
         "stage": stage,
         "fraction": fraction,
         "num_cases": len(shares.by_case),
+        "excluded": frozen["excluded"],
         "seconds": round(seconds, 3),
         "high_share": float(shares.voxels[:, 0].sum() / total),
         "low_share": float(shares.voxels[:, 1].sum() / total),

@@ -65,7 +65,7 @@ def learning_section(record: RunRecord) -> Section:
     times = _time_figure(record)
     blocks += [times] if times else [Note(text="No phase has ended yet, so no times are known.")]
     if record.stages:
-        blocks += [_stage_table(record), _class_share_table(record)]
+        blocks += [_stage_table(record), *_exclusions(record), _class_share_table(record)]
     return Section(
         id="learning",
         title="Learning",
@@ -449,6 +449,19 @@ def _stage_table(record: RunRecord) -> Table:
             "confidence: mean ± sd of the stage's cases."
         ),
     )
+
+
+def _exclusions(record: RunRecord) -> list[Block]:
+    """Return how many cases a person took out, and since when; ids are not for a report."""
+    known: set[str] = set()
+    sentences = []
+    for stage in record.stages:
+        new = set(stage.summary.get("excluded", ())) - known
+        known |= new
+        if new:
+            what = "1 case was" if len(new) == 1 else f"{len(new)} cases were"
+            sentences.append(f"{what} excluded by hand from stage {stage.number} on.")
+    return [Note(text=" ".join(sentences))] if sentences else []
 
 
 def _class_share_table(record: RunRecord) -> Table:

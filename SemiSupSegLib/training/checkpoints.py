@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor, nn
 
 from SemiSupSegLib.errors import SemiSupSegError
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 KEPT = 2
 """The last one and the one before, should the last be damaged."""
+_LOOKS = 20
+"""So often a reader lists the checkpoints anew if they go while it reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,43 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+def peek_weights(folder: Path) -> Checkpoint | None:
+    """Return the newest complete checkpoint, without its optimizer, while its run may write others.
+
+    Nothing is changed or repaired, unlike in `load_checkpoint`, which is the trainer's.
+
+    Raises:
+        SemiSupSegError: If there are checkpoints but none is readable.
+    """
+    problem: Exception | None = None
+    seen: list[tuple[Path, int | None]] | None = None
+    for _ in range(_LOOKS):
+        candidates = _complete(folder) if folder.is_dir() else []
+        # Where a write was cut short between its two renames, the former one is still whole.
+        candidates = [*folder.glob(".*.former"), *candidates]
+        now = [(path, _inode(path)) for path in candidates]
+        if now == seen:
+            # Nobody has replaced them: there are none, or they are damaged.
+            break
+        seen = now
+        for path in reversed(candidates):
+            try:
+                content = read_json(path / "checkpoint.json")
+                # Hashed and parsed from the same bytes: the file may be replaced in between.
+                data = (path / "weights.safetensors").read_bytes()
+                if hashlib.sha256(data).hexdigest() != content["files"]["weights.safetensors"]:
+                    raise SemiSupSegError("weights.safetensors does not match its hash")
+                return Checkpoint(weights=load(data), optimizer={}, state=content["state"])
+            except (SemiSupSegError, OSError, KeyError, SafetensorError) as error:
+                problem = error
+    if not seen:
+        return None
+    raise SemiSupSegError(
+        f"None of the checkpoints in {folder} can be read ({problem}). Try again when the run has "
+        "written the next one."
+    )
+
+
 def network_tensors(networks: Mapping[str, nn.Module]) -> dict[str, Tensor]:
     """Return all parameters and buffers by `network/name`, detached copies on the CPU."""
     return {
@@ -146,6 +185,13 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
         state.setdefault(int(index), {})[quantity] = value
     content["state"] = state
     optimizer.load_state_dict(content)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -12,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SemiSupSegLib import __version__
 from SemiSupSegLib.evaluation.metrics import statistics_of
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.inference.calibration import (
@@ -28,13 +26,13 @@ from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.models.package import ModelPackage, write_package
 from SemiSupSegLib.networks.base import SegmentationNetwork
-from SemiSupSegLib.options import to_json
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.review.fitting import ReviewThresholds
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.before_after import compare_with_before
 from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.data import RunData
+from SemiSupSegLib.training.description import describe_model
 from SemiSupSegLib.training.final_validation import summarise_validation
 from SemiSupSegLib.training.review_thresholds import ReviewSamples
 from SemiSupSegLib.training.trainer import Trainer
@@ -263,30 +261,11 @@ def _manifest(
     calibration: Calibration,
     figures: Mapping[str, Any],
 ) -> dict[str, Any]:
-    options = config.options
-    task = data.task
     return {
+        **describe_model(data.task, config, data.patch_size, calibration),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "task": task.to_json(),
-        "network": {
-            "name": options.network.name,
-            "options": dict(options.network.options),
-            "in_channels": len(task.channels),
-            "num_classes": task.num_classes,
-            "patch_size": list(data.patch_size),
-        },
-        "method": config.method,
-        "preparation": to_json(config.preparation),
-        "calibration": calibration.to_json(),
-        "review": {},
         "reference_distribution": _reference_distribution(data, run),
         "validation": dict(figures),
-        "library": {
-            "SemiSupSeg": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "licence": None,
     }
 
 

@@ -1,5 +1,7 @@
 """Checkpoints survive damage and interrupted writing."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from SemiSupSegLib.training.checkpoints import (
     load_optimizer_tensors,
     network_tensors,
     optimizer_tensors,
+    peek_weights,
     save_checkpoint,
 )
 from SemiSupSegLib.training.validation import BestOnValidation
@@ -123,3 +126,44 @@ def test_the_best_weights_that_a_checkpoint_names_outlive_better_ones(tmp_path):
     for _ in range(2):
         best.checkpoint_written()
     assert [file.name for file in (run.checkpoints / "best").iterdir()] == ["00000030.safetensors"]
+
+
+@pytest.mark.parametrize("step", [1, 0], ids=["new ones", "the same one anew"])
+def test_weights_are_read_whole_while_somebody_writes_others(tmp_path, step):
+    save_checkpoint(tmp_path, 0, a_checkpoint(0))
+
+    def write():
+        for value in range(1, 60):
+            save_checkpoint(tmp_path, step * value, a_checkpoint(value))
+
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write)
+        seen = []
+        while not writing.done() or not seen:
+            seen.append(peek_weights(tmp_path))
+        writing.result()
+
+    assert peek_weights(tmp_path).state == {"iteration": 59}
+    for one in seen:
+        expected = torch.full((3,), float(one.state["iteration"]))
+        torch.testing.assert_close(one.weights["student/weight"], expected)
+        assert one.optimizer == {}
+
+
+def test_looking_at_weights_changes_nothing(tmp_path):
+    save_checkpoint(tmp_path, 1, a_checkpoint(1)).rename(tmp_path / ".00000001.former")
+    damaged = save_checkpoint(tmp_path, 2, a_checkpoint(2))
+    (damaged / "weights.safetensors").write_bytes(b"")
+    before = sorted(tmp_path.rglob("*"))
+
+    assert peek_weights(tmp_path).state == {"iteration": 1}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_without_readable_weights_there_is_none_or_an_error(tmp_path):
+    assert peek_weights(tmp_path / "nowhere") is None
+    assert peek_weights(tmp_path) is None
+    (save_checkpoint(tmp_path, 2, a_checkpoint(2)) / "checkpoint.json").unlink()
+
+    with pytest.raises(SemiSupSegError, match="None of the checkpoints"):
+        peek_weights(tmp_path)
