@@ -203,10 +203,15 @@ class ReviewSection(Section):
 
     def open_folder(self, folder: Path) -> None:
         """Review a result from a folder; it is loaded unless it is in the scene."""
-        if self._why_no_reviewer() or self._hindrance():
-            self.message.fail(self._why_no_reviewer() or self._hindrance())
+        why_not = self.why_not_open()
+        if why_not:
+            self.message.fail(why_not)
             return
         self._open(folder, result=result_in_scene(folder.name))
+
+    def why_not_open(self) -> str:
+        """Return why no result can be opened from a folder, or an empty text."""
+        return self._why_no_reviewer() or self._hindrance()
 
     def close(self) -> bool:
         """End the review; everything is on the disk. Return whether that worked."""
@@ -464,7 +469,7 @@ class ReviewSection(Section):
             return _("Segment a case first, or open a folder of results.")
         if self._folder_of_result(state) is None:
             return _("The result in this scene is not known to be on the disk.")
-        return self._why_no_reviewer() or self._hindrance()
+        return self.why_not_open()
 
     def _folder_of_result(self, state: State | None) -> Path | None:
         result = state.result if state is not None else None

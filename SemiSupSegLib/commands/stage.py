@@ -22,7 +22,9 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--run", dest="folder", type=Path, required=True, help="run folder")
+    parser.add_argument(
+        "--run", dest="folder", type=Path, metavar="RUN", required=True, help="run folder"
+    )
     parser.add_argument(
         "--stage", type=int, metavar="N", help="1, 2, ... (default: list all, write of the newest)"
     )
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--exclude",
         nargs="+",
         metavar="ID",
-        help="leave cases out from the next stage on; other options but --run do not matter",
+        help="leave these cases out from the next stage on",
     )
     parser.add_argument(
         "--out",
@@ -41,7 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the results: OUT/<case>/ with the maps of `predict --maps all`, the "
         "pseudo-label that the stage learns from, and trust, the weight of each voxel there",
     )
-    parser.add_argument("--cases", type=Path, help="folder of the run's cases, if it was moved")
+    parser.add_argument(
+        "--cases", type=Path, metavar="FOLDER", help="the run's folder of cases, if it was moved"
+    )
     parser.add_argument(
         "--passes",
         type=int,
@@ -54,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto, cpu or cuda:N (default: %(default)s, which leaves the GPU to the training)",
     )
     parser.add_argument(
-        "--threads", type=int, help="of the CPU (default: a quarter of its cores, 1 at least)"
+        "--threads",
+        type=int,
+        metavar="T",
+        help="of the CPU (default: a quarter of its cores, 1 at least)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the list to this file")
 
