@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.commands.run_arguments import add_run_arguments, request_of
+from SemiSupSegLib.errors import UsageError
 
 if TYPE_CHECKING:
     from SemiSupSegLib.training.request import TrainRequest
@@ -17,6 +19,12 @@ HELP = "Train on a folder of cases; the same command again goes on where it was 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_run_arguments(parser)
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="go on with a run as it was started; only --cases and --store may be said besides",
+    )
     parser.add_argument("--list-methods", action=_ListMethods, help="tell the methods, and end")
     parser.add_argument("--no-report", action="store_true", help="do not write report.html")
 
@@ -45,7 +53,25 @@ class _ListMethods(argparse.Action):
 
 def run(arguments: argparse.Namespace) -> int:
     """Train."""
-    return finish(request_of(arguments), report=not arguments.no_report)
+    request = request_of(arguments) if arguments.resume is None else _resumed(arguments)
+    return finish(request, report=not arguments.no_report)
+
+
+def _resumed(arguments: argparse.Namespace) -> TrainRequest:
+    from SemiSupSegLib.training.request import resumed
+
+    said = [
+        f"--{name}"
+        for name in ("out", "task", "method", "split", "patient", "reviews", "iterations")
+        if getattr(arguments, name) is not None
+    ]
+    said += ["--set"] if arguments.settings else []
+    if said:
+        raise UsageError(
+            f"--resume goes on with a run as it was started, so {said[0]} cannot be said. For "
+            "other choices start a run in another folder."
+        )
+    return resumed(arguments.resume, cases=arguments.cases, store=arguments.store)
 
 
 def finish(request: TrainRequest, *, report: bool) -> int:

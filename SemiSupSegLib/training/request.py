@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSupSegLib.cases.split import read_lists
+from SemiSupSegLib.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class TrainRequest:
     settings: Mapping[str, str] = field(default_factory=dict)
     command: Sequence[str] = ()
     """The words of the command, for the record."""
+    frozen: Mapping[str, Any] | None = None
+    """What the run was started with, if it only goes on (`resumed`)."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what must be the same when the run is started again.
@@ -40,6 +43,8 @@ class TrainRequest:
         Raises:
             UsageError: If the split file is no split.
         """
+        if self.frozen is not None:
+            return dict(self.frozen)
         split = None
         if self.split is not None:
             split = {name: sorted(ids) for name, ids in read_lists(self.split).items()}
@@ -57,6 +62,36 @@ class TrainRequest:
             "device": self.device,
             "settings": dict(sorted(self.settings.items())),
         }
+
+
+def resumed(run: Path, *, cases: Path | None = None, store: Path | None = None) -> TrainRequest:
+    """Return the request of a run that was started, so that it goes on as it began.
+
+    Args:
+        run: The run folder.
+        cases: Its folder of cases, if that has moved.
+        store: Of prepared cases, if it is not where it was.
+
+    Raises:
+        SemiSupSegError: If the folder holds no run.
+    """
+    frozen = RunFolder(run).read_config()["request"]
+    reviews, former = frozen["reviews"], frozen["former"]
+    return TrainRequest(
+        cases=cases or Path(frozen["cases"]["folder"]),
+        out=run,
+        reviews=None if reviews is None else Path(reviews["folder"]),
+        former=None if former is None else Path(former["folder"]),
+        task=frozen["task"],
+        method=frozen["method"],
+        preset=frozen["preset"],
+        iterations=frozen["iterations"],
+        seed=frozen["seed"],
+        device=frozen["device"],
+        store=store,
+        settings=frozen["settings"],
+        frozen=frozen,
+    )
 
 
 def _place(folder: Path | None) -> dict[str, str] | None:

@@ -279,6 +279,34 @@ def _has_started(events: Path, phase: str) -> bool:
     return bool(begun) and any(one["kind"] == "checkpoint" for one in lines[begun[0] :])
 
 
+def test_a_run_goes_on_with_nothing_but_its_folder(a_folder_of_cases, capsys):
+    train(request_for(a_folder_of_cases, "undisturbed"))
+    request = request_for(a_folder_of_cases, "stopped")
+    events = request.out / "events.jsonl"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        command_for(request), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not _has_started(events, "teacher"):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    # Neither the split file nor another folder's name is needed any more.
+    (a_folder_of_cases / "split.json").unlink()
+    (a_folder_of_cases / "cases").rename(a_folder_of_cases / "moved")
+
+    resumed = ["train", "--resume", str(request.out), "--no-report"]
+    assert main(resumed) == 1
+    assert "no longer there" in capsys.readouterr().err
+    assert main([*resumed, "--cases", str(a_folder_of_cases / "moved")]) == 0
+
+    assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
+    assert main([*resumed, "--iterations", "5"]) == 2
+    assert "--iterations cannot be said" in capsys.readouterr().err
+    assert main(["train", "--resume", str(a_folder_of_cases / "moved")]) == 1
+    assert "is not a run folder" in capsys.readouterr().err
+
+
 def test_the_same_command_on_a_finished_run_changes_nothing(a_folder_of_cases):
     request = request_for(a_folder_of_cases, iterations=4)
     train(request)
