@@ -15,6 +15,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.resources import color_map
 from SemiSupSegUI import scene
 from SemiSupSegUI.changes import Changes
+from SemiSupSegUI.layouts import Layout
 
 OFF = "off"
 CONTOURS = "contours"
@@ -25,8 +26,9 @@ _SEGMENTATIONS = {
     "comparison": ("comparison",),
 }
 _LINE_WIDTHS = {"possible": 1, "sure": 3}
-LAYOUT = 27417
-"""Id of the layout Teacher | Student."""
+LAYOUT = Layout(
+    27417, "Teacher | Student", '<layout type="horizontal" split="true">{views}</layout>'
+)
 _VIEW_GROUP = 274
 _VIEWS = ("SemiSupSegTeacher", "SemiSupSegStudent")
 _VIEW_XML = (
@@ -108,7 +110,6 @@ class Overlays:
 
     def __init__(self) -> None:
         self._changes = Changes()
-        self._layout_before: int | None = None
         self.shown = OFF
         """Name of the overlay that is shown."""
         self._last_map = "uncertainty"
@@ -185,7 +186,7 @@ class Overlays:
     def forget(self) -> None:
         """The scene is closing: of nodes there is nothing to put back, but the layout stays."""
         self._changes.forget()
-        self._leave_layout()
+        LAYOUT.leave()
         self.shown, self._of = OFF, None
 
     def _show_map(self, volume, name: str, opacity: float, threshold: float | None) -> None:
@@ -215,15 +216,9 @@ class Overlays:
         self._changes.set(display, "Visibility", True, usual=False)
 
     def _show_side_by_side(self, segmentation, opacity: float) -> None:
-        manager = slicer.app.layoutManager()
         register_layout()
         source = _first_composite()
-        if manager.layout != LAYOUT:
-            self._layout_before = manager.layout
-            manager.setLayout(LAYOUT)
-        elif self._layout_before is None:
-            # The scene was saved in it; nobody knows what was there before.
-            self._layout_before = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+        LAYOUT.enter()
         teacher = scene.overlay_node(segmentation, "pseudo_label")
         for tag, node in zip(_VIEWS, (teacher, segmentation), strict=True):
             slice_node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLSliceNode")
@@ -245,30 +240,17 @@ class Overlays:
     def _restore(self, *, keep_layout: bool) -> None:
         self._changes.undo()
         if not keep_layout:
-            self._leave_layout()
-
-    def _leave_layout(self) -> None:
-        manager = slicer.app.layoutManager()
-        # Another layout than ours is the user's choice, and stays.
-        if self._layout_before is not None and manager is not None and manager.layout == LAYOUT:
-            manager.setLayout(self._layout_before)
-        self._layout_before = None
+            LAYOUT.leave()
 
 
 def register_layout() -> None:
     """Make the layout Teacher | Student known; also for scenes that were saved in it."""
-    manager = slicer.app.layoutManager()
-    if manager is None:
-        return
     titles = (_("Teacher"), _("Student"))
     views = "".join(
         _VIEW_XML.format(tag=tag, label=label, color=color, group=_VIEW_GROUP)
         for tag, label, color in zip(_VIEWS, titles, ("#E69F00", "#0072B2"), strict=True)
     )
-    xml = f'<layout type="horizontal" split="true">{views}</layout>'
-    node = manager.layoutLogic().GetLayoutNode()
-    if not node.AddLayoutDescription(LAYOUT, xml):
-        node.SetLayoutDescription(LAYOUT, xml)
+    LAYOUT.register(views=views)
 
 
 def _first_composite():

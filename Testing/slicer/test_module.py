@@ -88,7 +88,7 @@ class ModuleTest(PanelTest):
             slicer.modules.SemiSupSegInstance._register()
 
         node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
-        self.assertTrue(node.IsLayoutDescription(overlays.LAYOUT))
+        self.assertTrue(node.IsLayoutDescription(overlays.LAYOUT.identity))
         ((category, _name, uris, files, names, kinds),) = listed
         self.assertEqual(category, "SemiSupSeg")
         self.assertEqual([len(one) for one in (uris, files, names, kinds)], [4] * 4)

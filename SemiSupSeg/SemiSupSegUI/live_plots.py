@@ -1,0 +1,301 @@
+"""A run's curves in Slicer's own plots: losses, Dice on validation, trust of cases and voxels.
+
+Every curve has a table of its own: curves of one chart begin and end where they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from SemiSupSegUI.layouts import Layout
+
+Points = Sequence[Sequence[float]]
+
+LAYOUT = Layout(
+    27418,
+    "SemiSupSeg training",
+    '<layout type="vertical" split="true">{rows}</layout>',
+)
+_CHARTS = ("losses", "dice", "cases", "voxels")
+_COLORS = (
+    (0.0, 0.447, 0.698),
+    (0.902, 0.624, 0.0),
+    (0.0, 0.620, 0.451),
+    (0.8, 0.475, 0.655),
+    (0.337, 0.706, 0.914),
+    (0.835, 0.369, 0.0),
+)
+"""Of Okabe and Ito: told apart by colour-blind people, too."""
+_GREY = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    color: tuple[float, float, float]
+    is_dashed: bool = False
+    has_markers: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What a chart shows."""
+
+    title: str
+    x_title: str
+    y_title: str
+    curves: tuple[Curve, ...]
+    y_range: tuple[float, float] | None = None
+
+
+def charts(view: Mapping[str, Any]) -> dict[str, Chart]:
+    """Return the four charts of a run, as its watcher tells them."""
+    marks = [float(one["iteration"]) for one in view["stage_marks"]]
+    return {
+        "losses": Chart(
+            _("Losses"),
+            _("update"),
+            _("loss"),
+            tuple(
+                Curve(name.replace("_", " "), _pairs(points), _color(at))
+                for at, (name, points) in enumerate(sorted(view["losses"].items()))
+            ),
+        ),
+        "dice": Chart(
+            _("Dice on validation (dashed: teacher; grey: stages begin)"),
+            _("update"),
+            _("Dice"),
+            (
+                *_dice_curves(view["dice"]),
+                *([Curve(_("stages"), _fence(marks, 1.0), _GREY)] if marks else []),
+            ),
+            (0.0, 1.0),
+        ),
+        "cases": _cases_chart(view),
+        "voxels": _voxels_chart(view),
+    }
+
+
+class LivePlots:
+    """Keeps plot nodes up to date, and shows them in a layout that can be left again."""
+
+    def __init__(self) -> None:
+        self._shown: dict[str, Chart] = {}
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether the layout is on."""
+        return LAYOUT.is_on
+
+    def show(self, view: Mapping[str, Any]) -> None:
+        """Bring the charts up to date; what has not changed is not touched."""
+        for name, chart in charts(view).items():
+            if self._shown.get(name) != chart:
+                _draw(name, chart, self._shown.get(name))
+                self._shown[name] = chart
+
+    def enter(self) -> None:
+        """Show the charts beside each other."""
+        register_layout()
+        LAYOUT.enter()
+        for name in _CHARTS:
+            chart = _node("vtkMRMLPlotChartNode", f"chart.{name}", make=False)
+            view = slicer.mrmlScene.GetSingletonNode(_tag(name), "vtkMRMLPlotViewNode")
+            if chart is not None and view is not None:
+                view.SetPlotChartNodeID(chart.GetID())
+
+    def leave(self) -> None:
+        """Show again what was there before."""
+        LAYOUT.leave()
+
+    def clear(self) -> None:
+        """Remove all nodes: another run is followed, or none."""
+        for node in _own_nodes():
+            slicer.mrmlScene.RemoveNode(node)
+        self._shown = {}
+
+    def forget(self) -> None:
+        """The scene closes, and the nodes go with it."""
+        self._shown = {}
+
+
+def register_layout() -> None:
+    """Make the layout known; also for scenes that were saved in it."""
+    rows = "".join(
+        '<item><layout type="horizontal" split="true">'
+        + "".join(
+            f'<item><view class="vtkMRMLPlotViewNode" singletontag="{_tag(name)}">'
+            f'<property name="viewlabel" action="default">{name}</property></view></item>'
+            for name in pair
+        )
+        + "</layout></item>"
+        for pair in (_CHARTS[:2], _CHARTS[2:])
+    )
+    LAYOUT.register(rows=rows)
+
+
+def _tag(name: str) -> str:
+    return f"SemiSupSeg{name.capitalize()}"
+
+
+def _color(at: int) -> tuple[float, float, float]:
+    return _COLORS[at % len(_COLORS)]
+
+
+def _pairs(points: Points) -> tuple[tuple[float, float], ...]:
+    return tuple((float(x), float(y)) for x, y in points)
+
+
+def _fence(places: Sequence[float], height: float) -> tuple[tuple[float, float], ...]:
+    """Return a line that rises at each place; between them it runs along the chart's borders."""
+    points: list[tuple[float, float]] = []
+    for at, place in enumerate(places):
+        ends = (0.0, height) if at % 2 == 0 else (height, 0.0)
+        points += [(place, ends[0]), (place, ends[1])]
+    return tuple(points)
+
+
+def _dice_curves(dice: Mapping[str, Mapping[str, Points]]) -> list[Curve]:
+    targets = list(dict.fromkeys(name for one in dice.values() for name in one))
+    curves = []
+    for network, is_dashed in (("student", False), ("teacher", True)):
+        for name, points in dice.get(network, {}).items():
+            title = _("{name} (teacher)").format(name=name) if is_dashed else name
+            color = _color(targets.index(name))
+            curves.append(Curve(title, _pairs(points), color, is_dashed, has_markers=True))
+    return curves
+
+
+def _cases_chart(view: Mapping[str, Any]) -> Chart:
+    """Return how the unlabelled cases are trusted, and those of the present stage."""
+    curves = []
+    stages = view["stages"]
+    if stages:
+        histogram = stages[-1]["histogram"]
+        for title, counts, color in (
+            (_("all unlabelled cases"), histogram["all"], _GREY),
+            (
+                _("those of stage {stage}").format(stage=stages[-1]["stage"]),
+                histogram["stage"],
+                _color(0),
+            ),
+        ):
+            curves.append(Curve(title, _steps(histogram["edges"], counts), color))
+    return Chart(_("Trust of cases"), _("image confidence"), _("cases"), tuple(curves))
+
+
+def _voxels_chart(view: Mapping[str, Any]) -> Chart:
+    """Return the share of voxels that each stage learns as they are labelled, by class."""
+    by_class: dict[str, list[tuple[float, float]]] = {}
+    for one in view["stages"]:
+        for name, share in one["accepted"].items():
+            if share is not None:
+                by_class.setdefault(name, []).append((float(one["stage"]), float(share)))
+    curves = tuple(
+        Curve(name, tuple(points), _color(at), has_markers=True)
+        for at, (name, points) in enumerate(by_class.items())
+    )
+    return Chart(_("Pseudo-labels that are trusted"), _("stage"), _("share"), curves, (0.0, 1.0))
+
+
+def _steps(edges: Sequence[float], counts: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Return the outline of a histogram."""
+    points = [(float(edges[0]), 0.0)]
+    for left, right, count in zip(edges, edges[1:], counts, strict=False):
+        points += [(float(left), float(count)), (float(right), float(count))]
+    return (*points, (float(edges[-1]), 0.0))
+
+
+def _draw(name: str, chart: Chart, former: Chart | None) -> None:
+    node = _node("vtkMRMLPlotChartNode", f"chart.{name}", title=chart.title)
+    old = {} if former is None else {one.name: one for one in former.curves}
+    before = node.StartModify()
+    node.SetTitle(chart.title)
+    node.SetXAxisTitle(chart.x_title)
+    node.SetYAxisTitle(chart.y_title)
+    node.SetLegendVisibility(True)
+    if chart.y_range is not None:
+        node.YAxisRangeAutoOff()
+        node.SetYAxisRange(*chart.y_range)
+    for curve in chart.curves:
+        if old.get(curve.name) != curve:
+            _draw_curve(node, f"{name}.{curve.name}", curve)
+    for gone in set(old) - {curve.name for curve in chart.curves}:
+        _remove_curve(node, f"{name}.{gone}")
+    node.EndModify(before)
+
+
+def _draw_curve(chart, role: str, curve: Curve) -> None:
+    table = _node("vtkMRMLTableNode", f"table.{role}", title=curve.name)
+    content = vtk.vtkTable()
+    for title, at in (("x", 0), ("y", 1)):
+        column = vtk.vtkDoubleArray()
+        column.SetName(title)
+        column.SetNumberOfValues(len(curve.points))
+        for row, point in enumerate(curve.points):
+            column.SetValue(row, point[at])
+        content.AddColumn(column)
+    table.SetAndObserveTable(content)
+    series = _node("vtkMRMLPlotSeriesNode", f"series.{role}", title=curve.name)
+    before = series.StartModify()
+    series.SetName(curve.name)
+    series.SetAndObserveTableNodeID(table.GetID())
+    # A scatter plot with lines: a line plot would space its points evenly.
+    series.SetPlotType(series.PlotTypeScatter)
+    series.SetXColumnName("x")
+    series.SetYColumnName("y")
+    series.SetColor(*curve.color)
+    series.SetLineWidth(2)
+    series.SetLineStyle(series.LineStyleDash if curve.is_dashed else series.LineStyleSolid)
+    markers = series.MarkerStyleCircle if curve.has_markers else series.MarkerStyleNone
+    series.SetMarkerStyle(markers)
+    series.SetMarkerSize(5)
+    series.EndModify(before)
+    if not chart.HasPlotSeriesNodeID(series.GetID()):
+        chart.AddAndObservePlotSeriesNodeID(series.GetID())
+
+
+def _remove_curve(chart, role: str) -> None:
+    for kind, node_class in (
+        ("series", "vtkMRMLPlotSeriesNode"),
+        ("table", "vtkMRMLTableNode"),
+    ):
+        node = _node(node_class, f"{kind}.{role}", make=False)
+        if node is not None:
+            if kind == "series":
+                chart.RemovePlotSeriesNodeID(node.GetID())
+            slicer.mrmlScene.RemoveNode(node)
+
+
+def _node(node_class: str, role: str, *, title: str = "", make: bool = True):
+    """Return our node of a role; it is made if it is missing."""
+    tag = f"SemiSupSegTraining.{role}"
+    node = slicer.mrmlScene.GetSingletonNode(tag, node_class)
+    if node is None and make:
+        node = slicer.mrmlScene.CreateNodeByClass(node_class)
+        node.UnRegister(None)
+        node.SetSingletonTag(tag)
+        node.SetName(title)
+        # The run folder has all of it; and no list of the user's tables should be full of them.
+        node.SetSaveWithScene(False)
+        node.SetHideFromEditors(node_class == "vtkMRMLTableNode")
+        node = slicer.mrmlScene.AddNode(node)
+    return node
+
+
+def _own_nodes() -> list:
+    found = []
+    for node_class in ("vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode", "vtkMRMLTableNode"):
+        for node in slicer.util.getNodesByClass(node_class):
+            if (node.GetSingletonTag() or "").startswith("SemiSupSegTraining."):
+                found.append(node)
+    return found
