@@ -15,7 +15,7 @@ if not __package__:
     # not be found under these names.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError, in_sentences
 
 COMMANDS = (
     "demo",
@@ -82,21 +82,8 @@ def main(words: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"Error: {_sentences(error)}", file=sys.stderr)
+        print(f"Error: {in_sentences(error)}", file=sys.stderr)
         return 1
-
-
-def _sentences(error: OSError) -> str:
-    """Return what the system refused, for which file, and what to do."""
-    file = error.filename2 or error.filename
-    if isinstance(file, str) and Path(file).name.startswith(".") and ".part" in file:
-        # A temporary name, which tells a user nothing; its folder does.
-        file = str(Path(file).parent)
-    what = f"{file}: {error.strerror}" if file else str(error)
-    return (
-        f"{what}. Check that the path exists and may be read and written, and that the disk has "
-        "space."
-    )
 
 
 if __name__ == "__main__":

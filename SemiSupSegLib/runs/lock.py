@@ -220,7 +220,7 @@ def is_alive(holder: Holder) -> bool:
 
 
 class LockWatch:
-    """Says who works on a folder, also where a clock jumps: a lock that changes has a living holder.
+    """Says who works on a folder, also where clocks jump: a lock that changes has a living holder.
 
     Args:
         path: The lock.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.resources import check_format
@@ -43,6 +45,9 @@ class RunState:
     """When the process last said that it lives, seconds since 1970."""
     error: str | None = None
     """The message a person should read, if it failed."""
+    device: Mapping[str, Any] | None = None
+    """What a run uses of its device: `name`, `is_gpu`, `memory_bytes`, `memory_total_bytes`,
+    `utilisation` (0-1, None if not known); None of jobs."""
 
     def write(self, path: Path) -> None:
         """Replace the file at `path` by this state."""

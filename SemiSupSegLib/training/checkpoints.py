@@ -51,14 +51,12 @@ def save_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
         shutil.rmtree(left)
     temporary = folder / f".{name}.part"
     temporary.mkdir()
-    hashes = {}
-    for file, tensors in (
-        ("weights.safetensors", checkpoint.weights),
-        ("optimizer.safetensors", checkpoint.optimizer),
-    ):
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary / file)
-        hashes[file] = _sha256_synced(temporary / file)
-    write_json(temporary / "checkpoint.json", {"files": hashes, "state": dict(checkpoint.state)})
+    try:
+        _write(temporary, checkpoint)
+    except BaseException:
+        # On a full disk its room is needed to say so.
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     final = folder / name
     if final.exists():
         # Same counter, other state (a halved rate, a later phase): the new one takes over.
@@ -72,6 +70,17 @@ def save_checkpoint(folder: Path, number: int, checkpoint: Checkpoint) -> Path:
     for old in _complete(folder)[:-KEPT]:
         shutil.rmtree(old)
     return final
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    hashes = {}
+    for file, tensors in (
+        ("weights.safetensors", checkpoint.weights),
+        ("optimizer.safetensors", checkpoint.optimizer),
+    ):
+        save_file({key: value.contiguous() for key, value in tensors.items()}, folder / file)
+        hashes[file] = _sha256_synced(folder / file)
+    write_json(folder / "checkpoint.json", {"files": hashes, "state": dict(checkpoint.state)})
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:

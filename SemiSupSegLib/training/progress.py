@@ -6,8 +6,8 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 from SemiSupSegLib.errors import StoppedError
 from SemiSupSegLib.runs.control import Control
@@ -45,6 +45,8 @@ class Progress:
         self.on_pause: Callable[[], None] = _nothing
         """Called before a pause, to give up what others may want meanwhile."""
         self.on_resume: Callable[[], None] = _nothing
+        self.device_use: Callable[[], Mapping[str, Any]] | None = None
+        """What is used of the run's device, once there is one."""
         self._session = time.monotonic()
         self._phase = ""
         self._iteration = 0
@@ -171,6 +173,7 @@ class Progress:
             host=platform.node(),
             heartbeat=time.time(),
             error=error,
+            device=None if self.device_use is None else self.device_use(),
         ).write(self._run.state_json)
 
     def _tell(self, doing: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import platform
@@ -22,7 +23,7 @@ from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task, load_task, task_from_json
-from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError, in_sentences
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.models.package import identity, new_folder, read_package, write_copy
@@ -39,6 +40,7 @@ from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.training.configuration import RunConfig, config_from_json
 from SemiSupSegLib.training.data import RunData
+from SemiSupSegLib.training.device_use import DeviceUse
 from SemiSupSegLib.training.devices import choose_device
 from SemiSupSegLib.training.export import export, export_work
 from SemiSupSegLib.training.options import TrainingOptions
@@ -91,9 +93,15 @@ def train(request: TrainRequest) -> TrainOutcome:
                 progress.write(RunStatus.STOPPED)
             raise
         except Exception as error:
+            message = _why(error)
             if _has_begun(run):
-                events.append(EventKind.ERROR, message=str(error), type=type(error).__name__)
-                progress.write(RunStatus.FAILED, error=str(error))
+                # On a full disk this may fail, too; whoever watches the run then sees that it ended.
+                with contextlib.suppress(OSError):
+                    events.append(EventKind.ERROR, message=message, type=type(error).__name__)
+                with contextlib.suppress(OSError):
+                    progress.write(RunStatus.FAILED, error=message)
+            if isinstance(error, OSError | MemoryError) or message != str(error):
+                raise SemiSupSegError(message) from error
             raise
         # Before the run is called finished: afterwards nobody would look for it again.
         shutil.rmtree(run.scratch, ignore_errors=True)
@@ -113,6 +121,7 @@ def _train(
     split = _frozen_split(content)
     store = str(request.store or content["store"])
     device = _device_again(content["device"])
+    progress.device_use = DeviceUse(device).look
     _set_threads(config.training)
     cases = _run_cases(request, content)
     oracle_ids = split.train_unlabelled if getattr(config.options, "allow_oracle", False) else ()
@@ -504,6 +513,14 @@ def _split_difference(
                 more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
                 parts.append(f"{name} {word} {changed[0]}{more}")
     return f"split: {'; '.join(parts)}"
+
+
+def _why(error: Exception) -> str:
+    """Return why a run ended, for a person."""
+    known = in_sentences(error)
+    if isinstance(error, SemiSupSegError) or known is None:
+        return str(error)
+    return f"{known} Then start the same command again: it goes on from the last checkpoint."
 
 
 def _has_begun(run: RunFolder) -> bool:

@@ -162,6 +162,13 @@ class Trainer:
         """
         self._resume()
         self._progress.begin(sum(phase.iterations for phase in self._phases), self._work.planned)
+        self._events.append(
+            EventKind.PLANNED,
+            phases=[
+                {"name": phase.name, "stage": phase.stage, "iterations": phase.iterations}
+                for phase in self._phases
+            ],
+        )
         self._progress.enter(self._phase_name(), self._position.iteration, self._work_done())
         # One thread varies patches: a second team of OpenMP threads on the cores that the network
         # computes on doubled the time of a step. The setting is the loader thread's own.
@@ -181,6 +188,7 @@ class Trainer:
                 wish = self._progress.wish()
                 if wish:
                     self._progress.obey(wish)
+        self._progress.enter(self._phase_name(), self._position.iteration, self._work_done())
 
     # A phase
 
