@@ -1,12 +1,14 @@
-"""`plan`: what a run would be and what it would need; nothing is started, nothing is written."""
+"""`plan`: what a run would be and what it would need; nothing is started."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.commands.run_arguments import add_run_arguments, request_of, settings_of
+from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import make_folder_of, write_json
 
 if TYPE_CHECKING:
@@ -30,11 +32,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Plan."""
     if arguments.json is not None:
         make_folder_of(arguments.json)
-    content = _offer(arguments)
+    if arguments.options:
+        content = _offer(arguments)
+    else:
+        from SemiSupSegLib.training.planning import plan_run
+        from SemiSupSegLib.workers.estimates import MeasuredRuns
+
+        content = plan_run(request_of(arguments), MeasuredRuns())
     if arguments.json is not None:
         write_json(arguments.json, content)
-    else:
+    elif arguments.options:
         _print_options(content["options"])
+    else:
+        _print_plan(content)
+        if content["why_not"]:
+            raise SemiSupSegError(content["why_not"])
     return 0
 
 
@@ -56,3 +68,55 @@ def _print_options(options: list[dict[str, Any]]) -> None:
 
     for one in options:
         print(f"{one['key']}={text_of(one['value'])}\n    {one['help']}")
+
+
+def _print_plan(plan: Mapping[str, Any]) -> None:
+    for finding in plan.get("findings", ()):
+        print(finding)
+    if "split" in plan:
+        counts = {name: len(ids) for name, ids in plan["split"].items()}
+        print(
+            f"{plan['method']}, preset {plan['preset']}, {plan['iterations']} updates on "
+            f"{plan['device']}: {counts['train_labelled']} labelled and "
+            f"{counts['train_unlabelled']} unlabelled cases to train on, "
+            f"{counts['validation']} to judge by"
+        )
+    if "phases" in plan:
+        phases = ", ".join(f"{one['name']} {one['iterations']}" for one in plan["phases"])
+        print(f"Patch {' x '.join(map(str, plan['patch_size']))} voxels; updates: {phases}")
+    if "estimate" in plan:
+        _print_estimate(plan["estimate"])
+
+
+def _print_estimate(estimate: Mapping[str, Any]) -> None:
+    from SemiSupSegLib.training.needs import in_words
+
+    if estimate["seconds"] is not None:
+        print(
+            f"Time: about {_duration(estimate['seconds'])} on {estimate['device_name']}, of which "
+            f"{_duration(estimate['seconds_cases'])} predicting cases and "
+            f"{_duration(estimate['seconds_preparation'])} preparing them"
+        )
+        print(f"Measured: {estimate['measured']}")
+    print(
+        f"Memory: about {in_words(estimate['memory_bytes'])} "
+        f"({in_words(estimate['free_memory_bytes'])} free)"
+    )
+    if estimate["device_memory_bytes"] is not None:
+        print(
+            f"Memory of the GPU: about {in_words(estimate['device_memory_bytes'])} "
+            f"({in_words(estimate['free_device_bytes'])} free)"
+        )
+    free = estimate["free_disk_bytes"]
+    print(
+        f"Disk: at most {in_words(estimate['disk_bytes'])} in the run folder and "
+        f"{in_words(estimate['store_bytes'])} more in the store of prepared cases"
+        + ("" if free is None else f" ({in_words(free)} free)")
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

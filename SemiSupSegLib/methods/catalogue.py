@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from SemiSupSegLib.methods.curriculum import (
     CurriculumOptions,
     fewer_passes,
     less_mixing,
+    scratch_bytes,
 )
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
@@ -22,6 +23,10 @@ from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 
 def _nothing(options: object, share: float) -> Mapping[str, str]:
     return {}
+
+
+def _no_files(options: object, num_classes: int, voxels: Sequence[int]) -> int:
+    return 0
 
 
 def _the_same(options: object, task: Task) -> Mapping[str, str]:
@@ -47,6 +52,9 @@ class MethodEntry:
     returns settings, as of `--set`, that fit it better. What a user sets goes before them."""
     for_task: Callable[[Any, Task], Mapping[str, str]] = _the_same
     """The same, called with the options and the run's task."""
+    scratch_bytes: Callable[[Any, int, Sequence[int]], int] = _no_files
+    """Called with the options, the number of classes and the voxels of each unlabelled case;
+    returns what the method's work files take at most."""
     goes_on: bool = False
     """Whether it starts from a finished run (`learn`), not from nothing (`train`)."""
 
@@ -69,6 +77,7 @@ METHODS: dict[str, MethodEntry] = {
         make=Curriculum,
         when_shorter=fewer_passes,
         for_task=less_mixing,
+        scratch_bytes=scratch_bytes,
     ),
     "corrections": MethodEntry(
         title="a finished student goes on with reviewed cases",

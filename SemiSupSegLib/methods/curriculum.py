@@ -50,9 +50,12 @@ from SemiSupSegLib.methods.protocol import (
     share_iterations,
 )
 from SemiSupSegLib.methods.pseudo_labels import (
+    KEPT_STAGES,
+    STAGE_MAP_BYTES,
     Labeller,
     PseudoLabelOptions,
     headline_dice,
+    prediction_bytes,
     refining_passes,
     scoring_passes,
 )
@@ -582,6 +585,23 @@ def less_mixing(options: CurriculumOptions, task: Task) -> Mapping[str, str]:
         task: The run's.
     """
     return {"copy_paste": "0"} if options.copy_paste and len(task.classes) == 1 else {}
+
+
+def scratch_bytes(options: CurriculumOptions, num_classes: int, voxels: Sequence[int]) -> int:
+    """Return the bytes of predictions and stage maps on the disk, at most.
+
+    Args:
+        options: Of the run.
+        num_classes: Background included.
+        voxels: Of each unlabelled case, prepared.
+    """
+    if options.unlabelled != "use" or not voxels:
+        return 0
+    # A student that takes over the labelling predicts every case anew.
+    labellers = len(options.fractions) if options.teacher_refresh else 1
+    maps = sum(sorted(options.fractions)[-KEPT_STAGES:])
+    case_bytes = labellers * prediction_bytes(num_classes) + maps * STAGE_MAP_BYTES
+    return round(sum(voxels) * case_bytes)
 
 
 def _named(

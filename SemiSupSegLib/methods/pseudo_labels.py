@@ -60,6 +60,12 @@ from SemiSupSegLib.networks.base import SegmentationNetwork
 _FLIPS = [tuple(2 + axis for axis in range(3) if code >> axis & 1) for code in range(8)]
 
 
+KEPT_STAGES = 2
+"""Stages whose maps are on the disk: the checkpoint before a stage may still need the last one."""
+STAGE_MAP_BYTES = 2
+"""Of a voxel: pseudo-label and weight."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabelOptions:
     """How a teacher's prediction becomes a pseudo-label, and how far it is trusted."""
@@ -292,8 +298,7 @@ class Labeller:
             with replacing(shown / f"{case_id}.npz") as stream:
                 np.savez_compressed(stream, pseudo_label=label, weight=weight)
         _write_summary(stage, fraction, self._scores, shares, data, time.monotonic() - started)
-        # One stage stays behind: the checkpoint before this stage may still need it.
-        shutil.rmtree(_maps_folder(data, stage - 2), ignore_errors=True)
+        shutil.rmtree(_maps_folder(data, stage - KEPT_STAGES), ignore_errors=True)
 
     def read_stage_maps(
         self, stage: int, case_id: str, *, with_probabilities: bool
@@ -371,6 +376,11 @@ def headline_dice(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], task:
 def stage_size(fraction: float, num_cases: int) -> int:
     """Return how many of `num_cases` a stage of the given fraction has: at least one."""
     return min(num_cases, max(1, int(fraction * num_cases + 1e-9)))
+
+
+def prediction_bytes(num_classes: int) -> int:
+    """Return what a labeller keeps of a voxel: probabilities and trust, float16."""
+    return 2 * (num_classes + 1)
 
 
 def scoring_passes(network: SegmentationNetwork, options: PseudoLabelOptions) -> int:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.cases.case import Case
-from SemiSupSegLib.cases.geometry import geometry_from_json
+from SemiSupSegLib.cases.geometry import Geometry, geometry_from_json
 from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
@@ -161,6 +161,18 @@ def prepare_cases(
     return PreparationResult(prepared=prepared, failed=reasons)
 
 
+def stored_grid(image_hash: str, options: PreparationOptions, store: Path) -> Geometry | None:
+    """Return the grid on which a case's images are prepared in the store; None if they are not.
+
+    Args:
+        image_hash: From `hash_images`.
+        options: Frozen options.
+        store: The folder, which need not be there.
+    """
+    folder = _folder(image_hash, options, store)
+    return geometry_from_json(_read_meta(folder)["grid"]) if _is_complete(folder) else None
+
+
 def usable_processors() -> int:
     """Return how many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -180,8 +192,12 @@ def _order(
         if case.label_unknown is not None:
             told.append(case.label_unknown)
         label_name = f"label-{_digest(told)}.npy"
-    key = _digest([image_hash, to_json(options), FORMAT, VERSION])
-    return _Order(case=case, image_hash=image_hash, folder=store / key, label_name=label_name)
+    folder = _folder(image_hash, options, store)
+    return _Order(case=case, image_hash=image_hash, folder=folder, label_name=label_name)
+
+
+def _folder(image_hash: str, options: PreparationOptions, store: Path) -> Path:
+    return store / _digest([image_hash, to_json(options), FORMAT, VERSION])
 
 
 def _make_all(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import platform
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,7 +27,6 @@ from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.models.package import identity, new_folder, read_package, write_copy
 from SemiSupSegLib.networks.base import SegmentationNetwork
-from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.preparation.store import default_store, prepare_cases
@@ -38,11 +36,13 @@ from SemiSupSegLib.runs.lock import Lock, LockedError
 from SemiSupSegLib.runs.reviewed import frozen_reviews, with_frozen_reviews
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
-from SemiSupSegLib.training.configuration import RunConfig, config_from_json
+from SemiSupSegLib.training.configuration import config_from_json
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.device_use import DeviceUse
 from SemiSupSegLib.training.devices import choose_device
 from SemiSupSegLib.training.export import export, export_work
+from SemiSupSegLib.training.fitting import network_of, patch_size_of
+from SemiSupSegLib.training.needs import needs_of, refuse_what_does_not_fit
 from SemiSupSegLib.training.options import TrainingOptions
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.randomness import seed_of
@@ -131,7 +131,7 @@ def _train(
 
     def build(name: str) -> SegmentationNetwork:
         torch.manual_seed(seed_of(config.seed, "initialise", name))
-        network = _network(config, task)
+        network = network_of(config, task)
         if before is not None and name in ("student", "teacher"):
             weights = before.weights(name)
             network.load_state_dict(
@@ -196,15 +196,6 @@ def _device_again(name: str) -> torch.device:
         ) from None
 
 
-def _network(config: RunConfig, task: Task) -> SegmentationNetwork:
-    return build_network(
-        config.options.network.name,
-        config.options.network.options,
-        in_channels=len(task.channels),
-        num_classes=task.num_classes,
-    )
-
-
 def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: EventLog) -> None:
     """Decide everything, prepare the cases, and freeze it in run.json."""
     device = choose_device(request.device)
@@ -215,10 +206,13 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
         logger.warning("%s", sentence)
     config, task, split = start.config, start.task, start.split
     prepared = _prepare(start.cases, task, config.preparation, split, str(store), progress)
-    patch_size = start.patch_size or _patch_size(
-        config.training, [prepared[case_id] for case_id in split.train_labelled]
+    patch_size = start.patch_size or patch_size_of(
+        config.training, [prepared[case_id].shape for case_id in split.train_labelled]
     )
-    _refuse_what_cannot_run(config, task, patch_size)
+    needs = needs_of(
+        config, task, split, {name: one.shape for name, one in prepared.items()}, patch_size
+    )
+    refuse_what_does_not_fit(needs, run.path, device)
     partial = _partial(start.cases, prepared, split)
     seen = {*split.train_labelled, *split.validation}
     inputs = {}
@@ -428,33 +422,6 @@ def _oracle(
     prepared = prepare_cases(chosen, task, options, Path(store), with_label=wanted).prepared
     by_id = {case.id: case for case in prepared}
     return lambda case_id: np.asarray(by_id[case_id].label())
-
-
-def _patch_size(options: TrainingOptions, labelled: Sequence[PreparedCase]) -> tuple[int, int, int]:
-    """Return the patch: the median case, in multiples of 16, at most `patch_limit` a side."""
-    if options.patch_size is not None:
-        return options.patch_size
-    median = np.median([case.grid.shape for case in labelled], axis=0)
-    limit = max(16, options.patch_limit // 16 * 16)
-    depth, height, width = (int(min(limit, max(32, math.ceil(side / 16) * 16))) for side in median)
-    return depth, height, width
-
-
-def _refuse_what_cannot_run(config: RunConfig, task: Task, patch: tuple[int, int, int]) -> None:
-    """Find out whether network, patch and method go together, before anything is frozen.
-
-    Raises:
-        UsageError: If they do not.
-    """
-    # Networks on this device have shapes, but neither weights nor memory.
-    with torch.device("meta"):
-        try:
-            _network(config, task).check_patch(patch, config.options.labelled_per_batch)
-            find_method(config.method).make(
-                config.options, lambda name: _network(config, task), iterations=config.iterations
-            )
-        except ValueError as error:
-            raise UsageError(f"This cannot be trained: {error}.") from error
 
 
 def _refuse_other_options(request: TrainRequest, content: Mapping[str, Any]) -> None:

@@ -190,6 +190,39 @@ class Trainer:
                     self._progress.obey(wish)
         self._progress.enter(self._phase_name(), self._position.iteration, self._work_done())
 
+    def try_out(self, phase: Phase, most: int, seconds: float) -> list[float]:
+        """Do a few updates of a phase and nothing else: no run comes of it.
+
+        Args:
+            phase: Of the plan; its prologue is done.
+            most: Updates, the first one included.
+            seconds: After as many, the first update left out, no further one is begun.
+
+        Returns:
+            Seconds of each update; the first one warms up.
+        """
+        self._optimizer = None
+        self._prepare_optimizer(phase)
+        self._set_modes(phase)
+        unlabelled = tuple(phase.unlabelled_cases())
+        taken: list[float] = []
+        with ThreadPoolExecutor(
+            1, "patches", initializer=torch.set_num_threads, initargs=(1,)
+        ) as loader:
+            pending = self._submit(loader, phase, unlabelled, 0)
+            while len(taken) < most and (len(taken) < 2 or sum(taken[1:]) < seconds):
+                begun = time.monotonic()
+                loaded = pending.result()
+                pending = self._submit(loader, phase, unlabelled, len(taken) + 1)
+                batch = loaded if isinstance(loaded, Batch) else self._vary(phase, 0, loaded)
+                self._update(phase, batch)
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize(self._device)
+                taken.append(time.monotonic() - begun)
+        self._recent.clear()
+        self._optimizer = None
+        return taken
+
     # A phase
 
     def _run_phase(self, phase: Phase, loader: ThreadPoolExecutor, started: float) -> None:

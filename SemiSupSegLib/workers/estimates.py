@@ -1,7 +1,7 @@
-"""How long a prediction will take and how much memory.
+"""How long a prediction or a training run will take and how much memory.
 
-As the latest of its kind did here; before the first one, at most what so many windows take as one
-that was tried.
+A prediction as the latest of its kind did here; before the first one, at most what so many windows
+take as one that was tried. A run as a short trial of one with its network, patch and batch tells.
 """
 
 from __future__ import annotations
@@ -158,6 +158,20 @@ def remember(kind: Kind, num_voxels: int, seconds: float, peak_mb: float) -> Non
         "peak_mb": round(peak_mb, 1),
     }
     _write({**content, "measured": {**content.get("measured", {}), kind.key: told}})
+
+
+class MeasuredRuns:
+    """What short trials of training runs have measured here, by what they depend on."""
+
+    def get(self, key: str) -> Mapping[str, Any] | None:
+        """Return what was put under a key; None if nothing was."""
+        found: Mapping[str, Any] | None = _content().get("runs", {}).get(key)
+        return found
+
+    def put(self, key: str, told: Mapping[str, Any]) -> None:
+        """Remember something."""
+        content = _content()
+        _write({**content, "runs": {**content.get("runs", {}), key: dict(told)}})
 
 
 def _num_starts(length: int, patch: int, overlap: float) -> int:

@@ -1,0 +1,205 @@
+"""What a run needs of memory and disk, counted before it starts, and whether that is there."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from SemiSupSegLib.cases.split import Split
+from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.methods.catalogue import find_method
+from SemiSupSegLib.training.checkpoints import KEPT
+from SemiSupSegLib.training.configuration import RunConfig
+from SemiSupSegLib.training.fitting import imagined_method, network_of
+
+PROCESS_BYTES = 600_000_000
+"""Of Python, PyTorch and the libraries that a run loads."""
+WORKING_FACTOR = 2.0
+"""Memory of an update by what the network keeps for its backward pass: 1.9 to 2.5 was measured for
+the networks here on a CPU (gradients of activations, and what convolutions set aside)."""
+_PARAMETER_COPIES = 4
+"""Weight, gradient and two moments of the optimizer."""
+_CASE_COPIES = 3
+"""Volumes of a case that are held at a time while its outputs are put together and judged."""
+_SMALL_FILES = 30_000_000
+"""Logs, figures, slices and the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """Bytes that a run takes at its largest."""
+
+    memory: int
+    """Of its process on a CPU."""
+    disk: int
+    """Of the run folder."""
+
+
+def needs_of(
+    config: RunConfig,
+    task: Task,
+    split: Split,
+    shapes: Mapping[str, tuple[int, int, int]],
+    patch: tuple[int, int, int],
+) -> Needs:
+    """Count what a run needs.
+
+    Args:
+        config: Its options.
+        task: Channels and classes.
+        split: Cases by use.
+        shapes: D, H, W of the prepared cases, by id.
+        patch: D, H, W.
+
+    Raises:
+        UsageError: If network, patch and method do not go together.
+    """
+    method = imagined_method(config, task, patch)
+    weights = {
+        name: sum(one.nbytes for one in network.state_dict().values())
+        for name, network in method.networks().items()
+    }
+    largest = max(weights.values())
+    return Needs(
+        memory=_memory(config, task, shapes, patch, sum(weights.values()), largest),
+        disk=_disk(config, task, split, shapes, sum(weights.values()), largest),
+    )
+
+
+def kept_for_backward(config: RunConfig, task: Task, patch: tuple[int, int, int]) -> int:
+    """Return the bytes that the largest update's network keeps for its backward pass, float32.
+
+    Nothing is computed: on the device used here tensors have shapes alone.
+    """
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.untyped_storage()._cdata, tensor)
+        return tensor
+
+    with (
+        torch.device("meta"),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
+        network = network_of(config, task).train()
+        images = torch.empty(1, len(task.channels), *patch)
+        network(images).log_softmax(1)
+        parameters = {one.untyped_storage()._cdata for one in network.parameters()}
+    return patches_per_update(config) * sum(
+        tensor.untyped_storage().nbytes()
+        for storage, tensor in kept.items()
+        if storage not in parameters
+    )
+
+
+def patches_per_update(config: RunConfig) -> int:
+    """Return the patches of the largest batch."""
+    counts = {
+        name: value
+        for name, value in vars(config.options).items()
+        if name.endswith("labelled_per_batch")
+    }
+    student = counts["labelled_per_batch"] + counts.get("unlabelled_per_batch", 0)
+    return int(max(student, counts.get("teacher_labelled_per_batch", 0)))
+
+
+def free_disk(folder: Path) -> int | None:
+    """Return the free bytes where a folder is or will be; None if that cannot be told."""
+    for place in (folder.absolute(), *folder.absolute().parents):
+        if place.is_dir():
+            try:
+                return shutil.disk_usage(place).free
+            except OSError:
+                return None
+    return None
+
+
+def why_disk_does_not_fit(needs: Needs, folder: Path) -> str:
+    """Return what to do if the disk of a run folder has too little space; empty if it fits."""
+    free = free_disk(folder)
+    if free is None or needs.disk <= free:
+        return ""
+    return (
+        f"The run folder {folder} would take {in_words(needs.disk)}, and its disk has "
+        f"{in_words(free)} left. Choose a folder on another disk with --out, free space, or leave "
+        "unlabelled cases out with a split file."
+    )
+
+
+def why_memory_does_not_fit(needs: Needs, device: torch.device) -> str:
+    """Return what a CPU run lacks; empty if it fits, and for a GPU, which is tried instead."""
+    if device.type != "cpu":
+        return ""
+    total = total_memory()
+    if needs.memory <= total:
+        return ""
+    return (
+        f"The run would need about {in_words(needs.memory)} of memory, and this computer has "
+        f"{in_words(total)}."
+    )
+
+
+def refuse_what_does_not_fit(needs: Needs, folder: Path, device: torch.device) -> None:
+    """Refuse a run for which there is no room.
+
+    Raises:
+        SemiSupSegError: If disk or memory are too small.
+    """
+    told = why_disk_does_not_fit(needs, folder)
+    memory = why_memory_does_not_fit(needs, device)
+    if memory:
+        told = f"{told} {memory} Choose a smaller training.patch_limit or batch; plan tells what "
+        told = told.lstrip() + "would fit."
+    if told:
+        raise SemiSupSegError(told)
+
+
+def total_memory() -> int:
+    """Return the bytes of memory that this computer has."""
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def in_words(num_bytes: float) -> str:
+    """Return a number of bytes for a person."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.0f} MB"
+
+
+def _memory(
+    config: RunConfig,
+    task: Task,
+    shapes: Mapping[str, tuple[int, int, int]],
+    patch: tuple[int, int, int],
+    weights: int,
+    largest: int,
+) -> int:
+    update = _PARAMETER_COPIES * largest + WORKING_FACTOR * kept_for_backward(config, task, patch)
+    voxels = max((math.prod(shape) for shape in shapes.values()), default=0)
+    # Probabilities, variance and entropy of a case, float32, and its image.
+    volumes = 4 * (task.num_classes + 2) + 4 * len(task.channels)
+    case = _CASE_COPIES * volumes * voxels
+    return int(PROCESS_BYTES + weights + max(update, case))
+
+
+def _disk(
+    config: RunConfig,
+    task: Task,
+    split: Split,
+    shapes: Mapping[str, tuple[int, int, int]],
+    weights: int,
+    largest: int,
+) -> int:
+    # One more than are kept while it is written; the best student likewise, and three packages
+    # with two networks at most.
+    checkpoints = (KEPT + 1) * (weights + 2 * largest) + (KEPT + 1) * largest
+    packages = 4 * largest
+    voxels = [math.prod(shapes[case_id]) for case_id in split.train_unlabelled]
+    scratch = find_method(config.method).scratch_bytes(config.options, task.num_classes, voxels)
+    return checkpoints + packages + scratch + _SMALL_FILES

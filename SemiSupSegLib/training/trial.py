@@ -1,0 +1,297 @@
+"""A short trial of a run on made-up cases: what an update, a window and a batch cost here.
+
+The run's own network, patch, batch, loss and loader are used; only the cases are noise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from SemiSupSegLib import __version__
+from SemiSupSegLib.cases.case import ImageSource
+from SemiSupSegLib.cases.geometry import Geometry
+from SemiSupSegLib.cases.split import Split
+from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.methods.catalogue import find_method
+from SemiSupSegLib.methods.protocol import Phase
+from SemiSupSegLib.networks.base import SegmentationNetwork
+from SemiSupSegLib.options import to_json
+from SemiSupSegLib.preparation.prepare import PreparedCase
+from SemiSupSegLib.runs.lock import Lock
+from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.configuration import RunConfig
+from SemiSupSegLib.training.data import RunData
+from SemiSupSegLib.training.fitting import network_of
+from SemiSupSegLib.training.progress import Progress
+from SemiSupSegLib.training.trainer import Trainer
+from SemiSupSegLib.training.validation import validation_dice
+
+_UPDATES, _SECONDS = 4, 3.0
+"""Of each kind of phase; the first one warms up and does not count."""
+_WARM_UPDATES = 3
+"""Of the first phase, before anything counts: at first memory has to be found, too."""
+_WINDOWS_TIMED = 3
+_SLOW_SECONDS = 15.0
+"""Updates that must take longer, as one window tells, are not tried."""
+_COSTLESS = frozenset(
+    {
+        *("optimizer", "teacher_share", "stage_share", "finish_share", "head_share", "head_rate"),
+        *("fractions", "lambda_high", "lambda_low", "ramp", "smoothing", "ema", "norm_guard"),
+        *("curriculum", "refresh_gain", "reviewed_share", "student_init", "restart_schedule"),
+    }
+)
+"""Options of methods that change how many updates there are or what they learn, not what one
+costs."""
+_WATCH_SECONDS = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What was measured."""
+
+    update_seconds: Mapping[str, float]
+    """Of an update, by `kind_of` its phase."""
+    scoring_seconds: float
+    """Of a forward pass over a patch in the first pseudo-labelling, what is done with its result
+    included; 0 without one."""
+    refining_seconds: float
+    """The same in those that follow."""
+    window_seconds: float
+    """Of judging one network in one window."""
+    memory_bytes: int
+    """Most that the process took."""
+    device_bytes: int | None
+    """Most that tensors took on a GPU; None on a CPU."""
+    measured_on: str
+    """The day."""
+    is_scaled: bool
+    """Whether updates were too slow to be tried: windows were, and multiplied."""
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Trial:
+        """Return what `to_json` gave."""
+        return cls(**content)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+def kind_of(phase: Phase) -> str:
+    """Return what the cost of a phase's updates depends on, as a name."""
+    return "/".join(
+        [
+            f"{phase.labelled_per_batch}+{phase.unlabelled_per_batch}",
+            str(phase.passes_per_patch),
+            "maps" if phase.maps is not None else "plain",
+            "train" if phase.train_mode else "head",
+        ]
+    )
+
+
+def trial_key(config: RunConfig, task: Task, patch: tuple[int, int, int], device_name: str) -> str:
+    """Return a name that is equal for runs whose trials measure the same."""
+    options = {
+        name: value for name, value in to_json(config.options).items() if name not in _COSTLESS
+    }
+    training = to_json(config.training)
+    told = [
+        config.method,
+        options,
+        {name: training[name] for name in ("threads", "precision", "augmentation")},
+        [len(task.channels), task.num_classes],
+        list(patch),
+        device_name,
+        [__version__, torch.__version__],
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def try_out(
+    config: RunConfig, task: Task, patch: tuple[int, int, int], device: torch.device
+) -> Trial:
+    """Measure on this machine; takes seconds where a run takes minutes.
+
+    Raises:
+        torch.cuda.OutOfMemoryError: If not even this fits on the GPU.
+    """
+    torch.set_num_threads(config.training.threads)
+    torch.get_num_threads()
+    with tempfile.TemporaryDirectory(prefix="semisupseg-trial-") as name, _watched(device) as used:
+        run = RunFolder(Path(name))
+        with Lock(run.lock_file) as lock:
+            times = _timed(config, task, patch, device, run, Progress(run, lock))
+    return Trial(
+        **times,
+        memory_bytes=used.memory,
+        device_bytes=used.device,
+        measured_on=date.today().isoformat(),
+    )
+
+
+def _timed(
+    config: RunConfig,
+    task: Task,
+    patch: tuple[int, int, int],
+    device: torch.device,
+    run: RunFolder,
+    progress: Progress,
+) -> dict[str, Any]:
+    data = _made_up_data(config, task, patch, device, run, progress)
+
+    def build(name: str) -> SegmentationNetwork:
+        return network_of(config, task)
+
+    method = find_method(config.method).make(config.options, build, iterations=config.iterations)
+    trainer = Trainer(
+        method=method,
+        data=data,
+        run=run,
+        progress=progress,
+        options=config.training,
+        seed=config.seed,
+        device=device,
+    )
+    phases = [one for one in method.phases(data) if one.iterations]
+    overlap = config.training.validation_overlap
+    student = {"student": method.predictors()["student"]}
+    window = min(
+        _seconds_of(lambda: validation_dice(student, data, overlap)) for _ in range(_WINDOWS_TIMED)
+    ) / data.count_windows(data.validation, overlap)
+    if max(one.work_per_update for one in phases) * window > _SLOW_SECONDS:
+        return {
+            "update_seconds": {kind_of(one): window * one.work_per_update for one in phases},
+            "scoring_seconds": window,
+            "refining_seconds": window,
+            "window_seconds": window,
+            "is_scaled": True,
+        }
+    trainer.try_out(phases[0], _WARM_UPDATES, _SLOW_SECONDS)
+    updates: dict[str, float] = {}
+    prologues: list[float] = []
+    # In the plan's order: the second pseudo-labelling asks the student, too.
+    for phase in phases:
+        kind = kind_of(phase)
+        if kind in updates and (not phase.prologue_work or len(prologues) == 2):
+            continue
+        if phase.prologue is not None:
+            taken = _seconds_of(phase.prologue)
+            if phase.prologue_work:
+                prologues.append(taken / phase.prologue_work)
+        if kind not in updates:
+            each = trainer.try_out(phase, _UPDATES, _SECONDS)
+            updates[kind] = float(np.median(each[1:]))
+        if phase.epilogue is not None:
+            phase.epilogue()
+    scoring, refining = [*prologues, *prologues[-1:], 0.0, 0.0][:2]
+    return {
+        "update_seconds": updates,
+        "scoring_seconds": scoring,
+        "refining_seconds": refining,
+        "window_seconds": window,
+        "is_scaled": False,
+    }
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def _made_up_data(
+    config: RunConfig,
+    task: Task,
+    patch: tuple[int, int, int],
+    device: torch.device,
+    run: RunFolder,
+    progress: Progress,
+) -> RunData:
+    names = ("labelled", "other", "unlabelled", "doubtful", "judged")
+    # Longer than a patch, so that windows overlap as they do in a case.
+    shape = (2 * patch[0], *patch[1:])
+    return RunData(
+        task=task,
+        split=Split(train_labelled=names[:2], train_unlabelled=names[2:4], validation=names[4:]),
+        prepared={
+            name: _made_up_case(name, number, task, shape) for number, name in enumerate(names)
+        },
+        run=run,
+        progress=progress,
+        seed=config.seed,
+        patch_size=patch,
+        device=device,
+        overlap=config.training.prediction_overlap,
+    )
+
+
+def _made_up_case(name: str, number: int, task: Task, shape: tuple[int, int, int]) -> PreparedCase:
+    draw = np.random.Generator(np.random.PCG64(number))
+    label = np.zeros(shape, np.uint8)
+    for index in range(task.num_classes):
+        label[shape[0] // 4 : shape[0] // 2, index :: task.num_classes, shape[2] // 4 :] = index
+    image = draw.standard_normal((len(task.channels), *shape), dtype=np.float32)
+    grid = Geometry(
+        size=(shape[2], shape[1], shape[0]),
+        spacing=(1.0, 1.0, 1.0),
+        origin=(0.0, 0.0, 0.0),
+        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+    )
+    return PreparedCase(
+        id=name,
+        patient=name,
+        original=grid,
+        grid=grid,
+        image_hash="",
+        reference=ImageSource(path=Path(name)),
+        arrays={
+            "image": image.astype(np.float16),
+            "mask": np.ones(shape, np.uint8),
+            "label": label,
+        },
+    )
+
+
+@dataclass
+class _Used:
+    memory: int = 0
+    device: int | None = None
+
+
+@contextmanager
+def _watched(device: torch.device) -> Iterator[_Used]:
+    """Keep the most memory that the process, and on a GPU its tensors, take meanwhile."""
+    import psutil
+
+    process, used, ended = psutil.Process(), _Used(), threading.Event()
+
+    def watch() -> None:
+        while True:
+            used.memory = max(used.memory, int(process.memory_info().rss))
+            if ended.wait(_WATCH_SECONDS):
+                return
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    watcher = threading.Thread(target=watch, daemon=True, name="watch memory")
+    watcher.start()
+    try:
+        yield used
+    finally:
+        ended.set()
+        watcher.join()
+        if device.type == "cuda":
+            used.device = int(torch.cuda.max_memory_allocated(device))
