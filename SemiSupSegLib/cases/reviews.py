@@ -23,16 +23,30 @@ def find_reviews(results: Path) -> dict[str, ReviewedLabel]:
     the highest number counts. The file `.json` beside it tells how it was made.
 
     Raises:
-        UsageError: If `results` is not a folder.
+        UsageError: If `results` is not a folder, or the result of one case.
     """
     if not results.is_dir():
         raise UsageError(f"{results} is not a folder. Give the folder that predict wrote to.")
+    refuse_single_result(results)
     found = {}
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         path = newest_reviewed_label(folder)
         if path is not None:
             found[folder.name] = _described(path.absolute())
     return found
+
+
+def refuse_single_result(folder: Path) -> None:
+    """Refuse OUT/<case> where OUT is wanted: it would look like a folder without results.
+
+    Raises:
+        UsageError: If the folder is the result of one case.
+    """
+    if (folder / "case.json").is_file():
+        raise UsageError(
+            f"{folder} is the result of one case. Give the folder that it lies in: "
+            f"{folder.absolute().parent}"
+        )
 
 
 def newest_reviewed_label(folder: Path) -> Path | None:

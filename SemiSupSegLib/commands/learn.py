@@ -14,8 +14,15 @@ HELP = "Let a finished run's student learn from reviewed cases, and say whether 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("--run", dest="former", type=Path, required=True, help="finished run")
-    parser.add_argument("--cases", type=Path, help="folder of cases that it was trained on")
+    parser.add_argument(
+        "--run", dest="former", type=Path, required=True, metavar="RUN", help="the finished run"
+    )
+    parser.add_argument(
+        "--cases",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of cases that it was trained on (default: where they were then)",
+    )
     parser.add_argument(
         "--reviews",
         type=Path,
@@ -23,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUT",
         help="folder of results with reviewed labels",
     )
-    parser.add_argument("--out", type=Path, help="new run folder")
+    parser.add_argument("--out", type=Path, metavar="RUN2", help="new run folder")
     add_work_arguments(
         parser,
         iterations="(default: 200 on a CPU, 600 on a GPU)",
@@ -44,14 +51,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Learn; the same command again goes on where it was interrupted."""
     if arguments.check is not None:
         return _check(arguments)
-    if arguments.cases is None or arguments.out is None:
-        raise UsageError("Say the folder of cases with --cases and the new run folder with --out.")
+    from SemiSupSegLib.runs.corrections import cases_of, free_folder
+
+    if arguments.out is None:
+        raise UsageError(
+            "Say with --out in which new run folder to learn, for example "
+            f"{free_folder(arguments.former)}"
+        )
     from SemiSupSegLib.commands.train import finish
     from SemiSupSegLib.training.request import TrainRequest
 
     return finish(
         TrainRequest(
-            cases=arguments.cases,
+            cases=cases_of(arguments.former) if arguments.cases is None else arguments.cases,
             out=arguments.out,
             reviews=arguments.reviews,
             former=arguments.former,

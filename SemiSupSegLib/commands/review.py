@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from pathlib import Path
 
 from SemiSupSegLib.commands import review_files, review_open
@@ -17,14 +18,31 @@ from SemiSupSegLib.review.results import (
     replace_regions,
 )
 
-HELP = "List the regions of a result that a person should look at; use what was decided."
+HELP = (
+    "List the places of a result that a person should look at, the worst first; and, once somebody "
+    "has reviewed results in Slicer's panel, make something of it."
+)
+_HOW = """\
+in this order:
+  review cohort --results OUT                which cases to look at, and what is done
+  review --result OUT/CASE                   the places of one case
+  (review it in Slicer: SemiSupSeg, Review, Open results...)
+  review status --result OUT/CASE            what was decided
+  review label --result OUT/CASE             a label to train on, for `train --reviews OUT`
+  review export --results OUT --format html  a page about the whole folder
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    # argparse leaves the lines of all texts alone then.
+    parser.description = textwrap.fill(HELP, 80)
+    parser.epilog = _HOW
     _add_listing(parser, is_default=True)
-    actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    listing = actions.add_parser("list", help="the review regions (what happens without ACTION)")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
+    words = "list the places to look at (what happens without ACTION)"
+    listing = actions.add_parser("list", help=words, description=HELP)
     _add_listing(listing, is_default=False)
     review_open.add_action(actions)
     review_files.add_actions(actions)
@@ -42,7 +60,7 @@ def _add_listing(parser: argparse.ArgumentParser, *, is_default: bool) -> None:
     # An action's own default would replace what was said before its name.
     unsaid = None if is_default else argparse.SUPPRESS
     parser.add_argument(
-        "--result", type=Path, metavar="DIR", default=unsaid, help="OUT/<case>, written by predict"
+        "--result", type=Path, metavar="DIR", default=unsaid, help="result of a case: OUT/<case>"
     )
     parser.add_argument(
         "--json",
@@ -55,19 +73,21 @@ def _add_listing(parser: argparse.ArgumentParser, *, is_default: bool) -> None:
         type=float,
         metavar="S",
         default=unsaid,
-        help="find the regions anew: 0 lists least, 1 most, 0.5 what predict found",
+        help="find them anew: 0 lists fewest places, 1 most, 0.5 those that predict found",
     )
     parser.add_argument(
         "--write",
         action="store_true",
         default=False if is_default else argparse.SUPPRESS,
-        help="replace the result's regions by those found at --sensitivity",
+        help="keep those found at --sensitivity in the result, instead of its former ones",
     )
 
 
 def _list(arguments: argparse.Namespace) -> None:
     if arguments.result is None:
-        raise UsageError("Say which result with --result OUT/<case>.")
+        raise UsageError(
+            "Say which result with --result OUT/<case>; `review cohort --results OUT` lists them."
+        )
     sensitivity: float | None = arguments.sensitivity
     if sensitivity is not None and not 0 <= sensitivity <= 1:
         raise UsageError(f"--sensitivity is {sensitivity}, must be from 0 to 1.")

@@ -17,7 +17,8 @@ from SemiSupSegLib.review.cohort import CohortRow, next_case, read_cohort
 from SemiSupSegLib.review.comparison import Comparison, compare
 from SemiSupSegLib.review.dicom_seg import known_source
 from SemiSupSegLib.review.export import SUFFIXES, export_label
-from SemiSupSegLib.review.record import ReviewRecord, reviewers
+from SemiSupSegLib.review.record import ReviewRecord, check_reviewer, reviewers
+from SemiSupSegLib.review.results import refuse_other_folder
 from SemiSupSegLib.review.summary import summary_lines, write_csv
 from SemiSupSegLib.review.training_label import MIN_CONFIDENCE, save_training_label
 
@@ -29,7 +30,9 @@ FORMATS = (*SUFFIXES, "csv", "html")
 
 def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the actions; each puts the function that does it into `act`."""
-    label = actions.add_parser("label", help="save what a review leaves as a training label")
+    label = _add_action(
+        actions, "label", "save what a review leaves of the label map as a label to train on"
+    )
     _add_result(label)
     _add_reviewer(label)
     label.add_argument(
@@ -48,13 +51,21 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help=f"with --partial: what confident is, 0 to 1 (default: {MIN_CONFIDENCE})",
     )
     label.set_defaults(act=_label)
-    export = actions.add_parser("export", help="write a label map or the decisions for others")
-    which = export.add_mutually_exclusive_group(required=True)
-    which.add_argument("--result", type=Path, metavar="DIR", help="OUT/<case>")
-    which.add_argument(
-        "--results", type=Path, metavar="OUT", help="csv and html: all results of a folder"
+    export = _add_action(
+        actions, "export", "write a label map, the decisions or a page of them for others"
     )
-    export.add_argument("--format", choices=FORMATS, required=True)
+    which = export.add_mutually_exclusive_group(required=True)
+    which.add_argument("--result", type=Path, metavar="DIR", help="result of a case: OUT/<case>")
+    which.add_argument(
+        "--results", type=Path, metavar="OUT", help="csv and html: all results in this folder"
+    )
+    export.add_argument(
+        "--format",
+        choices=FORMATS,
+        required=True,
+        help="a label map (nifti, seg.nrrd, dicom-seg), a table of the decisions (csv), a page "
+        "about a folder (html)",
+    )
     export.add_argument("--out", type=Path, metavar="FILE", help="default: a file in the folder")
     _add_reviewer(export)
     export.add_argument(
@@ -66,9 +77,13 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     export.add_argument(
         "--series", metavar="UID", help="dicom-seg: which series in the folder that --dicom names"
     )
-    export.add_argument("--task", help="of a prediction that does not tell it")
+    export.add_argument(
+        "--task", help="task file or name, for a result of long ago that does not tell it"
+    )
     export.set_defaults(act=_export)
-    cohort = actions.add_parser("cohort", help="the cases of a folder, what to look at first")
+    cohort = _add_action(
+        actions, "cohort", "list the cases of a folder, the one to look at next at the top"
+    )
     cohort.add_argument(
         "--results",
         type=Path,
@@ -78,21 +93,31 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     _add_json(cohort)
     cohort.set_defaults(act=_cohort)
-    comparing = actions.add_parser("compare", help="where two reviewers of a case differ")
+    comparing = _add_action(actions, "compare", "tell where two reviewers of a case differ")
     _add_result(comparing)
     comparing.add_argument(
-        "--reviewers", nargs=2, metavar="ALIAS", default=(None, None), help="default: the only two"
+        "--reviewers",
+        nargs=2,
+        metavar="ALIAS",
+        default=(None, None),
+        help="two aliases (default: the only two)",
     )
     comparing.add_argument(
         "--decisions-only", action="store_true", help="do not read the label maps"
     )
     _add_json(comparing)
     comparing.set_defaults(act=_compare)
-    status = actions.add_parser("status", help="what was decided about a case")
+    status = _add_action(actions, "status", "tell what was decided about a case")
     _add_result(status)
     _add_reviewer(status)
     _add_json(status)
     status.set_defaults(act=_status)
+
+
+def _add_action(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], name: str, words: str
+) -> argparse.ArgumentParser:
+    return actions.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
 
 
 def run_action(arguments: argparse.Namespace) -> int:
@@ -102,11 +127,15 @@ def run_action(arguments: argparse.Namespace) -> int:
 
 
 def _add_result(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--result", type=Path, metavar="DIR", required=True, help="OUT/<case>")
+    parser.add_argument(
+        "--result", type=Path, metavar="DIR", required=True, help="result of a case: OUT/<case>"
+    )
 
 
 def _add_reviewer(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--reviewer", metavar="ALIAS", help="default: the only one")
+    parser.add_argument(
+        "--reviewer", metavar="ALIAS", help="whose review (default: that of the only reviewer)"
+    )
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -171,9 +200,13 @@ def _export_summary(arguments: argparse.Namespace) -> int:
     lines, problems = summary_lines(folders)
     write_csv(path, lines)
     print(f"{path}: {len(lines)} lines")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    if problems:
+        told = "\n".join(f"  {problem}" for problem in problems)
+        raise SemiSupSegError(
+            f"{len(problems)} of the files could not be read, and what they hold is missing in "
+            f"{path.name}:\n{told}"
+        )
+    return 0
 
 
 def _label_to_export(arguments: argparse.Namespace) -> ResultLabel:
@@ -307,13 +340,22 @@ def _what_was_decided(record: ReviewRecord) -> str:
 
 
 def _record(result: Path, reviewer: str | None) -> ReviewRecord:
-    if reviewer is not None:
-        return ReviewRecord.open(result, reviewer)
     found = reviewers(result)
+    if not found:
+        refuse_other_folder(result)
+        raise SemiSupSegError(
+            f"Nobody has reviewed {result} yet. Begin in the panel: Review, Open results..."
+        )
+    if reviewer is not None:
+        check_reviewer(reviewer)
+        if reviewer not in found:
+            raise UsageError(
+                f"{result} holds no review by {reviewer}, only by {', '.join(found)}. Say one of "
+                "them with --reviewer."
+            )
+        return ReviewRecord.open(result, reviewer)
     if len(found) == 1:
         return ReviewRecord.open(result, found[0])
-    if not found:
-        raise SemiSupSegError(f"{result} holds no review. Begin one in the panel.")
     raise UsageError(f"{result} was reviewed by {', '.join(found)}. Say whose with --reviewer.")
 
 

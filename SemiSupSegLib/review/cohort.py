@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from SemiSupSegLib.cases.reviews import reviewed_labels
+from SemiSupSegLib.cases.reviews import refuse_single_result, reviewed_labels
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.review.record import ReviewRecord, reviewers
@@ -111,8 +111,9 @@ def stream_cohort(results: Path) -> Iterator[CohortRow]:
     cannot be read is named in its row and does not end the table.
 
     Raises:
-        UsageError: If `results` is no folder that can be read.
+        UsageError: If `results` is no folder that can be read, or the result of one case.
     """
+    refuse_single_result(results)
     try:
         with os.scandir(results) as found:
             names = sorted(one.name for one in found if one.is_dir() and one.name[0] != ".")

@@ -165,8 +165,15 @@ def _only_two(folder: Path) -> tuple[str, str]:
     found = reviewers(folder)
     if len(found) == 2:
         return found[0], found[1]
-    there = ", ".join(found) if found else "nobody"
-    raise UsageError(f"{folder} was reviewed by {there}. Say which two reviewers to compare.")
+    if len(found) > 2:
+        raise UsageError(
+            f"{folder} was reviewed by {', '.join(found)}. Say which two of them to compare."
+        )
+    there = f"{found[0]} alone" if found else "nobody"
+    raise UsageError(
+        f"{folder} was reviewed by {there}. There is nothing to compare before a second reviewer "
+        "has begun."
+    )
 
 
 def _ids(record: ReviewRecord) -> list[int]:

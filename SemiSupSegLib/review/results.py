@@ -54,6 +54,24 @@ class ListedRegions:
         }
 
 
+def refuse_other_folder(folder: Path) -> None:
+    """Refuse what is no OUT/<case>, and say what to give if it is OUT.
+
+    Raises:
+        SemiSupSegError: If the folder is not the result of a case.
+    """
+    if (folder / CASE_FILE).is_file():
+        return
+    cases = sorted(one.parent for one in folder.glob(f"*/{CASE_FILE}"))
+    remedy = (
+        f"It holds the results of {len(cases)} case{'s' * (len(cases) > 1)}: give one of them, "
+        f"such as {cases[0]}."
+        if cases
+        else "Give OUT/<case>, a folder that predict wrote."
+    )
+    raise SemiSupSegError(f"{folder} is no result of a case: it has no {CASE_FILE}. {remedy}")
+
+
 def review_content(
     found: FoundRegions | None,
     thresholds: ReviewThresholds | None,
@@ -162,12 +180,8 @@ def _review(
 
 
 def _content(folder: Path) -> dict[str, Any]:
+    refuse_other_folder(folder)
     file = folder / CASE_FILE
-    if not file.is_file():
-        raise SemiSupSegError(
-            f"{folder} is no result of a case: it has no {CASE_FILE}. Give OUT/<case>, a folder "
-            "that predict wrote."
-        )
     content: dict[str, Any] = read_json(file)
     check_format(content, "case-result", file)
     return content

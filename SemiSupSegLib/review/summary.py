@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,35 @@ class RegionLine:
 COLUMNS = tuple(one.name for one in fields(RegionLine))
 
 
-def region_lines(folder: Path) -> Iterator[RegionLine]:
-    """Yield every region of a result folder once for each reviewer, or once if there is none.
+def summary_lines(folders: Iterable[Path]) -> tuple[list[RegionLine], list[str]]:
+    """Return the lines of several results, and a sentence for everything that cannot be read.
 
-    Raises:
-        SemiSupSegError: If `case.json` or a record cannot be read.
+    Every region of a result has a line for each reviewer, or one if there is none. What is damaged
+    leaves out its own lines alone: those of another reviewer of the case stay.
     """
-    names = reviewers(folder)
-    for name in names:
-        record = ReviewRecord.open(folder, name)
-        decisions = record.decisions
-        for listed in record.listed:
-            entry = decisions.get(int(listed["id"]))
-            yield _line(
+    found: list[RegionLine] = []
+    problems: list[str] = []
+    for folder in folders:
+        names = reviewers(folder)
+        for name in names or ("",):
+            try:
+                found += _of_reviewer(folder, name) if name else _of_nobody(folder)
+            except SemiSupSegError as error:
+                problems.append(str(error))
+            except (AttributeError, KeyError, TypeError, ValueError):
+                file = f"review.{name}.jsonl" if name else "case.json"
+                problems.append(f"{folder / file} is damaged. Restore it, or predict anew.")
+    return found, problems
+
+
+def _of_reviewer(folder: Path, name: str) -> list[RegionLine]:
+    record = ReviewRecord.open(folder, name)
+    decisions = record.decisions
+    lines = []
+    for listed in record.listed:
+        entry = decisions.get(int(listed["id"]))
+        lines.append(
+            _line(
                 record.case,
                 name,
                 listed,
@@ -58,23 +74,16 @@ def region_lines(folder: Path) -> Iterator[RegionLine]:
                 decided="" if entry is None else entry.when,
                 verdict=record.verdict or "",
             )
-    if not names:
-        content = read_json(folder / "case.json")
-        for listed in content.get("review_regions", ()):
-            yield _line(str(content["case"]), "", listed, status=UNDECIDED)
+        )
+    return lines
 
 
-def summary_lines(folders: Iterable[Path]) -> tuple[list[RegionLine], list[str]]:
-    """Return the lines of several results, and a sentence for each that cannot be read."""
-    found: list[RegionLine] = []
-    problems: list[str] = []
-    for folder in folders:
-        try:
-            found += region_lines(folder)
-        except (SemiSupSegError, KeyError, TypeError, ValueError) as error:
-            is_told = isinstance(error, SemiSupSegError)
-            problems.append(str(error) if is_told else f"{folder / 'case.json'} is damaged.")
-    return found, problems
+def _of_nobody(folder: Path) -> list[RegionLine]:
+    content = read_json(folder / "case.json")
+    case = str(content["case"])
+    return [
+        _line(case, "", listed, status=UNDECIDED) for listed in content.get("review_regions", ())
+    ]
 
 
 def write_csv(path: Path, lines: Iterable[RegionLine]) -> None:

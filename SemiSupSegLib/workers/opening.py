@@ -21,7 +21,12 @@ from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.review.options import NEUTRAL
 from SemiSupSegLib.review.record import ReviewRecord, has_review
 from SemiSupSegLib.review.result_label import reviewed_label
-from SemiSupSegLib.review.results import find_again, read_regions, replace_regions
+from SemiSupSegLib.review.results import (
+    find_again,
+    read_regions,
+    refuse_other_folder,
+    replace_regions,
+)
 from SemiSupSegLib.workers.job import JobFolder
 
 if TYPE_CHECKING:
@@ -60,8 +65,9 @@ def open_review(
     """
     import numpy as np
 
-    content = read_json(folder / "case.json") if (folder / "case.json").is_file() else None
-    if content is None or "task" not in content:
+    refuse_other_folder(folder)
+    content = read_json(folder / "case.json")
+    if "task" not in content:
         raise SemiSupSegError(
             f"{folder} is no result of a case that can be reviewed. Predict the case again."
         )

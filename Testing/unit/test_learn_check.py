@@ -34,6 +34,16 @@ def test_the_reason_is_written_for_programs(tmp_path):
     assert found["out"] == str(tmp_path / "run-corrected")
 
 
-def test_learning_needs_the_cases_and_a_new_folder(tmp_path, capsys):
-    assert main(["learn", "--run", str(tmp_path), "--reviews", str(tmp_path)]) == 2
-    assert "--cases" in capsys.readouterr().err
+def test_learning_needs_a_new_folder_and_says_which_name_is_free(tmp_path, capsys):
+    run = tmp_path / "best run"
+
+    assert main(["learn", "--run", str(run), "--reviews", str(tmp_path)]) == 2
+    assert str(tmp_path / "best run-corrected") in capsys.readouterr().err
+
+
+def test_the_result_of_one_case_is_no_folder_of_reviews(tmp_path, capsys):
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "case.json").write_text("{}")
+
+    assert main(["scan", str(tmp_path), "--reviews", str(tmp_path / "p1")]) == 2
+    assert "is the result of one case" in capsys.readouterr().err

@@ -95,8 +95,34 @@ def test_a_training_label_is_saved(out, capsys):
 def test_whose_review_must_be_said_if_there_are_two(out):
     with pytest.raises(UsageError, match="was reviewed by ann, bob"):
         review("label", "--result", out / "p1")
-    with pytest.raises(SemiSupSegError, match="holds no review"):
+    with pytest.raises(SemiSupSegError, match="Nobody has reviewed"):
         review("status", "--result", out / "p2")
+    with pytest.raises(UsageError, match="holds no review by zoe, only by ann, bob"):
+        review("status", "--result", out / "p1", "--reviewer", "zoe")
+    with pytest.raises(UsageError, match="cannot be a reviewer's alias"):
+        review("status", "--result", out / "p1", "--reviewer", "Ann Smith")
+
+
+def test_one_reviewer_alone_is_not_compared(out):
+    begin(out / "p2", "ann")
+
+    with pytest.raises(UsageError, match="reviewed by ann alone"):
+        review("compare", "--result", out / "p2")
+
+
+@pytest.mark.parametrize(
+    "words", [("cohort",), ("export", "--format", "csv"), ("export", "--format", "html")]
+)
+def test_the_result_of_one_case_is_not_taken_for_a_folder_of_results(out, words):
+    with pytest.raises(UsageError, match="is the result of one case") as told:
+        review(*words, "--results", out / "p1")
+
+    assert str(told.value).endswith(f"lies in: {out}")
+
+
+def test_a_folder_of_results_is_not_taken_for_the_result_of_one_case(out):
+    with pytest.raises(SemiSupSegError, match=r"results of 3 cases: .* such as .*p1\."):
+        review("status", "--result", out)
 
 
 def test_two_reviewers_are_compared(out, capsys):
@@ -185,13 +211,21 @@ def test_a_result_of_other_files_says_why_it_cannot_be_a_dicom_seg(out):
     assert "cannot be read as JSON" in why_no_dicom_seg(out / "p3")
 
 
-def test_the_summary_of_a_folder_names_what_is_left_out(out, capsys):
-    code = review("export", "--results", out, "--format", "csv")
+def test_the_summary_of_a_folder_names_all_that_is_left_out(out, capsys):
+    begin(out / "p2", "ann")
+    begin(out / "p2", "bob")
+    (out / "p2" / "review.ann.jsonl").write_text("{")
+    (out / "p4").mkdir()
+    (out / "p4" / "case.json").write_text("[]")
 
-    captured = capsys.readouterr()
-    assert code == 1
-    assert captured.out.strip() == f"{out / 'review.csv'}: 9 lines"
-    assert "cannot be read as JSON" in captured.err
+    with pytest.raises(SemiSupSegError, match="3 of the files could not be read") as told:
+        review("export", "--results", out, "--format", "csv")
+
+    # Two reviewers of p1, and the one of p2 whose record is whole.
+    assert capsys.readouterr().out.strip() == f"{out / 'review.csv'}: 9 lines"
+    assert "p2,bob,3," in (out / "review.csv").read_text(encoding="utf-8-sig")
+    for file in ("p2/review.ann.jsonl", "p3/case.json", "p4/case.json"):
+        assert str(out / file) in str(told.value)
     assert review("export", "--result", out / "p1", "--format", "csv") == 0
     assert (out / "p1" / "review.csv").is_file()
 
