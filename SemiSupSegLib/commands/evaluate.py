@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from SemiSupSegLib.cases.case import Case
+    from SemiSupSegLib.cases.task import Task
 
 HELP = "judge predictions by the labels of their cases"
 
@@ -36,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predictions", type=Path, required=True, help="folder that 'predict' wrote to"
     )
     parser.add_argument("--cases", type=Path, required=True, help="folder with the labelled cases")
+    parser.add_argument(
+        "--reviews",
+        type=Path,
+        metavar="OUT",
+        help="folder of results; its reviewed labels judge cases that have no label of their own",
+    )
     parser.add_argument("--task", help="task file or built-in task; left out: recognised")
     parser.add_argument(
         "--preset",
@@ -64,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         SemiSupSegError: If nothing could be judged, or a case failed.
     """
+    from SemiSupSegLib.cases.case import CaseState
     from SemiSupSegLib.cases.discovery import discover
     from SemiSupSegLib.cases.task import load_task
     from SemiSupSegLib.errors import SemiSupSegError, UsageError
@@ -81,9 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
     # Labels of cases that were not predicted stay unopened.
     predicted = {folder.name for folder in predictions.iterdir() if folder.is_dir()}
     scan = discover(arguments.cases, task, check_content=False, label_ids=predicted)
+    cases = scan.cases
+    if arguments.reviews is not None:
+        cases = _with_reviews(cases, arguments.cases, scan.task, arguments.reviews)
     matching = match(
         predictions,
-        scan.cases,
+        cases,
         scan.task,
         preset=arguments.preset,
         with_teacher=arguments.network == "teacher",
@@ -104,11 +115,15 @@ def run(arguments: argparse.Namespace) -> int:
         "unknown_predictions": list(matching.unknown),
     }
     content["failed"] = {one.id: one.message for one in failed}
+    ids = {one.id for one in judged}
+    content["judged_by_review"] = sorted(
+        case.id for case in cases if case.state is CaseState.REVIEWED and case.id in ids
+    )
     if arguments.json is not None:
         write_json(arguments.json, content)
     print("\n".join(_report(content)))
     for warning in (
-        *_label_warnings(scan.cases),
+        *_label_warnings(cases),
         *(one for case in judged for one in case.warnings),
     ):
         logging.getLogger(__name__).warning(warning)
@@ -118,6 +133,19 @@ def run(arguments: argparse.Namespace) -> int:
             f"in the figures above:\n{problems}"
         )
     return 0
+
+
+def _with_reviews(cases: Sequence[Case], folder: Path, task: Task, reviews: Path) -> Sequence[Case]:
+    """Return the cases, those without a label of their own with a reviewed one if there is any."""
+    from SemiSupSegLib.cases.case import CaseState
+    from SemiSupSegLib.cases.discovery import discover
+
+    found = discover(folder, task, check_content=False, label_ids=(), reviews=reviews)
+    reviewed = {case.id: case for case in found.cases if case.state is CaseState.REVIEWED}
+    return [
+        reviewed.get(case.id, case) if case.state is CaseState.UNLABELLED else case
+        for case in cases
+    ]
 
 
 def _label_warnings(cases: Sequence[Case]) -> Iterable[str]:
@@ -150,6 +178,11 @@ def _report(content: Mapping[str, Any]) -> list[str]:
     ):
         if skipped[name]:
             lines.append(f"{len(skipped[name])} {words}")
+    if content["judged_by_review"]:
+        lines.append(
+            f"{len(content['judged_by_review'])} judged by a reviewed label, which favours the "
+            "model that it was made from"
+        )
     columns = COLUMNS + (REFERENCE_COLUMNS if content["preset"] == "la_voxels" else ())
     lines += ["", *_table(content["summary"], columns), *_headline(content, "")]
     if "teacher" in content:

@@ -92,6 +92,7 @@ def match(
             folder=predictions / case.id,
             channels=tuple(case.channels.values()),
             label=case.label,
+            unknown=case.label_unknown,
             task=task,
             preset=preset,
             with_teacher=with_teacher,

@@ -50,6 +50,8 @@ class JudgingRequest:
     """Holds `<id>_label.nii.gz` and, if the method gives them, maps and `case.json`."""
     channels: tuple[ImageSource, ...]
     label: ImageSource
+    unknown: int | None = None
+    """Value of voxels that the label says nothing about, if it leaves any out."""
     task: Task
     preset: str = "mm"
     with_teacher: bool = False
@@ -236,7 +238,7 @@ def _read_label(file: Path, task: Task) -> tuple[Volume, Geometry]:
 def _read_reference(
     request: JudgingRequest, geometry: Geometry, file: Path
 ) -> tuple[Volume, tuple[str, ...]]:
-    image = read_label(request.label, request.task)
+    image = read_label(request.label, request.task, request.unknown)
     if geometry_of(image).matches(geometry):
         return np.asarray(sitk.GetArrayFromImage(image), dtype=np.uint8), ()
     first = read_image(request.channels[0]) if request.channels else None

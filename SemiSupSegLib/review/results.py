@@ -89,32 +89,25 @@ def review_content(
 def read_regions(folder: Path) -> ListedRegions:
     """Return the regions that case.json lists.
 
+    If replacing them was interrupted, they are found again; nothing is written.
+
     Raises:
         SemiSupSegError: If the folder holds no result, or one without regions.
     """
     content = _content(folder)
-    if "review_regions" not in content or "review" not in content:
-        raise SemiSupSegError(
-            f"{folder} lists no review regions: it was written by an earlier SemiSupSeg. Predict "
-            "the case again."
-        )
-    review = content["review"]
+    thresholds, sensitivity = _settings(folder, content)
+    if "review_regions" not in content:
+        return find_again(folder, sensitivity)[1]
     try:
         return ListedRegions(
             case=content["case"],
             regions=tuple(region_from_json(one) for one in content["review_regions"]),
-            expected_error_mm3=float(review["expected_error_mm3"]),
-            thresholds=ReviewThresholds(
-                options=options_from_json(review["thresholds"], str(folder / CASE_FILE)),
-                fitted_on=int(bool(review["fitted"])),
-            ),
-            sensitivity=float(review.get("sensitivity", NEUTRAL)),
+            expected_error_mm3=float(content["review"]["expected_error_mm3"]),
+            thresholds=thresholds,
+            sensitivity=sensitivity,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise SemiSupSegError(
-            f"{folder / CASE_FILE} is damaged or incomplete ({error!r} in its review regions). "
-            "Predict the case again."
-        ) from error
+        raise _damaged(folder, error) from error
 
 
 def find_again(folder: Path, sensitivity: float) -> tuple[FoundRegions, ListedRegions]:
@@ -126,24 +119,33 @@ def find_again(folder: Path, sensitivity: float) -> tuple[FoundRegions, ListedRe
         SemiSupSegError: If a map is missing or does not fit the others.
         ValueError: If the sensitivity is not from 0 to 1.
     """
-    from dataclasses import replace
-
     content = _content(folder)
-    former = read_regions(folder)
+    thresholds, _ = _settings(folder, content)
     if "task" not in content:
         raise SemiSupSegError(
             f"{folder / CASE_FILE} does not say what its label values mean. Predict the case again."
         )
     task = task_from_json(content["task"], folder / CASE_FILE)
-    options = former.thresholds.options.with_sensitivity(sensitivity)
-    found = _found(folder, former.case, task, options)
-    listed = replace(
-        former,
+    options = thresholds.options.with_sensitivity(sensitivity)
+    found = _found(folder, content["case"], task, options)
+    return found, ListedRegions(
+        case=content["case"],
         regions=found.regions,
         expected_error_mm3=found.expected_error_mm3,
+        thresholds=thresholds,
         sensitivity=sensitivity,
     )
-    return found, listed
+
+
+def mend_regions(folder: Path) -> None:
+    """Write the regions of a result anew if replacing them was interrupted.
+
+    Raises:
+        SemiSupSegError: If a map is missing, or a file cannot be written.
+    """
+    content = _content(folder)
+    if "review" in content and "review_regions" not in content:
+        replace_regions(folder, *find_again(folder, _settings(folder, content)[1]))
 
 
 def replace_regions(folder: Path, found: FoundRegions, listed: ListedRegions) -> None:
@@ -160,12 +162,39 @@ def replace_regions(folder: Path, found: FoundRegions, listed: ListedRegions) ->
     content = _content(folder)
     label = folder / f"{listed.case}_label.nii.gz"
     like = ImageSource(path=label)
-    content |= review_content(found, listed.thresholds, listed.sensitivity)
+    wanted = review_content(found, listed.thresholds, listed.sensitivity)
+    # Map and list are two files: in between there is no list, and it is said how to find it again.
+    content["review"] = wanted["review"]
+    content.pop("review_regions", None)
+    write_json(folder / CASE_FILE, content)
     with replacing_path(folder / f"{listed.case}_regions.nii.gz") as temporary:
         write_volume(temporary, found.map, read_header(like).geometry, like)
-    # Last: whoever finds the list finds its map. Between the two a crash leaves the former list,
-    # whose ids the map may not fit; the same command mends it.
-    write_json(folder / CASE_FILE, content)
+    write_json(folder / CASE_FILE, {**content, **wanted})
+
+
+def _settings(folder: Path, content: Mapping[str, Any]) -> tuple[ReviewThresholds, float]:
+    """Return the thresholds as fitted, and the position of the slider."""
+    if "review" not in content:
+        raise SemiSupSegError(
+            f"{folder} lists no review regions: it was written by an earlier SemiSupSeg. Predict "
+            "the case again."
+        )
+    review = content["review"]
+    try:
+        thresholds = ReviewThresholds(
+            options=options_from_json(review["thresholds"], str(folder / CASE_FILE)),
+            fitted_on=int(bool(review["fitted"])),
+        )
+        return thresholds, float(review.get("sensitivity", NEUTRAL))
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder, error) from error
+
+
+def _damaged(folder: Path, error: Exception) -> SemiSupSegError:
+    return SemiSupSegError(
+        f"{folder / CASE_FILE} is damaged or incomplete ({error!r} in its review regions). Predict "
+        "the case again."
+    )
 
 
 def _review(

@@ -23,6 +23,7 @@ from SemiSupSegLib.review.record import ReviewRecord, has_review
 from SemiSupSegLib.review.result_label import reviewed_label
 from SemiSupSegLib.review.results import (
     find_again,
+    mend_regions,
     read_regions,
     refuse_other_folder,
     replace_regions,
@@ -144,7 +145,9 @@ def _record(
     if sensitivity is not None:
         found, listed = find_again(folder, sensitivity)
         replace_regions(folder, found, listed)
-        content = read_json(folder / "case.json")
+    else:
+        mend_regions(folder)
+    content = read_json(folder / "case.json")
     case = str(content["case"])
     regions_file = folder / f"{case}_regions.nii.gz"
     if not regions_file.is_file():

@@ -380,3 +380,52 @@ def test_a_case_with_two_labels_is_not_judged_by_either(tmp_path, cases, capsys)
     assert list(found["cases"]) == ["one"]
     assert "may be the label" in found["failed"]["two"]
     assert "two: " in capsys.readouterr().err
+
+
+def test_reviewed_labels_judge_only_if_asked_and_only_where_there_is_no_other(
+    tmp_path, cases, capsys
+):
+    out = tmp_path / "out"
+    for name in ("one", "three"):
+        add_prediction(out, name, a_label())
+        # Wrong on purpose: the case's own label would not say so.
+        write(out / name / f"{name}_reviewed.nii.gz", np.roll(a_label(), 2, axis=0))
+
+    _, without = evaluate(tmp_path, cases)
+    code, found = evaluate(tmp_path, cases, "--reviews", str(out))
+
+    assert code == 0
+    assert list(without["cases"]) == ["one"]
+    assert without["judged_by_review"] == []
+    assert list(found["cases"]) == ["one", "three"]
+    assert found["judged_by_review"] == ["three"]
+    assert found["cases"]["one"]["WT"]["dice"] == 1.0
+    assert found["cases"]["three"]["WT"]["dice"] == pytest.approx(2 / 3)
+    assert "1 judged by a reviewed label, which favours" in capsys.readouterr().out
+
+
+def test_a_partial_reviewed_label_judges_what_is_known(tmp_path, cases):
+    out = tmp_path / "out"
+    add_prediction(out, "three", a_label())
+    label = np.full_like(a_label(), 255)
+    label[6] = a_label()[6]
+    write(out / "three" / "three_reviewed.nii.gz", label)
+    provenance = {
+        "format": "semisupseg-reviewed-label", "version": 1, "case": "three",
+        "saved": "2026-01-02T03:04:05+00:00", "model": {"sha256": "0" * 64, "name": "m"},
+        "inputs": {}, "reviewer": "ann",
+        "review": {"id": "1", "begun": "", "changed": "", "of_label_sha256": "0" * 64},
+        "regions": {
+            kind: [] for kind in ("confirmed", "fixed", "relabelled", "ignored", "undecided")
+        },
+        "verdict": None, "comment": "", "label_sha256": "0" * 64,
+        "partial": True, "unknown_value": 255, "min_confidence": None, "share_known": 0.1,
+    }  # fmt: skip
+    (out / "three" / "three_reviewed.json").write_text(json.dumps(provenance))
+
+    code, found = evaluate(tmp_path, cases, "--reviews", str(out))
+
+    assert code == 0
+    assert found["cases"]["three"]["WT"]["dice"] == 1.0
+    assert found["cases"]["three"]["WT"]["reference_volume_ml"] == pytest.approx(36 * 3 / 1000)
+    assert found["cases"]["three"]["WT"]["hd95_mm"] is None

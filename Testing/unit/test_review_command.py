@@ -1,4 +1,9 @@
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -9,9 +14,15 @@ from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.resources import check_format
+from SemiSupSegLib.review.cohort import read_cohort
 from SemiSupSegLib.review.fitting import ReviewThresholds
+from SemiSupSegLib.review.record import ReviewRecord
 from SemiSupSegLib.review.regions import RegionOptions, find_regions
-from SemiSupSegLib.review.results import review_content
+from SemiSupSegLib.review.results import read_regions, review_content
+from SemiSupSegLib.workers.job import JobFolder
+from SemiSupSegLib.workers.opening import open_review
+
+ROOT = Path(__file__).resolve().parents[2]
 
 SHAPE = (18, 20, 22)
 DIRECTION = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
@@ -207,3 +218,47 @@ def test_a_sure_case_says_that_there_is_nothing_to_look_at(result, capsys):
     assert main(["review", "--result", str(result), "--sensitivity", "0.5", "--write"]) == 0
     assert "no region" in capsys.readouterr().out
     assert map_of(result).max() == 0
+
+
+KILLED = """
+import os, signal, sys
+from SemiSupSegLib import files
+from SemiSupSegLib.__main__ import main
+
+take_place, left = files._take_place, int(sys.argv[2])
+
+def killed(temporary, path):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    take_place(temporary, path)
+
+files._take_place = killed
+main(["review", "--result", sys.argv[1], "--sensitivity", "0.9", "--write"])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+@pytest.mark.parametrize(("at", "sensitivity"), [(1, 0.5), (2, 0.9), (3, 0.9), (4, 0.9), (5, 0.9)])
+def test_killed_while_regions_are_replaced_list_and_map_go_together(
+    result, tmp_path, at, sensitivity
+):
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(result), str(at)], capture_output=True, cwd=ROOT
+    )
+    assert ended.returncode == (0 if at == 5 else -signal.SIGKILL), ended.stderr
+    listed = read_regions(result)
+    (row,) = read_cohort(result.parent)
+
+    open_review(result, "ann", JobFolder(tmp_path / "job"))
+
+    assert listed.sensitivity == sensitivity
+    assert row.problem == ""
+    record = ReviewRecord.open(result, "ann")
+    assert [one["id"] for one in record.listed] == [one.id for one in listed.regions]
+    assert read_regions(result).to_json() == listed.to_json()
+    regions = map_of(result)
+    assert regions.max() == len(listed.regions) > 0
+    for one in listed.regions:
+        assert regions[one.peak_voxel] == one.id
