@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import qt
 
 from SemiSupSegLib.models.registry import user_data_folder
 from SemiSupSegLib.workers.diagnosis import without_user
+from SemiSupSegLib.workers.followed_run import FollowedRun
 from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.plan import InstallPlan
 from SemiSupSegLib.workers.runner import Job, JobRunner
@@ -26,6 +28,8 @@ INTERVAL_MS = 50
 _TAIL_BYTES = 8000
 _BUDGET_SECONDS = 0.02
 """So long the window may work at a tick, but for the step that is begun."""
+
+_Work = TypeVar("_Work", Job, FollowedRun)
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +59,7 @@ class Jobs:
 
     def __init__(self, runner: JobRunner) -> None:
         self._runner = runner
-        self._listeners: list[tuple[Job, Callable[[Job], None]]] = []
+        self._listeners: list[tuple[Job | FollowedRun, Callable[[Any], None]]] = []
         self._steps: list[Steps] = []
         self._timer = qt.QTimer()
         self._timer.setInterval(INTERVAL_MS)
@@ -63,8 +67,8 @@ class Jobs:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is going on."""
-        return not self._listeners and not self._steps
+        """Whether nothing is going on; a run that is followed may have ended."""
+        return not self._steps and all(work.is_ended for work, _ in self._listeners)
 
     def predict(self, folder: Path, on_change: Callable[[Job], None]) -> Job:
         """Hand a job folder with a request to the warm worker."""
@@ -74,11 +78,20 @@ class Jobs:
         """Run a command in a process of its own."""
         return self._follow(self._runner.run(folder, words), on_change)
 
-    def start_run(
-        self, folder: Path, words: Sequence[str], on_change: Callable[[Job], None]
-    ) -> Job:
-        """Start or go on with a training run in its folder; it goes on when Slicer is closed."""
-        return self._follow(self._runner.start_run(folder, words), on_change)
+    def follow(
+        self,
+        run: Path,
+        words: Sequence[str] | None,
+        on_change: Callable[[FollowedRun], None],
+    ) -> FollowedRun:
+        """Follow a training run until it is left; it goes on when Slicer is closed.
+
+        Args:
+            run: Its folder, wherever it lies.
+            words: The command that starts or resumes it; None: only look.
+            on_change: Told whenever the run's view has changed.
+        """
+        return self._follow(self._runner.follow(new_job_folder(), run, words), on_change)
 
     def probe(self, folder: Path, on_change: Callable[[Job], None]) -> Job:
         """Look what the workers' Python has."""
@@ -101,8 +114,9 @@ class Jobs:
 
     def replace_runner(self, runner: JobRunner) -> None:
         """Use another worker from now on; jobs of the former one end."""
+        runner.take_over(self._runner)
         self._runner.close()
-        self._tell([job for job, _ in self._listeners if job.is_ended])
+        self._tell([job for job, _ in self._listeners if isinstance(job, Job) and job.is_ended])
         self._runner = runner
 
     def close(self) -> None:
@@ -113,7 +127,7 @@ class Jobs:
         self._steps, self._listeners = [], []
         self._runner.close()
 
-    def _follow(self, job: Job, on_change: Callable[[Job], None]) -> Job:
+    def _follow(self, job: _Work, on_change: Callable[[_Work], None]) -> _Work:
         self._listeners.append((job, on_change))
         self._timer.start()
         return job
@@ -125,7 +139,7 @@ class Jobs:
             work = self._steps.pop(0)
             if not work.is_cancelled:
                 self._do_one(work)
-        if self.is_idle:
+        if not self._listeners and not self._steps:
             self._timer.stop()
 
     def _do_one(self, work: Steps) -> None:
@@ -140,12 +154,17 @@ class Jobs:
             if not work.is_cancelled:
                 self._steps.append(work)
 
-    def _tell(self, changed: Sequence[Job]) -> None:
+    def _tell(self, changed: Sequence[Job | FollowedRun]) -> None:
         for job in changed:
             for known, listener in list(self._listeners):
                 if known is job:
                     listener(job)
-        self._listeners = [one for one in self._listeners if not one[0].is_ended]
+        self._listeners = [one for one in self._listeners if not _is_over(one[0])]
+
+
+def _is_over(work: Job | FollowedRun) -> bool:
+    """Return whether nobody will be told anything more."""
+    return work.is_left if isinstance(work, FollowedRun) else work.is_ended
 
 
 def clean_up(folder: Path) -> Iterator[None]:

@@ -10,7 +10,9 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.runs.state import RunState, RunStatus
+from SemiSupSegLib.workers.followed_run import FollowedRun
+from SemiSupSegLib.workers.job import JobFolder
+from SemiSupSegLib.workers.run_view import RunView
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI.command_job import Ended, run_command
 from SemiSupSegUI.jobs import Jobs, log_tail
@@ -18,6 +20,8 @@ from SemiSupSegUI.message import Message
 from SemiSupSegUI.section import enable, push_button
 
 _SETTING = "SemiSupSeg/LearningRun"
+_GOING_ON = "SemiSupSeg/LearningRunGoingOn"
+"""The folder of a run that learns, which outlives Slicer."""
 _CHECK_MS = 400
 """So long after the last key the folders are looked at."""
 _LONG_SECONDS = 12 * 3600.0
@@ -51,7 +55,7 @@ class LearningBox:
         self._check: Job | None = None
         self._compared: set[tuple[str, ...]] = set()
         """Run, cases and results whose files were all compared in this session."""
-        self._run: Job | None = None
+        self._run: FollowedRun | None = None
         self.folder: Path | None = None
         """The run folder that was started last."""
         self._is_stopping = False
@@ -186,14 +190,25 @@ class LearningBox:
         self.folder = Path(self.out_edit.text)
         with self._message.errors_shown():
             self._message.clear()
-            self._run = self._jobs.start_run(self.folder, ["learn", *words], self._run_changed)
+            self._run = self._jobs.follow(self.folder, ["learn", *words], self._run_changed)
+            slicer.app.userSettings().setValue(_GOING_ON, str(self.folder))
+        self.update()
+
+    def pick_up(self) -> None:
+        """Follow the run that was going on when Slicer was closed, if there is one."""
+        folder = str(slicer.app.userSettings().value(_GOING_ON, "") or "")
+        if not folder or self._run is not None:
+            return
+        self.folder = Path(folder)
+        with self._message.errors_shown():
+            self._run = self._jobs.follow(self.folder, None, self._run_changed)
         self.update()
 
     def stop(self) -> None:
         """Stop after a checkpoint; the same folder goes on from there."""
         if self._run is not None and self.is_running:
             self._is_stopping = True
-            self._jobs.cancel(self._run)
+            self._run.wish("stop")
         self.update()
 
     def open_report(self) -> None:
@@ -247,9 +262,8 @@ class LearningBox:
         if self.is_running and self._is_stopping:
             why_not_stop = _("It stops after the next checkpoint.")
         enable(self.stop_button, why_not_stop, _("It can go on later from where it was."))
-        state = self._run.state if self._run is not None else RunState()
-        done = self._run is not None and self._run.is_ended
-        is_finished = done and state.status is RunStatus.FINISHED
+        view = self._run.view if self._run is not None else RunView()
+        is_finished = view.status == "finished"
         no_result = "" if is_finished else _("Nothing was learnt yet.")
         busy = _("Wait until it is written.")
         enable(self.report_button, no_result or (busy if _goes_on(self._report_job) else ""))
@@ -257,9 +271,9 @@ class LearningBox:
         self.progress_bar.visible = self.is_running
         self.progress_label.visible = self.is_running
         if self.is_running:
-            share = state.finished / state.planned if state.planned else 0.0
+            share = view.finished / view.planned if view.planned else 0.0
             self.progress_bar.value = round(_STEPS * min(1.0, share))
-            self.progress_label.text = _progress_text(state, is_stopping=self._is_stopping)
+            self.progress_label.text = _progress_text(view, is_stopping=self._is_stopping)
 
     def close(self) -> None:
         """The panel goes; a run goes on."""
@@ -337,41 +351,42 @@ class LearningBox:
 
     # The run
 
-    def _run_changed(self, job: Job) -> None:
-        if job is not self._run:
+    def _run_changed(self, run: FollowedRun) -> None:
+        if run is not self._run:
             return
-        if job.is_ended:
-            self._run_ended(job)
-        elif (job.state.seconds_left or 0.0) > _LONG_SECONDS and not self._is_long_asked:
+        if run.is_ended:
+            run.leave()
+            slicer.app.userSettings().remove(_GOING_ON)
+            self._run_ended(run)
+        elif (run.view.seconds_left or 0.0) > _LONG_SECONDS and not self._is_long_asked:
             self._is_long_asked = True
             # A question in the middle of the timer's round would hold up all other work.
             qt.QTimer.singleShot(0, self._ask_long)
         self.update()
 
     def _ask_long(self) -> None:
-        seconds = self._run.state.seconds_left if self._run is not None else None
+        seconds = self._run.view.seconds_left if self._run is not None else None
         if seconds is None or not self.is_running:
             return
         question = _("It will take about {hours:.0f} hours. Go on?").format(hours=seconds / 3600)
         if not self._ask(question):
             self.stop()
 
-    def _run_ended(self, job: Job) -> None:
+    def _run_ended(self, run: FollowedRun) -> None:
         # Stopped or failed, the same folder goes on when it is started again.
-        self._is_own_out = job.state.status is not RunStatus.FINISHED
-        log = log_tail(job.folder)
-        if job.state.status is RunStatus.FINISHED:
-            self._message.say(_("Learnt: {folder}").format(folder=job.folder.path), log)
-            self._show_outcome(job)
+        view = run.view
+        self._is_own_out = view.status != "finished"
+        log = log_tail(JobFolder(run.mirror))
+        if view.status == "finished":
+            self._message.say(_("Learnt: {folder}").format(folder=run.folder), log)
+            self._show_outcome(view.before_after or {})
             self.refresh()
-        elif job.state.status is RunStatus.STOPPED:
+        elif view.status == "stopped":
             self._message.mind(_("Stopped. Started again, it goes on from there."), log)
         else:
-            self._message.fail(job.state.error or _("The run said nothing."), log)
+            self._message.fail(view.error or _("The run said nothing."), log)
 
-    def _show_outcome(self, job: Job) -> None:
-        told = [one for one in job.events if one["kind"] == "before_after"]
-        outcome: Mapping[str, Any] = told[-1] if told else {}
+    def _show_outcome(self, outcome: Mapping[str, Any]) -> None:
         targets = outcome.get("targets") or {}
         self.table.rowCount = len(targets)
         for row, (name, one) in enumerate(targets.items()):
@@ -398,16 +413,16 @@ def _cells(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _progress_text(state: RunState, *, is_stopping: bool) -> str:
+def _progress_text(view: RunView, *, is_stopping: bool) -> str:
     if is_stopping:
         return _("Stopping ...")
-    if not state.planned:
+    if not view.planned:
         return _("Comparing and preparing the cases ...")
-    text = f"{state.phase.replace('_', ' ')}, {state.finished / state.planned:.0%}"
-    if state.seconds_left is not None:
-        minutes = state.seconds_left / 60
+    text = f"{view.phase_title}, {view.finished / view.planned:.0%}"
+    if view.seconds_left is not None:
+        minutes = view.seconds_left / 60
         text += (
-            _(", {seconds:.0f} s left").format(seconds=state.seconds_left)
+            _(", {seconds:.0f} s left").format(seconds=view.seconds_left)
             if minutes < 1.5
             else _(", {minutes:.0f} min left").format(minutes=minutes)
         )

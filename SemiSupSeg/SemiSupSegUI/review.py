@@ -345,6 +345,7 @@ class ReviewSection(Section):
     def enter(self) -> None:
         """Show what is there."""
         self.cohort.restore()
+        self.learning.pick_up()
         self.scene_changed()
 
     def exit(self) -> None:

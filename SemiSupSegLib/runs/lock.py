@@ -123,10 +123,10 @@ class Lock:
                 write_json(self.path, asdict(renewed))
         if not is_ours:
             # Kept as it is: each further heartbeat finds the same and says so again.
+            who = "another process" if holder is None else in_words(holder)
             raise LockedError(
-                f"{self.path} was taken over by "
-                f"{'another process' if holder is None else in_words(holder)}, because this one was "
-                "silent for too long. It ends here without writing."
+                f"{self.path} was taken over by {who}, because this one was silent for too long. "
+                "It ends here without writing."
             )
         self._own = renewed
 

@@ -95,7 +95,7 @@ def train(request: TrainRequest) -> TrainOutcome:
         except Exception as error:
             message = _why(error)
             if _has_begun(run):
-                # On a full disk this may fail, too; whoever watches the run then sees that it ended.
+                # On a full disk this may fail, too; whoever watches the run sees that it ended.
                 with contextlib.suppress(OSError):
                     events.append(EventKind.ERROR, message=message, type=type(error).__name__)
                 with contextlib.suppress(OSError):
@@ -257,6 +257,7 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
             "inputs": inputs,
             "store": str(store),
             "command": list(request.command),
+            "directory": str(Path.cwd()),
             "request": request.to_json(),
             "config": config.to_json(),
         }

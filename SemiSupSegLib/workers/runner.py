@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -20,21 +19,16 @@ from SemiSupSegLib.files import write_json
 from SemiSupSegLib.runs.events import EventKind, EventLog, read_new_events
 from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.workers.environment import WorkerPython, packages_folder, worker_environment
+from SemiSupSegLib.workers.followed_run import FollowedRun
 from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.plan import InstallPlan
+from SemiSupSegLib.workers.processes import close_input, kill, start_worker, why_ended
 
 KILL_AFTER_SECONDS = 2.0
 """A worker that does not stop by then is killed: the GPU must become free."""
-KILL_RUN_AFTER_SECONDS = 20.0
-"""A training run has so long for its last checkpoint."""
 _ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
-_LOG_LINES = 5
-_ERROR = "Error: "
-"""Begins the line in which a command says why it failed."""
 _TRIALS = 2
 """So often a job is handed to a worker, if the first one ends before it begins."""
-_NO_WINDOW, _NEW_GROUP = 0x08000000, 0x00000200
-"""Flags of Windows for a process without a console window, and in a group of its own."""
 
 
 @dataclass
@@ -49,16 +43,10 @@ class Job:
     _process: subprocess.Popen[bytes] | None = None
     _kill_at: float | None = None
     _times_handed: int = 0
-    _is_run: bool = False
-    """A run goes on when its starter ends."""
-    _exit_code: int | None = None
 
     @property
     def is_ended(self) -> bool:
         """Whether nothing more will come."""
-        if self._is_run and not self.events and self._exit_code is None:
-            # What the run's state says is of an earlier session.
-            return False
         return self.state.status in _ENDED
 
 
@@ -88,6 +76,7 @@ class JobRunner:
         """Warm workers that are ending."""
         self._warm: subprocess.Popen[bytes] | None = None
         self._jobs: list[Job] = []
+        self._followed: list[FollowedRun] = []
 
     def predict(self, folder: Path) -> Job:
         """Hand a job folder with a request to the warm worker, which is started if need be."""
@@ -103,22 +92,34 @@ class JobRunner:
         )
         return job
 
-    def start_run(self, folder: Path, words: Sequence[str]) -> Job:
-        """Start or resume a training run, which goes on when this process ends.
+    def follow(self, mirror: Path, run: Path, words: Sequence[str] | None = None) -> FollowedRun:
+        """Follow a training run through a process that looks at its folder; it outlives this one.
 
         Args:
-            folder: The run folder; a run is a job that lives long.
-            words: The command that trains into it (`train --out ...`).
+            mirror: Local folder of what is known of the run, made if it is missing.
+            run: The run folder, wherever it lies: this process never touches it.
+            words: The command that starts or resumes the run (`train --out ...`), unless somebody
+                works on it already; None: only look.
         """
-        self._give_up_memory()
-        job = Job(folder=JobFolder(folder), _is_run=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            # Up to the last whole line: a torn one is cut when the run goes on.
-            job._offset = job.folder.events_file.read_bytes().rfind(b"\n") + 1
-        job._process = self._start(words, job.folder.log_file, has_life_line=False)
-        self._jobs.append(job)
-        return job
+        followed = FollowedRun(mirror, run, self, words)
+        self._followed.append(followed)
+        return followed
+
+    def take_over(self, other: JobRunner) -> None:
+        """Go on following the runs that another runner has followed."""
+        for followed in other._followed:
+            followed.hand_over(self)
+        self._followed += other._followed
+        other._followed = []
+
+    def start_watcher(self, words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start the process that looks at a run folder, for `FollowedRun`."""
+        return self._start(words, log, script="workers/watch.py")
+
+    def give_up_memory(self) -> None:
+        """End an idle warm worker: its model leaves the GPU to a run."""
+        if not any(job._process is self._warm and not job.is_ended for job in self._jobs):
+            self._retire()
 
     def probe(self, folder: Path) -> Job:
         """Look what the Python has, without importing it; `result.json` holds a `Probe`."""
@@ -136,7 +137,8 @@ class JobRunner:
         """
         if not plan.is_possible:
             raise SemiSupSegError(" ".join(plan.blockers) or "There is nothing to install.")
-        if any(not job.is_ended for job in self._jobs):
+        busy: list[Job | FollowedRun] = [*self._jobs, *self._followed]
+        if any(not one.is_ended for one in busy):
             raise SemiSupSegError(
                 "Packages cannot be installed while SemiSupSeg works with them. Wait until its "
                 "jobs have ended, or cancel them."
@@ -148,12 +150,15 @@ class JobRunner:
         job._process = self._start([str(folder)], job.folder.log_file, script="workers/install.py")
         return job
 
-    def poll(self) -> list[Job]:
-        """Look at all jobs that have not ended, and return those that changed."""
+    def poll(self) -> list[Job | FollowedRun]:
+        """Look at all jobs that have not ended and all runs; return those that changed."""
         self._retired = [one for one in self._retired if one.poll() is None]
         changed = [job for job in self._jobs if self._look_at(job)]
         self._jobs = [job for job in self._jobs if not job.is_ended or self._is_to_reap(job)]
-        return changed
+        runs = [run for run in self._followed if run.look()]
+        self._retired += [run.watcher for run in self._followed if run.is_left]
+        self._followed = [run for run in self._followed if not run.is_left]
+        return [*changed, *runs]
 
     def cancel(self, job: Job) -> None:
         """Ask a job to stop; `poll` kills its worker if it does not in time."""
@@ -161,24 +166,26 @@ class JobRunner:
             return
         job.folder.control.want_stop()
         if job._kill_at is None:
-            patience = KILL_RUN_AFTER_SECONDS if job._is_run else KILL_AFTER_SECONDS
-            job._kill_at = time.monotonic() + patience
+            job._kill_at = time.monotonic() + KILL_AFTER_SECONDS
 
     def close(self) -> None:
-        """End all workers but runs: politely, then by force."""
-        own = [job for job in self._jobs if not job._is_run]
-        processes = {job._process.pid: job._process for job in own if job._process}
+        """End all workers: politely, then by force; runs go on, and nobody follows them."""
+        processes = {job._process.pid: job._process for job in self._jobs if job._process}
+        for run in self._followed:
+            run.leave()
+            processes[run.watcher.pid] = run.watcher
+        self._followed = []
         processes.update({one.pid: one for one in self._retired})
         if self._warm is not None:
             processes[self._warm.pid] = self._warm
         for process in processes.values():
-            _close_input(process)
+            close_input(process)
         end = time.monotonic() + KILL_AFTER_SECONDS
         for process in processes.values():
             try:
                 process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _kill(process)
+                kill(process)
         self._warm, self._retired = None, []
         for job in self._jobs:
             job._times_handed = _TRIALS
@@ -195,14 +202,9 @@ class JobRunner:
         job._process = self._warm
         job._times_handed += 1
 
-    def _give_up_memory(self) -> None:
-        """End an idle warm worker: its model leaves the GPU to a run."""
-        if not any(job._process is self._warm and not job.is_ended for job in self._jobs):
-            self._retire()
-
     def _retire(self) -> None:
         if self._warm is not None:
-            _close_input(self._warm)
+            close_input(self._warm)
             self._retired.append(self._warm)
             self._warm = None
 
@@ -216,36 +218,16 @@ class JobRunner:
         return job
 
     def _start(
-        self,
-        words: Sequence[str],
-        log: Path,
-        *,
-        script: str = "__main__.py",
-        has_life_line: bool = True,
+        self, words: Sequence[str], log: Path, *, script: str = "__main__.py"
     ) -> subprocess.Popen[bytes]:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        own_group: dict[str, Any] = (
-            {"creationflags": _NO_WINDOW | _NEW_GROUP}
-            if os.name == "nt"
-            else {"start_new_session": True}
-        )
-        program = Path(__file__).resolve().parents[1] / script
-        with log.open("ab") as output:
-            return subprocess.Popen(
-                [self._python, str(program), *words],
-                stdin=subprocess.PIPE if has_life_line else subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                **own_group,
-            )
+        return start_worker(self._python, words, log, script=script, environment=self._environment)
 
     def _look_at(self, job: Job) -> bool:
         """Bring a job up to date; return whether anything changed."""
         process = job._process
         # First the process, then the files: what a process wrote before it ended is read.
         was_ended = job.is_ended
-        code = job._exit_code = None if process is None else process.poll()
+        code = None if process is None else process.poll()
         events: list[dict[str, Any]] = []
         # A line that a killed process has torn off is cut by the next one: the next look will do.
         with contextlib.suppress(SemiSupSegError):
@@ -255,19 +237,16 @@ class JobRunner:
         # On Windows a file that is being replaced cannot be read; the next look will do.
         with contextlib.suppress(SemiSupSegError):
             job.state = RunState.read(job.folder.state_json)
-        if job._is_run and not job.events and code is not None and code != 0:
-            # What its state says is of an earlier session.
-            self._say_why(job, code)
-        elif not job.is_ended:
+        if not job.is_ended:
             if process is not None and code is not None:
-                _close_input(process)
+                close_input(process)
                 self._mend(job, code)
             elif job._kill_at is not None and time.monotonic() > job._kill_at:
                 assert process is not None
-                _kill(process)
+                kill(process)
                 self._say_stopped(job)
         elif process is not None and code is not None:
-            _close_input(process)
+            close_input(process)
         return bool(events) or job.state != former or job.is_ended != was_ended
 
     def _is_to_reap(self, job: Job) -> bool:
@@ -277,7 +256,7 @@ class JobRunner:
             return False
         if process.poll() is None:
             return True
-        _close_input(process)
+        close_input(process)
         return False
 
     def _mend(self, job: Job, code: int) -> None:
@@ -300,48 +279,7 @@ class JobRunner:
         logs = [job.folder.log_file]
         if job._times_handed:
             logs.insert(0, self._logs / "predict-worker.log")
-        last = [line for log in logs for line in _last_lines(log)]
-        reasons = [line.removeprefix(_ERROR) for line in last if line.startswith(_ERROR)]
-        if reasons:
-            message = reasons[-1]
-        else:
-            message = (
-                f"The worker ended without a word (code {code}), most often for want of memory. "
-                "Close other programs and try again."
-            )
-            if last:
-                message += f" The last it said: {' / '.join(last)}"
+        message = why_ended(logs, code)
         EventLog(job.folder.events_file).append(EventKind.ERROR, message=message)
         job.state = replace(job.state, status=RunStatus.FAILED, error=message)
         job.state.write(job.folder.state_json)
-
-
-def _last_lines(log: Path) -> list[str]:
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return [line.strip() for line in text.splitlines() if line.strip()][-_LOG_LINES:]
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process with all that it started, and reap it."""
-    if os.name == "nt":
-        subprocess.run(
-            ["taskkill", "/PID", str(process.pid), "/T", "/F"],
-            capture_output=True,
-            check=False,
-            creationflags=_NO_WINDOW,
-        )
-    else:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    _close_input(process)
-
-
-def _close_input(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin is not None:
-        # What it never read may still be in the buffer.
-        with contextlib.suppress(OSError):
-            process.stdin.close()

@@ -25,6 +25,8 @@ def _shared(runner_class):
     class SharedRunner(runner_class):
         def close(self):
             """Stop the jobs; the worker ends with its input, when the tests do."""
+            for run in self._followed:
+                run.leave()
             for job in list(self._jobs):
                 self.cancel(job)
             end = time.monotonic() + PATIENCE_SECONDS

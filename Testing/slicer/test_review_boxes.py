@@ -484,6 +484,7 @@ class LearningBoxTest(BoxTest):
         from SemiSupSegUI.learning_box import LearningBox
 
         slicer.app.userSettings().remove("SemiSupSeg/LearningRun")
+        slicer.app.userSettings().remove("SemiSupSeg/LearningRunGoingOn")
         if LearningBoxTest.place is None:
             LearningBoxTest.place = tempfile.TemporaryDirectory(prefix="SemiSupSeg run ü ")
             self._train(Path(LearningBoxTest.place.name))
@@ -565,6 +566,8 @@ class LearningBoxTest(BoxTest):
         self.assertIn("has changed since", self.box.start_button.toolTip)
 
     def test_learning_is_followed_to_its_figures_its_report_and_its_model(self):
+        from SemiSupSegUI.learning_box import LearningBox
+
         self.review("case2")
         self.box.set_run(self.trained / "run")
         self.look()
@@ -578,6 +581,11 @@ class LearningBoxTest(BoxTest):
         self.assertFalse(self.box.start_button.enabled)
         self.assertTrue(self.box.stop_button.enabled)
         job = self.box._run
+        self.wait(lambda: job.view.status == "running", "its start")
+        later = LearningBox(self.jobs, self.message_of_box, self._asked, lambda: self.reviews)
+        self.addCleanup(later.close)
+        later.pick_up()
+        self.assertTrue(later.stop_button.enabled)
 
         def ended():
             shares.append(self.box.progress_bar.value)
@@ -586,6 +594,12 @@ class LearningBoxTest(BoxTest):
         self.wait(ended, "the learning")
         self.assertIn("Learnt", self.said)
         self.assertEqual(shares, sorted(shares))
+        self.wait(lambda: later.sentence.text == self.box.sentence.text, "the later panel")
+        self.assertFalse(later.is_running)
+        another = LearningBox(self.jobs, self.message_of_box, self._asked, lambda: self.reviews)
+        self.addCleanup(another.close)
+        another.pick_up()
+        self.assertIsNone(another._run)
         self.assertIn("Over 1 case", self.box.sentence.text)
         names = [self.box.table.item(row, 0).text() for row in range(self.box.table.rowCount)]
         self.assertEqual(names, ["object", "mean"])
@@ -610,7 +624,7 @@ class LearningBoxTest(BoxTest):
         self.box.iterations_box.value = 14
         self.box.start()
         job = self.box._run
-        self.wait(lambda: job.events, "its start")
+        self.wait(lambda: job.view.status == "running", "its start")
 
         self.box.stop()
         self.assertIn("It stops after", self.box.stop_button.toolTip)
@@ -624,23 +638,20 @@ class LearningBoxTest(BoxTest):
         self.assertIn("Learnt", self.said)
 
     def test_a_run_of_more_than_half_a_day_is_asked_about_once(self):
-        from SemiSupSegLib.runs.state import RunState, RunStatus
+        from SemiSupSegLib.workers.run_view import RunView
 
         self.answer = False
-        job = unittest.mock.Mock()
-        job.is_ended = False
-        job.state = RunState(
-            status=RunStatus.RUNNING, phase="corrections", planned=10, seconds_left=50_000.0
-        )
-        self.box._run = job
-        with unittest.mock.patch.object(self.jobs, "cancel") as cancel:
-            self.box._run_changed(job)
-            self.box._run_changed(job)
-            self.wait(lambda: self.asked, "the question")
-            slicer.app.processEvents()
+        run = unittest.mock.Mock()
+        run.is_ended = False
+        run.view = RunView(status="running", phase="corrections", planned=10, seconds_left=50_000.0)
+        self.box._run = run
+        self.box._run_changed(run)
+        self.box._run_changed(run)
+        self.wait(lambda: self.asked, "the question")
+        slicer.app.processEvents()
 
         self.assertEqual(self.asked, ["It will take about 14 hours. Go on?"])
-        cancel.assert_called_once_with(job)
+        run.wish.assert_called_once_with("stop")
         self.box._run = None
 
 

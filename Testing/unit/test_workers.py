@@ -18,7 +18,6 @@ from SemiSupSegLib.cases.task import Channel, Class, Region, Task
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models.package import write_package
 from SemiSupSegLib.networks.catalogue import build_network
-from SemiSupSegLib.phantom.cohort import write_cohort
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.workers import one_shot
@@ -383,78 +382,12 @@ def test_a_folder_is_one_job_only(runner, model, images, tmp_path):
     until(runner, *ended(job))
 
 
-@pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    return write_cohort(folder, 6, 4, seed=1, size=(48, 56, 40)).cases
-
-
-def training(cohort, out, *, iterations=4):
-    words = ["train", "--cases", str(cohort), "--out", str(out), "--preset", "fast_check"]
-    return [*words, "--iterations", str(iterations), "--device", "cpu", "--no-report"]
-
-
-def gone(job):
-    """A run's process ends a moment after its state says so."""
-    return [lambda: job._process.poll() is not None]
-
-
-def status_of(run):
-    try:
-        return RunState.read(run / "state.json").status
-    except SemiSupSegError:
-        return None
-
-
-def test_a_run_goes_on_when_its_starter_ends(runner, cohort, tmp_path):
-    job = runner.start_run(tmp_path / "run", training(cohort, tmp_path / "run"))
-    until(runner, lambda: "started" in kinds(job))
-
-    runner.close()
-
-    assert not job.is_ended
-    until(runner, *ended(job), *gone(job))
-    assert status_of(tmp_path / "run") is RunStatus.FINISHED
-    assert (tmp_path / "run" / "models" / "student" / "manifest.json").is_file()
-
-
-def test_a_run_that_was_stopped_is_resumed_and_its_old_end_is_not_taken_for_the_new_one(
-    runner, cohort, tmp_path
-):
-    words = training(cohort, tmp_path / "run", iterations=200)
-    job = runner.start_run(tmp_path / "run", words)
-    until(runner, lambda: job.state.iteration > 0)
-    runner.cancel(job)
-    until(runner, *ended(job), *gone(job))
-    assert job.state.status is RunStatus.STOPPED
-    assert not any("error" in event["kind"] for event in job.events)
-
-    again = runner.start_run(tmp_path / "run", words)
-
-    assert not again.is_ended
-    until(runner, lambda: "resumed" in kinds(again))
-    runner.cancel(again)
-    until(runner, *ended(again), *gone(again))
-
-
-def test_a_run_that_cannot_begin_says_why(runner, tmp_path):
-    run = tmp_path / "run"
-
-    job = runner.start_run(run, training(tmp_path / "nothing", run))
-
-    until(runner, *ended(job), *gone(job))
-    assert job.state.status is RunStatus.FAILED
-    assert "nothing" in job.state.error
-    assert "want of memory" not in job.state.error
-
-
-def test_a_run_gets_the_memory_of_an_idle_predict_worker(runner, cohort, model, images, tmp_path):
+def test_a_run_gets_the_memory_of_an_idle_predict_worker(runner, model, images, tmp_path):
     done = runner.predict(a_job(tmp_path, "one", model, images))
     until(runner, *ended(done))
     pid = done.state.pid
 
-    job = runner.start_run(tmp_path / "run", training(cohort, tmp_path / "run"))
+    run = runner.follow(tmp_path / "mirror", tmp_path / "run", ["train", "--help"])
 
     until(runner, lambda: not is_alive(pid))
-    until(runner, *ended(job), *gone(job))
-    assert job.state.status is RunStatus.FINISHED
+    run.leave()
