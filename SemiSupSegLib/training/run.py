@@ -257,7 +257,6 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
             "inputs": inputs,
             "store": str(store),
             "command": list(request.command),
-            "directory": str(Path.cwd()),
             "request": request.to_json(),
             "config": config.to_json(),
         }

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.files import write_json
+from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.workers.processes import close_input
 from SemiSupSegLib.workers.run_view import ENDED, RunView
 
@@ -52,6 +52,8 @@ class FollowedRun:
         self.folder = folder
         self.view = RunView()
         """As the watcher last saw it."""
+        self.request: Mapping[str, Any] | None = None
+        """What the run was asked for, with the method and split that it has; None: not known."""
         self.is_left = False
         """Whether nobody follows it any more."""
         self._starter = starter
@@ -61,7 +63,8 @@ class FollowedRun:
         self._heard = self._looked = time.monotonic()
         (mirror / "wishes").mkdir(parents=True, exist_ok=True)
         # A former watcher of this mirror may have left them.
-        for file in (self._view_json, mirror / "heard", *(mirror / "wishes").iterdir()):
+        left = (self._view_json, self._request_json, mirror / "heard")
+        for file in (*left, *(mirror / "wishes").iterdir()):
             file.unlink(missing_ok=True)
         self.watcher = self._begin(words)
 
@@ -108,15 +111,24 @@ class FollowedRun:
             return False
         self._looked = now
         self._listen(now)
+        had_request = self.request is not None
+        if not had_request:
+            # Not there yet, or just being written: the next look will do.
+            with contextlib.suppress(SemiSupSegError):
+                self.request = read_json(self._request_json)
         if self.watcher.poll() is not None and now - self._begun >= _RESTART_SECONDS:
             # Killed, perhaps; the run does not need it, but the window does.
             close_input(self.watcher)
             self.watcher = self._begin(None)
-        return self._read()
+        return self._read() or (self.request is not None) != had_request
 
     @property
     def _view_json(self) -> Path:
         return self.mirror / "view.json"
+
+    @property
+    def _request_json(self) -> Path:
+        return self.mirror / "request.json"
 
     def _begin(self, words: Sequence[str] | None) -> subprocess.Popen[bytes]:
         self._begun = time.monotonic()

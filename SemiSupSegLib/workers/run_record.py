@@ -16,8 +16,6 @@ from SemiSupSegLib.workers.run_history import MOST_CASES, RunHistory, histogram
 from SemiSupSegLib.workers.run_view import title_of
 
 _LONGEST = 2000
-_PLACES = ("--cases", "--out", "--reviews", "--run", "--split", "--store")
-"""Options whose value is a path."""
 
 
 class RunRecord:
@@ -34,6 +32,8 @@ class RunRecord:
         """None while there is none."""
         self.command: tuple[str, ...] = ()
         """Words that start or resume it from anywhere."""
+        self.request: Mapping[str, Any] | None = None
+        """What run.json says that was asked for, with the method and the split that it has."""
         self.problem: str | None = None
         """Why run.json cannot be used."""
         self._config: Mapping[str, Any] | None = None
@@ -119,7 +119,12 @@ class RunRecord:
             return
         self.problem = None
         self._config_stamp = stamp
-        self.command = resuming_words(self._config, self.run.path)
+        self.command = ("train", "--resume", str(self.run.path.absolute()))
+        self.request = {
+            **self._config["request"],
+            "method": self._config["method"],
+            "split": self._config["split"],
+        }
 
     def _read_state(self) -> None:
         # Half written it never is, but Windows lets nobody read it while it is being replaced.
@@ -180,26 +185,6 @@ class RunRecord:
     def _exported(self, network: str) -> str | None:
         folder = self.run.models / network
         return str(folder) if (folder / "manifest.json").is_file() else None
-
-
-def resuming_words(config: Mapping[str, Any], run: Path) -> tuple[str, ...]:
-    """Return the words that resume a run from any working directory.
-
-    Args:
-        config: Content of run.json.
-        run: Where the run folder is now.
-    """
-    words = list(config["command"])
-    start = Path(config.get("directory", "."))
-    for place, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option not in _PLACES:
-            continue
-        if equals:
-            words[place] = f"{option}={run if option == '--out' else start / value}"
-        elif place + 1 < len(words):
-            words[place + 1] = str(run if option == "--out" else start / words[place + 1])
-    return tuple(words)
 
 
 def short(text: str | None) -> str | None:

@@ -2,9 +2,10 @@
 
     python watch.py MIRROR RUN [-- WORDS]
 
-keeps MIRROR/view.json (see run_view.py) and the end of the run's log, MIRROR/worker.log, as they
-are in the folder RUN; touches MIRROR/heard each time the folder has answered; and carries out the
-wishes that come into MIRROR/wishes. With WORDS it first starts that command, which lives on.
+keeps MIRROR/view.json (see run_view.py), MIRROR/request.json (what the run was asked for) and the
+end of the run's log, MIRROR/worker.log, as they are in the folder RUN; touches MIRROR/heard each
+time the folder has answered; and carries out the wishes that come into MIRROR/wishes. With WORDS it
+first starts that command, which lives on.
 Its standard input is its life line: when the window goes, it carries out what was wished and ends.
 """
 
@@ -28,7 +29,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from SemiSupSegLib.errors import SemiSupSegError, in_sentences
-from SemiSupSegLib.files import read_json, replacing
+from SemiSupSegLib.files import read_json, replacing, write_json
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import EventKind, EventLog
 from SemiSupSegLib.runs.lock import Holder, Lock, LockWatch, in_words
@@ -79,6 +80,7 @@ class Watcher:
         self._content: dict[str, Any] = {}
         """Of the last view, but for the curves."""
         self._log = b""
+        self._request: Mapping[str, Any] | None = None
 
     def start(self, words: Sequence[str]) -> None:
         """Start or resume the run, unless somebody works on it already."""
@@ -130,6 +132,9 @@ class Watcher:
         if has_news or content != self._content:
             self._content = content
             self._write(fitted(content, self._record.curves))
+        if self._record.request != self._request:
+            self._request = self._record.request
+            write_json(self._mirror / "request.json", self._request)
         self._copy_log()
         (self._mirror / "heard").touch()
 

@@ -106,7 +106,9 @@ def test_a_run_is_followed_from_its_start_to_its_models(folder, runner):
         "method": "curriculum", "preset": "standard", "iterations": 40, "seed": 0, "device": "cpu",
         "cases": str((folder / "cases").resolve()), "labelled": 2, "unlabelled": 3, "validation": 1,
     }  # fmt: skip
-    assert view.command == training(folder, 40)
+    assert view.command == ["train", "--resume", str(run.folder)]
+    assert run.request["iterations"] == 40
+    assert [len(ids) for ids in run.request["split"].values()] == [2, 3, 1]
     marks = {one["name"]: one["stage"] for one in view.stage_marks}
     assert marks == {
         "teacher": None, "distil": None, "stage_1": 1, "stage_2": 2, "student_distil": None

@@ -1,0 +1,240 @@
+"""What a finished run has brought: its student beside the teacher and the model in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from SemiSupSegLib.models import registry
+from SemiSupSegLib.workers.runner import Job
+from SemiSupSegUI.command_job import Ended, run_command
+from SemiSupSegUI.jobs import Jobs
+from SemiSupSegUI.message import Message
+from SemiSupSegUI.section import enable, push_button
+
+
+class OutcomeBox:
+    """Figures on the validation cases, the report, and the way into Models.
+
+    Args:
+        jobs: Compares and copies models in a worker.
+        message: Where it is said how something went.
+        on_models: Told when a model was added, or another one became the default.
+    """
+
+    def __init__(self, jobs: Jobs, message: Message, on_models: Callable[[], None]) -> None:
+        self._jobs, self._message, self._on_models = jobs, message, on_models
+        self._folder: Path | None = None
+        self._is_finished = False
+        self.outcome: Mapping[str, Any] | None = None
+        """Of `outcome --json`."""
+        self._default = ""
+        """The default that the student was compared with."""
+        self._no_comparison = ""
+        """Why it was not compared with the default."""
+        self.registered = ""
+        """Name of the student among the models."""
+        self._job: Job | None = None
+        self._register_job: Job | None = None
+        self._report_job: Job | None = None
+        self._build()
+        self.update()
+
+    def _build(self) -> None:
+        self.widget = qt.QWidget()
+        layout = qt.QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self.sentence = qt.QLabel()
+        self.sentence.wordWrap = True
+        self.sentence.textInteractionFlags = qt.Qt.TextSelectableByMouse
+        layout.addWidget(self.sentence)
+        titles = [
+            _("Dice"),
+            _("Student"),
+            _("Teacher"),
+            _("Gain (95 %)"),
+            _("Default"),
+            _("Gain (95 %)"),
+        ]
+        self.table = qt.QTableWidget()
+        self.table.columnCount = len(titles)
+        self.table.setHorizontalHeaderLabels(titles)
+        self.table.verticalHeader().visible = False
+        self.table.editTriggers = qt.QAbstractItemView.NoEditTriggers
+        self.table.setMinimumHeight(150)
+        self.table.toolTip = _(
+            "Means over the validation cases. Teacher: trained on the labelled cases alone. "
+            "Default: the model that Segment takes when nothing is chosen, on the same cases."
+        )
+        layout.addWidget(self.table)
+        self.report_button = push_button(_("Open report"), self.open_report)
+        self.register_button = push_button(_("Register the student"), self.register)
+        self.default_button = push_button(_("Make it the default"), self.set_default)
+        row = qt.QHBoxLayout()
+        for button in (self.report_button, self.register_button, self.default_button):
+            row.addWidget(button)
+        layout.addLayout(row)
+
+    def show(self, folder: Path | None, *, is_finished: bool) -> None:
+        """Show what came of a run; nothing while it goes on."""
+        if (folder, is_finished) == (self._folder, self._is_finished):
+            return
+        self._folder, self._is_finished = folder, is_finished
+        self.outcome, self.registered, self._default, self._no_comparison = None, "", "", ""
+        if folder is not None and is_finished:
+            self._compare(None)
+        self.update()
+
+    def open_report(self) -> None:
+        """Open the run's page in a browser; it is written first, if it is not there."""
+        folder = self._folder
+        if folder is None:
+            return
+
+        def ended(end: Ended) -> None:
+            if end.error:
+                self._message.fail(end.error, end.log)
+            else:
+                page = folder / "report.html"
+                self._message.say(_("The report: {page}").format(page=page))
+                qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
+            self.update()
+
+        with self._message.errors_shown():
+            self._report_job = run_command(self._jobs, ["report", str(folder)], ended)
+        self.update()
+
+    def register(self) -> None:
+        """Copy the student to the registered models."""
+        if self._folder is None:
+            return
+        before = {one.name for one in registry.registered_models()}
+
+        def ended(end: Ended) -> None:
+            if end.error:
+                self._message.fail(end.error, end.log)
+            else:
+                new = {one.name for one in registry.registered_models()} - before
+                self.registered = next(iter(new), "")
+                self._message.say(end.last_line)
+                self._on_models()
+            self.update()
+
+        with self._message.errors_shown():
+            words = ["models", "import", str(self._folder)]
+            self._register_job = run_command(self._jobs, words, ended)
+            self._message.mind(_("Checking and copying the model ..."))
+        self.update()
+
+    def set_default(self) -> None:
+        """Let Segment take the student when nothing is chosen."""
+        with self._message.errors_shown():
+            registry.set_default(self.registered)
+            self._message.say(_("{name} is the default now.").format(name=self.registered))
+        self._on_models()
+        self.update()
+
+    def update(self) -> None:
+        """Show the figures, enable what can be done, and say why the rest cannot."""
+        outcome = self.outcome
+        self.widget.visible = self._is_finished
+        lines = []
+        if outcome is not None:
+            other = outcome["other"] or {}
+            lines = [outcome["teacher"]["sentence"], other.get("sentence"), self._no_comparison]
+        if _goes_on(self._job):
+            lines.append(_("Comparing on the validation cases ..."))
+        self.sentence.text = "\n".join(one for one in lines if one)
+        self._show_table()
+        busy = _("Wait until it is written.") if _goes_on(self._report_job) else ""
+        enable(self.report_button, busy, _("One page with all figures and pictures."))
+        is_there = _("It is registered as {name}.").format(name=self.registered)
+        enable(
+            self.register_button,
+            (is_there if self.registered else "")
+            or (_("Wait until it is copied.") if _goes_on(self._register_job) else ""),
+            _("Segment and Models offer it then."),
+        )
+        enable(self.default_button, self._why_not_default(), _("Segment takes it from now on."))
+
+    def _why_not_default(self) -> str:
+        if not self.registered:
+            return _("Register the student first.")
+        if registry.default_model() == self.registered:
+            return _("It is the default already.")
+        if _goes_on(self._job):
+            return _("It is being compared with the present default.")
+        other = (self.outcome or {}).get("other")
+        if other and other["is_worse"]:
+            return _("On the same cases it is worse than the present default, {name}.").format(
+                name=self._default
+            )
+        return ""
+
+    def _compare(self, against: str | None) -> None:
+        """Ask for the figures: first of student and teacher, then of the default as well."""
+        folder = self._folder
+        words = ["outcome", str(folder), *(("--against", against) if against else ())]
+        job = None
+
+        def ended(end: Ended) -> None:
+            if job is not self._job or folder != self._folder:
+                return
+            if end.error and against:
+                self._no_comparison = _("Not compared with {name}: {why}").format(
+                    name=against, why=end.error
+                )
+            elif end.error:
+                self._message.fail(end.error, end.log)
+            else:
+                self.outcome = end.answer
+                if against is None and registry.default_model():
+                    self._default = str(registry.default_model())
+                    self._compare(self._default)
+            self.update()
+
+        with self._message.errors_shown():
+            job = self._job = run_command(self._jobs, words, ended, wants_answer=True)
+
+    def _show_table(self) -> None:
+        outcome = self.outcome
+        rows = outcome["teacher"]["rows"] if outcome else []
+        others = {
+            one["target"]: one for one in ((outcome or {}).get("other") or {}).get("rows", ())
+        }
+        self.table.rowCount = len(rows)
+        for row, one in enumerate(rows):
+            other = others.get(one["target"], {})
+            cells = (
+                one["target"],
+                _number(one["student"]),
+                _number(one["teacher"]),
+                _gain(one["difference"]),
+                _number(other.get("other")),
+                _gain(other.get("difference")),
+            )
+            for column, text in enumerate(cells):
+                self.table.setItem(row, column, qt.QTableWidgetItem(text))
+        self.table.resizeColumnsToContents()
+        self.table.visible = bool(rows)
+
+
+def _goes_on(job: Job | None) -> bool:
+    return job is not None and not job.is_ended
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _gain(difference: Mapping[str, Any] | None) -> str:
+    if difference is None:
+        return "-"
+    text = f"{difference['mean']:+.3f}"
+    if difference["low"] is not None:
+        text += f" ({difference['low']:+.3f} to {difference['high']:+.3f})"
+    return text

@@ -1,0 +1,140 @@
+"""The section Train: cases, plan, run and outcome, in the order in which they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import ctk
+import qt
+from slicer.i18n import tr as _
+
+from SemiSupSegUI.jobs import Jobs
+from SemiSupSegUI.message import Message
+from SemiSupSegUI.outcome_box import OutcomeBox
+from SemiSupSegUI.review import ReviewSection
+from SemiSupSegUI.section import Section, enable, push_button
+from SemiSupSegUI.stage_case import StageCase
+from SemiSupSegUI.training_cases import TrainingCases
+from SemiSupSegUI.training_plan import TrainingPlan
+from SemiSupSegUI.training_run import TrainingRun
+
+
+class TrainSection(Section):
+    """Trains a student on a folder of cases.
+
+    Args:
+        jobs: Starts and follows processes.
+        ask: Puts a question to the user, who says yes or no.
+        ask_folder: Asks the user for a folder; empty if none was given.
+        hindrance: Returns why no worker can run, or an empty text.
+        on_models: Told when a model was added, or another one became the default.
+        review: Opens a stage's case.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        ask: Callable[[str], bool],
+        ask_folder: Callable[[str], str],
+        hindrance: Callable[[], str],
+        on_models: Callable[[], None],
+        review: ReviewSection,
+    ) -> None:
+        super().__init__(_("Train"))
+        self._ask_folder, self._hindrance = ask_folder, hindrance
+        self.message = Message()
+        self.cases = TrainingCases(jobs, self.message, self._cases_changed)
+        self.plan = TrainingPlan(jobs, self.message, ask, self.cases, hindrance, self.start)
+        stage_case = StageCase(
+            jobs, self.message, review.open_folder, review.why_not_open, lambda: self.run.update()
+        )
+        self.run = TrainingRun(jobs, self.message, ask, self._run_changed, stage_case)
+        self.outcome = OutcomeBox(jobs, self.message, on_models)
+        self.open_button = push_button(_("Open run..."), self._choose_run)
+        self.open_button.toolTip = _("Look at a run that was started elsewhere, or earlier.")
+        self.duplicate_button = push_button(_("Duplicate with changes"), self.duplicate)
+        self.layout.addWidget(self.message.widget)
+        self._boxes = {}
+        for name, title, widgets in (
+            ("cases", _("Cases"), (self.cases.widget,)),
+            ("plan", _("Method"), (self.plan.widget,)),
+            ("run", _("Run"), (self.run.widget, self.outcome.widget)),
+        ):
+            box = ctk.ctkCollapsibleGroupBox()
+            box.title = title
+            layout = qt.QVBoxLayout(box)
+            for widget in widgets:
+                layout.addWidget(widget)
+            self._boxes[name] = box
+            self.layout.addWidget(box)
+        row = qt.QHBoxLayout()
+        row.addWidget(self.open_button)
+        row.addWidget(self.duplicate_button)
+        self._boxes["run"].layout().addLayout(row)
+        self.update()
+
+    def enter(self) -> None:
+        """The module is shown: look at the run that was followed last."""
+        self.run.restore()
+        self.plan.enter()
+        self.update()
+
+    def scene_closes(self) -> None:
+        """All nodes are about to go."""
+        self.run.scene_closes()
+
+    def setup_changed(self) -> None:
+        """The workers' packages have changed."""
+        self.plan.enter()
+        self.update()
+
+    def cleanup(self) -> None:
+        """The panel goes; a run goes on."""
+        self.cases.close()
+        self.plan.close()
+        self.run.close()
+
+    def start(self, folder: Path, words: list[str]) -> None:
+        """Start a run and follow it."""
+        self.message.clear()
+        self.run.follow(folder, words)
+        self.update()
+
+    def open_run(self, folder: str | Path) -> None:
+        """Follow a run that is there."""
+        self.message.clear()
+        self.run.follow(folder)
+        self.update()
+
+    def duplicate(self) -> None:
+        """Choose what the run was asked for; the user changes it and starts another."""
+        request = self.run.request
+        if request is None:
+            return
+        self.cases.take_over(request)
+        self.plan.take_over(request)
+        self.message.say(_("Its choices are taken over. Scan, change what you like, and start."))
+        self.update()
+
+    def update(self) -> None:
+        """Enable what can be done, and say why the rest cannot."""
+        self.plan.update()
+        self.run.update()
+        self.outcome.update()
+        none = "" if self.run.request is not None else _("No run is followed.")
+        enable(self.duplicate_button, none, _("Choose the same, to change some of it."))
+        enable(self.open_button, "", _("Look at a run that was started elsewhere, or earlier."))
+
+    def _cases_changed(self) -> None:
+        self.plan.changed()
+
+    def _run_changed(self) -> None:
+        is_finished = self.run.status_name == "finished"
+        self.outcome.show(self.run.folder, is_finished=is_finished)
+        self.update()
+
+    def _choose_run(self) -> None:
+        folder = self._ask_folder(_("A run folder"))
+        if folder:
+            self.open_run(folder)

@@ -1,0 +1,387 @@
+"""How a run is to be carried out: preset, method, options, what it will take, and its command."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+import SemiSupSegLib
+from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import write_json
+from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.workers.runner import Job
+from SemiSupSegUI.command_job import Ended, run_command
+from SemiSupSegUI.jobs import Jobs, new_job_folder
+from SemiSupSegUI.message import Message
+from SemiSupSegUI.run_options import RunOptions
+from SemiSupSegUI.section import enable, push_button
+from SemiSupSegUI.training_cases import TrainingCases, folder_row
+from SemiSupSegUI.worker import worker_python
+
+_WAIT_MS = 600
+"""So long after the last change a plan is made anew."""
+_LONG_SECONDS = 12 * 3600.0
+_GB = 1e9
+
+
+class TrainingPlan:
+    """Makes a plan of what is chosen, and starts it.
+
+    Args:
+        jobs: Makes plans in a worker.
+        message: Where it is said how something went.
+        ask: Puts a question to the user, who says yes or no.
+        cases: What is learnt from.
+        hindrance: Returns why no worker can run, or an empty text.
+        start: Called with the run folder and the words of the command.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        message: Message,
+        ask: Callable[[str], bool],
+        cases: TrainingCases,
+        hindrance: Callable[[], str],
+        start: Callable[[Path, list[str]], None],
+    ) -> None:
+        self._jobs, self._message, self._ask, self._cases = jobs, message, ask, cases
+        self._hindrance, self._start = hindrance, start
+        self._job: Job | None = None
+        self._asked: tuple[str, ...] = ()
+        """The words of the plan that is being made or is there."""
+        self.plan: Mapping[str, Any] | None = None
+        """What a worker has found; None: nothing yet, or it was about other wishes."""
+        self._error = ""
+        self._split_file: Path | None = None
+        self._is_own_out = False
+        self._is_filling = False
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_WAIT_MS)
+        assert self._timer.connect("timeout()", self.make)
+        self._build()
+
+    def _build(self) -> None:
+        self.widget = qt.QWidget()
+        layout = qt.QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        form = qt.QFormLayout()
+        self.preset_box = _box(_("How thoroughly it is trained."))
+        self.method_box = _box(_("What is done with labelled and unlabelled cases."))
+        self.device_box = _box(_("Where the networks are trained."))
+        for title, name in ((_("Best available"), "auto"), (_("CPU"), "cpu"), ("GPU 0", "cuda:0")):
+            self.device_box.addItem(title, name)
+        self.iterations_box = qt.QSpinBox()
+        self.iterations_box.setRange(0, 10_000_000)
+        self.iterations_box.singleStep = 100
+        self.iterations_box.specialValueText = _("as the preset has it")
+        self.iterations_box.toolTip = _("Optimizer updates of all phases together.")
+        self.seed_box = qt.QSpinBox()
+        self.seed_box.setRange(0, 1_000_000)
+        self.seed_box.toolTip = _("Another number draws other patches; the same gives the same.")
+        form.addRow(_("Preset:"), self.preset_box)
+        form.addRow(_("Method:"), self.method_box)
+        form.addRow(_("Device:"), self.device_box)
+        form.addRow(_("Iterations:"), self.iterations_box)
+        form.addRow(_("Seed:"), self.seed_box)
+        layout.addLayout(form)
+        self.options = RunOptions(self.changed)
+        layout.addWidget(self.options.widget)
+        form = qt.QFormLayout()
+        self.out_edit = folder_row(form, _("Run folder:"), self._out_edited)
+        self.out_edit.toolTip = _("A new folder for the run. It may lie on a share.")
+        self.command_edit = qt.QLineEdit()
+        self.command_edit.readOnly = True
+        self.command_edit.toolTip = _("The command that starts the same run on a terminal.")
+        self.copy_button = qt.QToolButton()
+        self.copy_button.text = _("Copy")
+        self.copy_button.toolTip = _("Copy the command.")
+        row = qt.QHBoxLayout()
+        row.addWidget(self.command_edit)
+        row.addWidget(self.copy_button)
+        form.addRow(_("Command:"), row)
+        layout.addLayout(form)
+        self.estimate = qt.QLabel()
+        self.estimate.wordWrap = True
+        layout.addWidget(self.estimate)
+        self.start_button = push_button(_("Start"), self.start)
+        layout.addWidget(self.start_button)
+        connected = [
+            *(
+                box.connect("currentIndexChanged(int)", self.changed)
+                for box in (self.preset_box, self.method_box, self.device_box)
+            ),
+            self.iterations_box.connect("valueChanged(int)", self.changed),
+            self.seed_box.connect("valueChanged(int)", self.changed),
+            self.copy_button.connect("clicked()", self.copy_command),
+        ]
+        assert all(connected)
+
+    @property
+    def is_planning(self) -> bool:
+        """Whether a plan is being made, or soon will be."""
+        return self._timer.active or (self._job is not None and not self._job.is_ended)
+
+    @property
+    def words(self) -> list[str]:
+        """The words of `train`, without its name and without `--out`."""
+        words = list(self._cases.words)
+        for option, value in (
+            ("--preset", self.preset_box.currentData),
+            ("--method", self.method_box.currentData),
+            ("--iterations", self.iterations_box.value or None),
+            ("--seed", self.seed_box.value or None),
+            ("--split", self._split_file),
+        ):
+            if value:
+                words += [option, str(value)]
+        if self.device_box.currentData != "auto":
+            words += ["--device", self.device_box.currentData]
+        if self.options.settings:
+            words += ["--set", *(f"{key}={text}" for key, text in self.options.settings.items())]
+        return words
+
+    def enter(self) -> None:
+        """The panel is shown: ask for presets and options, if that was not done."""
+        if self.preset_box.count == 0 and not self.is_planning and not self._hindrance():
+            self.make()
+        self.update()
+
+    def changed(self, *_args: object) -> None:
+        """Something was chosen: plan anew, a moment after the last change."""
+        if self._is_filling:
+            return
+        self._timer.start()
+        self.update()
+
+    def make(self) -> None:
+        """Make a plan of what is chosen; without cases, of presets and options only."""
+        self._timer.stop()
+        if self._hindrance():
+            return
+        self._write_split()
+        # First what there is to choose, which is known at once.
+        about_cases = not self._cases.why_not and self.preset_box.count > 0
+        if about_cases:
+            self._propose_out()
+            words = [*self.words, "--out", self.out_edit.text.strip()]
+        else:
+            words = ["--options", *self._without_cases()]
+        if self._job is not None and not self._job.is_ended:
+            self._jobs.cancel(self._job)
+        self._asked, self.plan, self._error = tuple(words), None, ""
+        job = None
+
+        def ended(end: Ended) -> None:
+            if job is self._job:
+                self._planned(end, about_cases=about_cases)
+
+        with self._message.errors_shown():
+            job = self._job = run_command(self._jobs, ["plan", *words], ended, wants_answer=True)
+        self.update()
+
+    def set_out(self, out: str | Path) -> None:
+        """Choose the run folder."""
+        self.out_edit.text = str(out)
+        self._out_edited()
+
+    def start(self) -> None:
+        """Start the run as it is planned."""
+        if self._why_not_start():
+            return
+        seconds = self.plan["estimate"]["seconds"] if self.plan else 0.0
+        if seconds > _LONG_SECONDS:
+            question = _("It will take about {hours:.0f} hours. Start it?")
+            if not self._ask(question.format(hours=seconds / 3600)):
+                return
+        out = self.out_edit.text.strip()
+        self._start(Path(out), ["train", *self.words, "--out", out])
+        self._is_own_out = False
+        self.changed()
+
+    def copy_command(self) -> None:
+        """Put the command on the clipboard."""
+        slicer.app.clipboard().setText(self.command_edit.text)
+
+    def take_over(self, request: Mapping[str, Any]) -> None:
+        """Choose what another run was asked for, but for its folder."""
+        self._is_filling = True
+        for box, name in (
+            (self.preset_box, "preset"),
+            (self.method_box, "method"),
+            (self.device_box, "device"),
+        ):
+            box.setCurrentIndex(max(0, box.findData(request[name] or "")))
+        self.iterations_box.value = request["iterations"] or 0
+        self.seed_box.value = request["seed"]
+        self.options.settings = dict(request["settings"])
+        self._is_filling = False
+        self.changed()
+
+    def update(self) -> None:
+        """Show the command and what it takes, and say why it cannot be started."""
+        out = self.out_edit.text.strip() or _("RUN")
+        self.command_edit.text = command_line(["train", *self.words, "--out", out])
+        self.command_edit.setCursorPosition(0)
+        self.estimate.text = self._estimate_text()
+        self.estimate.visible = bool(self.estimate.text)
+        enable(
+            self.start_button,
+            self._why_not_start(),
+            _("The run goes on when Slicer is closed."),
+        )
+
+    def close(self) -> None:
+        """The panel goes."""
+        self._timer.stop()
+
+    def _planned(self, end: Ended, *, about_cases: bool) -> None:
+        if end.error:
+            self._error = end.error
+            self.update()
+            return
+        answer = end.answer
+        self.options.show(answer["options"])
+        if not about_cases:
+            if self.preset_box.count == 0:
+                self._offer(answer)
+            if not self._cases.why_not:
+                self.changed()
+        if about_cases:
+            self.plan = answer
+            if not self._cases.is_own_split:
+                self._cases.show_split(answer["split"])
+        self.update()
+
+    def _offer(self, answer: Mapping[str, Any]) -> None:
+        """Fill the lists of presets and methods, once."""
+        self._is_filling = True
+        for preset in answer["presets"]:
+            self.preset_box.addItem(preset["title"], preset["name"])
+        self.preset_box.setCurrentIndex(max(0, self.preset_box.findData(answer["preset"])))
+        self.method_box.addItem(_("The preset's"), "")
+        for method in answer["methods"]:
+            self.method_box.addItem(f"{method['name']}: {method['title']}", method["name"])
+            at = self.method_box.count - 1
+            tip = _("{paper}; needs {needs}; {passes} forward passes an update").format(
+                paper=method["paper"], needs=method["needs"], passes=method["forward_passes"]
+            )
+            self.method_box.setItemData(at, tip, qt.Qt.ToolTipRole)
+        self._is_filling = False
+
+    def _without_cases(self) -> list[str]:
+        words = self.words
+        del words[: len(self._cases.words)]
+        return words
+
+    def _write_split(self) -> None:
+        """Write down what the user has changed; else the library shares the cases out."""
+        if not self._cases.is_own_split or self._cases.why_not:
+            self._split_file = None
+            return
+        folder = new_job_folder()
+        self._split_file = folder / "split.json"
+        write_json(self._split_file, self._cases.table.split())
+
+    def _propose_out(self) -> None:
+        if self._is_own_out and self.out_edit.text.strip():
+            return
+        runs = user_data_folder() / "runs"
+        name = Path(self._cases.folder_edit.text.strip()).name or "run"
+        number = 1
+        while (runs / f"{name}-{number}").exists():
+            number += 1
+        self.out_edit.text = str(runs / f"{name}-{number}")
+
+    def _out_edited(self, _text: str = "") -> None:
+        self._is_own_out = bool(self.out_edit.text.strip())
+        # Whether the disk has room depends on it.
+        self.changed()
+
+    def _why_not_start(self) -> str:
+        if self._hindrance():
+            return self._hindrance()
+        if self._cases.why_not:
+            return self._cases.why_not
+        if self.is_planning:
+            return _("The plan is being made.")
+        if self.plan is None:
+            return self._error or _("There is no plan yet.")
+        if self.plan["why_not"]:
+            return str(self.plan["why_not"])
+        if not self.out_edit.text.strip():
+            return _("Choose a run folder.")
+        return ""
+
+    def _estimate_text(self) -> str:
+        if self.is_planning:
+            return _("Measuring what the run will take ...")
+        if self._error:
+            return f"\u2716 {self._error}"
+        if self.plan is None:
+            return ""
+        text = estimate_text(self.plan)
+        if self.plan["why_not"]:
+            text = f"\u2716 {self.plan['why_not']}\n{text}"
+        return text
+
+
+def estimate_text(plan: Mapping[str, Any]) -> str:
+    """Return in words what a run will take."""
+    told = plan["estimate"]
+    lines = [
+        _("{time} on {device}, {iterations} updates").format(
+            time=duration_text(told["seconds"]),
+            device=told["device_name"],
+            iterations=plan["iterations"],
+        ),
+        _("Memory {memory:.1f} GB (free: {free:.0f}), disk {disk:.1f} GB (free: {disk_free:.0f})"),
+    ]
+    lines[1] = lines[1].format(
+        memory=told["memory_bytes"] / _GB,
+        free=told["free_memory_bytes"] / _GB,
+        disk=(told["disk_bytes"] + told["store_bytes"]) / _GB,
+        disk_free=told["free_disk_bytes"] / _GB,
+    )
+    if told["device_memory_bytes"] is not None:
+        lines[1] += _("; GPU {memory:.1f} GB (free: {free:.1f})").format(
+            memory=told["device_memory_bytes"] / _GB, free=(told["free_device_bytes"] or 0) / _GB
+        )
+    lines += [f"\u26a0 {one}" for one in plan["findings"]]
+    return "\n".join(lines)
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time in words, as exactly as it can be foreseen."""
+    if seconds < 90:
+        return _("About {seconds:.0f} s").format(seconds=seconds)
+    if seconds < 5400:
+        return _("About {minutes:.0f} min").format(minutes=seconds / 60)
+    return _("About {hours:.1f} h").format(hours=seconds / 3600)
+
+
+def command_line(words: list[str]) -> str:
+    """Return a command as a terminal of this system takes it."""
+    try:
+        python = str(worker_python().path)
+    except SemiSupSegError:
+        python = "python3"
+    script = Path(SemiSupSegLib.__file__).resolve().parent / "__main__.py"
+    all_words = [python, str(script), *words]
+    return subprocess.list2cmdline(all_words) if os.name == "nt" else shlex.join(all_words)
+
+
+def _box(tool_tip: str):
+    box = qt.QComboBox()
+    box.toolTip = tool_tip
+    box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
+    return box

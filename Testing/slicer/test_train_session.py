@@ -1,0 +1,215 @@
+"""A whole training from the panel: an empty scene, a folder of cases, a registered student."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import qt
+import slicer
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from semisupseg_testing import PanelTest
+
+from SemiSupSegLib.models import registry
+from SemiSupSegLib.phantom.cohort import write_cohort
+
+TINY = {
+    "network.options.width": "4",
+    "pseudo_labels.passes": "2",
+    "training.patch_size": "[32, 32, 32]",
+    "training.prediction_overlap": "0.0",
+    "training.validation_overlap": "0.0",
+    "training.validate_every": "20",
+    "training.log_every": "2",
+    "training.checkpoint_seconds": "0",
+    "training.threads": "1",
+}
+
+
+class TrainTest(PanelTest):
+    """With a folder of made-up brains."""
+
+    def setUp(self):
+        super().setUp()
+        self.need_worker()
+        self.cohort = write_cohort(self.folder / "phantoms", 9, 5, 3, size=(40, 44, 36))
+        self.train = self.panel.train
+        self.opened = []
+        patch = unittest_patch(qt.QDesktopServices, "openUrl", self.opened.append)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    @property
+    def said(self):
+        """What the section says."""
+        return self.train.message.text
+
+    @property
+    def plan(self):
+        """How the run is to be carried out."""
+        return self.panel.train.plan
+
+    @property
+    def followed(self):
+        """The run that is followed."""
+        return self.panel.train.run
+
+    def scan(self):
+        """Find the cases, and wait until it is known what a run would take."""
+        self.train.cases.set_folder(self.cohort.cases)
+        self.train.cases.set_task("brats")
+        self.train.cases.scan()
+        self.wait(lambda: not self.train.cases.is_scanning, "the scan")
+        self.wait_for_plan()
+
+    def wait_for_plan(self):
+        """Wait until there is a plan of what is chosen."""
+        self.wait(
+            lambda: not self.plan.is_planning and (self.plan.plan or self.plan._error), "the plan"
+        )
+        self.assertEqual(self.plan._error, "")
+
+    def choose_little(self, iterations=60):
+        """Choose a training of seconds."""
+        self.plan.preset_box.setCurrentIndex(self.plan.preset_box.findData("fast_check"))
+        for key, text in TINY.items():
+            self.plan.options.set(key, text)
+        self.plan.iterations_box.value = iterations
+        self.wait_for_plan()
+
+    def start(self):
+        """Start the planned run."""
+        self.assertEqual(self.plan.start_button.toolTip, "The run goes on when Slicer is closed.")
+        self.plan.start_button.click()
+
+    def wait_for(self, *statuses):
+        """Wait until the run has one of these statuses."""
+        self.wait(
+            lambda: self.followed.status_name in statuses, f"{statuses}, {self.followed.view}"
+        )
+
+    def select(self, *ids):
+        """Select the rows of cases."""
+        view = self.train.cases.table.view
+        view.clearSelection()
+        for row in range(view.model().rowCount()):
+            index = view.model().index(row, 0)
+            if index.data() in ids:
+                flags = qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
+                view.selectionModel().select(index, flags)
+
+
+class TrainSessionTest(TrainTest):
+    """From an empty scene to a registered student, with all that may come between."""
+
+    def test_a_student_is_trained_through_a_pause_a_kill_and_a_restart_of_slicer(self):
+        self.assertIn("Choose a folder of cases", self.plan.start_button.toolTip)
+        self.scan()
+        table = self.train.cases.table
+        self.assertEqual(len(table.cases), 9)
+        split = table.split()
+        self.assertEqual(sum(map(len, split.values())), 9)
+        self.assertTrue(split["validation"])
+
+        self.select("Phantom_0008")
+        self.train.cases.exclude_button.click()
+        self.choose_little()
+        self.assertEqual(table.use_of("Phantom_0008"), "")
+        self.assertIn("updates", self.plan.estimate.text)
+        self.assertIn("--split", self.plan.command_edit.text)
+        self.assertIn(str(self.cohort.cases), self.plan.command_edit.text)
+        out = Path(self.plan.out_edit.text)
+
+        self.start()
+        self.wait_for("running")
+        self.wait(lambda: self.followed.view.iteration > 0, "the first update")
+        self.followed.pause_button.click()
+        self.wait_for("paused")
+        self.assertEqual(self.followed.pause_button.text, "Go on")
+        self.followed.plots_button.click()
+        self.assertTrue(self.followed.plots.is_visible)
+        self.followed.pause_button.click()
+        self.wait_for("running")
+        frozen = json.loads((out / "run.json").read_text())
+        self.assertNotIn("Phantom_0008", [one for ids in frozen["split"].values() for one in ids])
+
+        self.wait(lambda: self.followed.view.stages, "the first stage")
+        os.kill(json.loads((out / "state.json").read_text())["pid"], signal.SIGKILL)
+        self.wait_for("dead")
+        self.assertIn("gone", self.followed.status.text)
+        self.assertTrue(self.followed.resume_button.enabled)
+        self.followed.resume_button.click()
+        self.wait_for("running")
+
+        # Slicer is closed, and opened again: the panel finds the run by itself.
+        self.followed.pause_button.click()
+        self.wait_for("paused")
+        self.widget.cleanup()
+        self.widget.setup()
+        self.widget.enter()
+        self.panel = self.widget.panel
+        self.panel.ask = self._asked
+        self.train = self.panel.train
+        self.wait_for("paused")
+        self.assertEqual(self.followed.folder, out)
+
+        self.assertTrue(self.followed.case_box.count)
+        self.followed.exclude_button.click()
+        self.assertIn("Leave", self.asked[-1])
+        self.wait(lambda: self.followed.view.excluded, "the exclusion")
+        self.followed.pause_button.click()
+        self.wait_for("finished")
+        self.assertFalse(self.followed.pause_button.enabled)
+
+        outcome = self.train.outcome
+        self.wait(lambda: outcome.outcome is not None, "the outcome")
+        self.assertGreater(outcome.table.rowCount, 3)
+        self.assertTrue(outcome.sentence.text)
+        outcome.register_button.click()
+        self.wait(lambda: outcome.registered, f"the registered model; {self.said}")
+        self.assertIn(outcome.registered, [one.name for one in registry.registered_models()])
+        self.assertIsNone(registry.default_model())
+        self.wait(lambda: outcome.default_button.enabled, "the way to the default")
+        outcome.default_button.click()
+        self.assertEqual(registry.default_model(), outcome.registered)
+        outcome.report_button.click()
+        self.wait(lambda: self.opened, f"the report; {self.said}")
+        self.assertTrue((out / "report.html").is_file())
+
+    def test_another_runs_choices_are_taken_over_and_changed(self):
+        self.scan()
+        self.choose_little(iterations=12)
+        self.start()
+        self.wait_for("finished")
+        first = self.followed.folder
+        former = json.loads((first / "run.json").read_text())
+
+        self.wait(lambda: self.train.duplicate_button.enabled, "the run's request")
+        self.plan.options.reset()
+        self.train.duplicate_button.click()
+        self.wait(lambda: not self.train.cases.is_scanning, "the scan")
+        self.plan.seed_box.value = 7
+        self.wait_for_plan()
+        self.assertEqual(self.plan.iterations_box.value, 12)
+        self.start()
+        self.wait(lambda: self.followed.folder != first, "another run")
+        self.wait_for("finished")
+
+        now = json.loads((self.followed.folder / "run.json").read_text())
+        self.assertEqual(now["split"], former["split"])
+        self.assertEqual(now["options"], former["options"])
+        self.assertEqual((former["seed"], now["seed"]), (0, 7))
+        # Two students of one folder: the second is compared with the first, if that is in use.
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+
+
+def unittest_patch(target, name, replacement):
+    """Return a patch of an attribute."""
+    import unittest.mock
+
+    return unittest.mock.patch.object(target, name, replacement)
