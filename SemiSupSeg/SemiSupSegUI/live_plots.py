@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from SemiSupSegLib.workers.run_view import RunView
 from SemiSupSegUI.layouts import Layout
 
 Points = Sequence[Sequence[float]]
@@ -33,6 +33,8 @@ _COLORS = (
 )
 """Of Okabe and Ito: told apart by colour-blind people, too."""
 _GREY = (0.5, 0.5, 0.5)
+_ROOM = 1.35
+"""So much longer than its curves an axis is where they would run below the legend."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Curve:
     color: tuple[float, float, float]
     is_dashed: bool = False
     has_markers: bool = False
+    width: int = 2
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,14 @@ class Chart:
     x_title: str
     y_title: str
     curves: tuple[Curve, ...]
+    x_range: tuple[float, float] | None = None
+    """None: as the curves have it."""
     y_range: tuple[float, float] | None = None
 
 
-def charts(view: Mapping[str, Any]) -> dict[str, Chart]:
+def charts(view: RunView) -> dict[str, Chart]:
     """Return the four charts of a run, as its watcher tells them."""
-    marks = [float(one["iteration"]) for one in view["stage_marks"]]
+    marks = [float(one["iteration"]) for one in view.stage_marks if one["stage"] is not None]
     return {
         "losses": Chart(
             _("Losses"),
@@ -67,7 +72,7 @@ def charts(view: Mapping[str, Any]) -> dict[str, Chart]:
             _("loss"),
             tuple(
                 Curve(name.replace("_", " "), _pairs(points), _color(at))
-                for at, (name, points) in enumerate(sorted(view["losses"].items()))
+                for at, (name, points) in enumerate(sorted(view.losses.items()))
             ),
         ),
         "dice": Chart(
@@ -75,10 +80,11 @@ def charts(view: Mapping[str, Any]) -> dict[str, Chart]:
             _("update"),
             _("Dice"),
             (
-                *_dice_curves(view["dice"]),
-                *([Curve(_("stages"), _fence(marks, 1.0), _GREY)] if marks else []),
+                *_dice_curves(view.dice),
+                *([Curve(_("stages"), _fence(marks, 1.0), _GREY, width=1)] if marks else []),
             ),
-            (0.0, 1.0),
+            x_range=(0.0, _ROOM * max([1.0, *_last_updates(view.dice), *marks])),
+            y_range=(0.0, 1.0),
         ),
         "cases": _cases_chart(view),
         "voxels": _voxels_chart(view),
@@ -96,7 +102,7 @@ class LivePlots:
         """Whether the layout is on."""
         return LAYOUT.is_on
 
-    def show(self, view: Mapping[str, Any]) -> None:
+    def show(self, view: RunView) -> None:
         """Bring the charts up to date; what has not changed is not touched."""
         for name, chart in charts(view).items():
             if self._shown.get(name) != chart:
@@ -164,21 +170,30 @@ def _fence(places: Sequence[float], height: float) -> tuple[tuple[float, float],
     return tuple(points)
 
 
+def _last_updates(dice: Mapping[str, Mapping[str, Points]]) -> list[float]:
+    return [float(points[-1][0]) for one in dice.values() for points in one.values() if points]
+
+
 def _dice_curves(dice: Mapping[str, Mapping[str, Points]]) -> list[Curve]:
     targets = list(dict.fromkeys(name for one in dice.values() for name in one))
+    end = max(_last_updates(dice), default=0.0)
     curves = []
     for network, is_dashed in (("student", False), ("teacher", True)):
         for name, points in dice.get(network, {}).items():
             title = _("{name} (teacher)").format(name=name) if is_dashed else name
             color = _color(targets.index(name))
-            curves.append(Curve(title, _pairs(points), color, is_dashed, has_markers=True))
+            pairs = _pairs(points)
+            if is_dashed and pairs:
+                # What the student is measured by, to where it is now.
+                pairs += ((end, pairs[-1][1]),)
+            curves.append(Curve(title, pairs, color, is_dashed, has_markers=not is_dashed))
     return curves
 
 
-def _cases_chart(view: Mapping[str, Any]) -> Chart:
+def _cases_chart(view: RunView) -> Chart:
     """Return how the unlabelled cases are trusted, and those of the present stage."""
     curves = []
-    stages = view["stages"]
+    stages = view.stages
     if stages:
         histogram = stages[-1]["histogram"]
         for title, counts, color in (
@@ -189,30 +204,47 @@ def _cases_chart(view: Mapping[str, Any]) -> Chart:
                 _color(0),
             ),
         ):
-            curves.append(Curve(title, _steps(histogram["edges"], counts), color))
-    return Chart(_("Trust of cases"), _("image confidence"), _("cases"), tuple(curves))
+            curves.append(Curve(title, _steps(counts), color))
+    most = max([1.0, *(y for one in curves for _x, y in one.points)])
+    return Chart(
+        _("Trust of cases"),
+        _("image confidence"),
+        _("cases"),
+        tuple(curves),
+        x_range=(0.0, 1.0),
+        y_range=(0.0, _ROOM * most),
+    )
 
 
-def _voxels_chart(view: Mapping[str, Any]) -> Chart:
+def _voxels_chart(view: RunView) -> Chart:
     """Return the share of voxels that each stage learns as they are labelled, by class."""
     by_class: dict[str, list[tuple[float, float]]] = {}
-    for one in view["stages"]:
-        for name, share in one["accepted"].items():
-            if share is not None:
-                by_class.setdefault(name, []).append((float(one["stage"]), float(share)))
+    for one in view.stages:
+        for name, shares in one["by_class"].items():
+            if shares["accepted"] is not None:
+                point = (float(one["stage"]), float(shares["accepted"]))
+                by_class.setdefault(name, []).append(point)
     curves = tuple(
         Curve(name, tuple(points), _color(at), has_markers=True)
         for at, (name, points) in enumerate(by_class.items())
     )
-    return Chart(_("Pseudo-labels that are trusted"), _("stage"), _("share"), curves, (0.0, 1.0))
+    last = max([1.0, *(float(one["stage"]) for one in view.stages)])
+    return Chart(
+        _("Pseudo-labelled voxels that are trusted"),
+        _("stage"),
+        _("share"),
+        curves,
+        x_range=(0.0, _ROOM * last + 1),
+        y_range=(0.0, 1.0),
+    )
 
 
-def _steps(edges: Sequence[float], counts: Sequence[float]) -> tuple[tuple[float, float], ...]:
-    """Return the outline of a histogram."""
-    points = [(float(edges[0]), 0.0)]
-    for left, right, count in zip(edges, edges[1:], counts, strict=False):
-        points += [(float(left), float(count)), (float(right), float(count))]
-    return (*points, (float(edges[-1]), 0.0))
+def _steps(counts: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Return the outline of a histogram from 0 to 1."""
+    points = [(0.0, 0.0)]
+    for at, count in enumerate(counts):
+        points += [(at / len(counts), float(count)), ((at + 1) / len(counts), float(count))]
+    return (*points, (1.0, 0.0))
 
 
 def _draw(name: str, chart: Chart, former: Chart | None) -> None:
@@ -223,6 +255,9 @@ def _draw(name: str, chart: Chart, former: Chart | None) -> None:
     node.SetXAxisTitle(chart.x_title)
     node.SetYAxisTitle(chart.y_title)
     node.SetLegendVisibility(True)
+    if chart.x_range is not None:
+        node.XAxisRangeAutoOff()
+        node.SetXAxisRange(*chart.x_range)
     if chart.y_range is not None:
         node.YAxisRangeAutoOff()
         node.SetYAxisRange(*chart.y_range)
@@ -254,7 +289,7 @@ def _draw_curve(chart, role: str, curve: Curve) -> None:
     series.SetXColumnName("x")
     series.SetYColumnName("y")
     series.SetColor(*curve.color)
-    series.SetLineWidth(2)
+    series.SetLineWidth(curve.width)
     series.SetLineStyle(series.LineStyleDash if curve.is_dashed else series.LineStyleSolid)
     markers = series.MarkerStyleCircle if curve.has_markers else series.MarkerStyleNone
     series.SetMarkerStyle(markers)

@@ -12,6 +12,7 @@ from SemiSupSegUI.section import Section
 from SemiSupSegUI.segment import SegmentSection
 from SemiSupSegUI.setup import SetupSection
 from SemiSupSegUI.state import State
+from SemiSupSegUI.train import TrainSection
 
 
 class Panel:
@@ -53,6 +54,14 @@ class Panel:
             self.segment,
         )
         self.segment.on_result = self.review.scene_changed
+        self.train = TrainSection(
+            logic.jobs,
+            lambda question: self.ask(question),
+            lambda title: self.ask_folder(title),
+            lambda: self.setup.hindrance,
+            self._models_changed,
+            self.review,
+        )
         self.models = ModelsSection(
             logic.jobs,
             lambda question: self.ask(question),
@@ -61,7 +70,13 @@ class Panel:
             self.segment.read_models,
         )
         self.review.learning.on_registered = self._models_changed
-        self.sections: list[Section] = [self.setup, self.segment, self.review, self.models]
+        self.sections: list[Section] = [
+            self.setup,
+            self.segment,
+            self.review,
+            self.train,
+            self.models,
+        ]
         for section in self.sections:
             layout.addWidget(section.box)
         layout.addStretch(1)
@@ -120,6 +135,7 @@ class Panel:
         self.header.text = _("Device: {device}").format(device=self.setup.device)
         self.segment.update()
         self.review.update()
+        self.train.setup_changed()
 
     def _models_changed(self) -> None:
         self.models.read()

@@ -8,10 +8,10 @@ from typing import Any
 
 import qt
 import slicer
-from SemiSupSegLib.workers.followed_run import FollowedRun
-from SemiSupSegLib.workers.run_view import RunView
 from slicer.i18n import tr as _
 
+from SemiSupSegLib.workers.followed_run import FollowedRun
+from SemiSupSegLib.workers.run_view import RunView
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.live_plots import LivePlots
 from SemiSupSegUI.message import Message

@@ -16,6 +16,7 @@ from Testing.host.application import forget_settings, qSlicerApplication
 from Testing.host.conversion import to_python, unwrapped
 from Testing.host.dark_palette import dark_palette
 from Testing.host.modules import qSlicerScriptedLoadableModule
+from Testing.host.plot_view import PlotPicture
 
 
 class Host:
@@ -200,6 +201,13 @@ class Host:
             known = self._application.layoutManager().sliceViewNames()
             raise KeyError(f"no slice view {name!r}, there are {known}")
         return SlicePicture(widget.sliceView().offscreen)
+
+    def plot_view(self, tag: str) -> PlotPicture:
+        """Return the drawn side of the plot view with a singleton tag."""
+        node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLPlotViewNode")
+        if node is None:
+            raise KeyError(f"no plot view {tag!r}")
+        return PlotPicture(node)
 
 
 class SlicePicture:

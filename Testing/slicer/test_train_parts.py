@@ -8,7 +8,6 @@ from pathlib import Path
 import qt
 import slicer
 
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest
@@ -218,8 +217,8 @@ class RunOptionsTest(PanelTest):
         self.assertEqual(rate.text, "0.003")
 
         rate.text = "0.01"
-        enter = qt.QKeyEvent(qt.QEvent.KeyPress, qt.Qt.Key_Return, qt.Qt.NoModifier)
-        qt.QApplication.sendEvent(rate, enter)
+        # What the line's signal calls when the user presses Enter.
+        self.options._edited("optimizer.rate", rate.text)
         self.options.editor("warm_start").checked = False
         trust = self.options.editor("trust")
         trust.setCurrentIndex(trust.findData("prob"))
@@ -257,27 +256,33 @@ class RunOptionsTest(PanelTest):
 
 def view(**changes):
     """Return what a watcher tells of a run."""
-    return {
+    from SemiSupSegLib.workers.run_view import RunView
+
+    told = {
         "losses": {"ce": [[10, 1.0], [20, 0.5]], "dice": [[10, 0.9], [20, 0.8]]},
         "dice": {
             "student": {"WT": [[30, 0.5], [40, 0.6]], "TC": [[30, 0.3], [40, 0.4]]},
             "teacher": {"WT": [[10, 0.4], [20, 0.5]]},
         },
-        "stage_marks": [{"stage": 1, "iteration": 20}, {"stage": 2, "iteration": 30}],
+        "stage_marks": [
+            {"stage": None, "iteration": 0},
+            {"stage": 1, "iteration": 20},
+            {"stage": 2, "iteration": 30},
+        ],
         "stages": [
             {
                 "stage": 1,
-                "accepted": {"edema": 0.7, "necrosis": None},
-                "histogram": {"edges": [0.0, 0.5, 1.0], "all": [3, 1], "stage": [0, 1]},
+                "by_class": {"edema": {"accepted": 0.7}, "necrosis": {"accepted": None}},
+                "histogram": {"all": [3, 1], "stage": [0, 1]},
             },
             {
                 "stage": 2,
-                "accepted": {"edema": 0.8, "necrosis": 0.2},
-                "histogram": {"edges": [0.0, 0.5, 1.0], "all": [3, 1], "stage": [1, 1]},
+                "by_class": {"edema": {"accepted": 0.8}, "necrosis": {"accepted": 0.2}},
+                "histogram": {"all": [3, 1], "stage": [1, 1]},
             },
         ],
-        **changes,
     }
+    return RunView(**{**told, **changes})
 
 
 class LivePlotsTest(PanelTest):
@@ -312,7 +317,8 @@ class LivePlotsTest(PanelTest):
         self.assertEqual(self.chart("losses")["ce"], [(10.0, 1.0), (20.0, 0.5)])
         dice = self.chart("dice")
         self.assertEqual(set(dice), {"WT", "TC", "WT (teacher)", "stages"})
-        self.assertEqual(dice["WT (teacher)"], [(10.0, 0.4), (20.0, 0.5)])
+        # On to where the student is now.
+        self.assertEqual(dice["WT (teacher)"], [(10.0, 0.4), (20.0, 0.5), (40.0, 0.5)])
         # Up at the first mark, down at the second.
         self.assertEqual(dice["stages"], [(20.0, 0.0), (20.0, 1.0), (30.0, 1.0), (30.0, 0.0)])
         voxels = self.chart("voxels")

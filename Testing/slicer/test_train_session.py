@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import qt
-import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -173,10 +172,9 @@ class TrainSessionTest(TrainTest):
         outcome.register_button.click()
         self.wait(lambda: outcome.registered, f"the registered model; {self.said}")
         self.assertIn(outcome.registered, [one.name for one in registry.registered_models()])
-        self.assertIsNone(registry.default_model())
-        self.wait(lambda: outcome.default_button.enabled, "the way to the default")
-        outcome.default_button.click()
+        # The first model is what there is; another one takes its place by a click only.
         self.assertEqual(registry.default_model(), outcome.registered)
+        self.assertIn("already", outcome.default_button.toolTip)
         outcome.report_button.click()
         self.wait(lambda: self.opened, f"the report; {self.said}")
         self.assertTrue((out / "report.html").is_file())
@@ -187,6 +185,9 @@ class TrainSessionTest(TrainTest):
         self.start()
         self.wait_for("finished")
         first = self.followed.folder
+        self.train.outcome.register_button.click()
+        self.wait(lambda: self.train.outcome.registered, f"the registered model; {self.said}")
+        default = self.train.outcome.registered
         former = json.loads((first / "run.json").read_text())
 
         self.wait(lambda: self.train.duplicate_button.enabled, "the run's request")
@@ -204,8 +205,23 @@ class TrainSessionTest(TrainTest):
         self.assertEqual(now["split"], former["split"])
         self.assertEqual(now["options"], former["options"])
         self.assertEqual((former["seed"], now["seed"]), (0, 7))
-        # Two students of one folder: the second is compared with the first, if that is in use.
-        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
+
+        # The second student is judged on the same cases as the model in use.
+        outcome = self.train.outcome
+        self.wait(lambda: (outcome.outcome or {}).get("other"), f"the comparison; {self.said}")
+        outcome.register_button.click()
+        self.wait(lambda: outcome.registered, f"the registered model; {self.said}")
+        self.assertNotEqual(outcome.registered, default)
+        self.assertEqual(registry.default_model(), default)
+        is_worse = outcome.outcome["other"]["is_worse"]
+        self.assertEqual(outcome.default_button.enabled, not is_worse)
+        if is_worse:
+            self.assertIn(
+                f"worse than the present default, {default}", outcome.default_button.toolTip
+            )
+        else:
+            outcome.default_button.click()
+            self.assertEqual(registry.default_model(), outcome.registered)
 
 
 def unittest_patch(target, name, replacement):

@@ -75,10 +75,12 @@ def test_student_and_teacher_are_compared_as_the_run_has_judged_them(runs, capsy
         assert rows["mean"][network] == pytest.approx(by_hand)
     difference = rows["mean"]["difference"]
     assert difference["mean"] == pytest.approx(rows["mean"]["student"] - rows["mean"]["teacher"])
-    assert difference["n"] == 6 and difference["low"] <= difference["mean"] <= difference["high"]
+    assert difference["n"] == 6
+    assert difference["low"] <= difference["mean"] <= difference["high"]
     assert found["other"] is None
     said = capsys.readouterr().out
-    assert f"{rows['mean']['student']:.3f}" in said and found["teacher"]["sentence"] in said
+    assert f"{rows['mean']['student']:.3f}" in said
+    assert found["teacher"]["sentence"] in said
 
 
 def test_two_models_segment_the_same_validation_cases_and_are_judged_alike(runs, capsys):
