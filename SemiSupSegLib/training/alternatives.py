@@ -96,7 +96,7 @@ def _patches(choice: Choice) -> Iterator[dict[str, str]]:
             yield {"training.patch_size": json.dumps([min(one, limit) for one in choice.patch])}
 
 
-def _batches(options: Any) -> Iterator[Mapping[str, str]]:
+def _batches(options: Any) -> Iterator[dict[str, str]]:
     counts = {name: one for name, one in vars(options).items() if name.endswith("_per_batch")}
     while max(counts.values()) > 1:
         counts = {name: max(1, one // 2) for name, one in counts.items()}

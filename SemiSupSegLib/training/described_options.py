@@ -15,7 +15,6 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from SemiSupSegLib.methods.catalogue import find_method
@@ -106,7 +105,7 @@ def _of_dataclass(
 ) -> Iterator[DescribedOption]:
     hints = typing.get_type_hints(kind)
     helps = _field_helps(kind)
-    common = getattr(kind, "COMMON", frozenset())
+    common: frozenset[str] = getattr(kind, "COMMON", frozenset())
     for field in dataclasses.fields(kind):
         name, hint = field.name, hints[field.name]
         own = (*path, name)
@@ -145,7 +144,6 @@ def _form(hint: Any) -> tuple[str, tuple[Any, ...]]:
     return _KINDS[typing.get_origin(hint) or hint], ()
 
 
-@cache
 def _field_helps(kind: type[Any]) -> dict[str, str]:
     """Return the docstring below each field of a dataclass, on one line."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
