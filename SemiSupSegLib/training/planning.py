@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +103,7 @@ def _plan(request: TrainRequest, measured: Measured, told: dict[str, Any]) -> No
     told["phases"] = [{"name": one.name, "iterations": one.iterations} for one in phases]
     told["estimate"] = _room(choice, start, sizes, request.out)
     trial, told["why_not"], told["would_fit"] = _memory_tried(
-        choice, request, start, sizes, measured
+        choice, request, start, sizes, measured, {kind_of(one) for one in phases}
     )
     disk = why_disk_does_not_fit(
         _with_store(choice, told["estimate"]["store_bytes"], request.out, store), request.out
@@ -166,14 +166,15 @@ def _counting_data(
                     patch_size=choice.patch,
                     device=choice.device,
                     overlap=start.config.training.prediction_overlap,
-                    partial=[
-                        case.id
-                        for case in start.cases
-                        if case.label_unknown is not None and case.id in split.train_labelled
-                    ],
+                    partial=[case.id for case in start.cases if _may_be_partial(case, start)],
                 ),
                 run,
             )
+
+
+def _may_be_partial(case: Case, start: Start) -> bool:
+    """Return whether a training label may leave voxels unknown; its file is not opened."""
+    return case.label_unknown is not None and case.id in start.split.train_labelled
 
 
 def _sized(case: Case, sizes: Sizes, has_label: bool, num_classes: int) -> PreparedCase:
@@ -216,13 +217,18 @@ def _room(choice: Choice, start: Start, sizes: Sizes, out: Path) -> dict[str, An
 
 
 def _memory_tried(
-    choice: Choice, request: TrainRequest, start: Start, sizes: Sizes, measured: Measured
+    choice: Choice,
+    request: TrainRequest,
+    start: Start,
+    sizes: Sizes,
+    measured: Measured,
+    kinds: Collection[str],
 ) -> tuple[Trial | None, str, dict[str, str]]:
     """Return a trial; or why there is none, and the settings that would fit."""
     why_not = why_memory_does_not_fit(choice.needs, choice.device)
     if not why_not:
         try:
-            return _trial(choice, start, measured), "", {}
+            return _trial(choice, start, measured, kinds), "", {}
         except torch.cuda.OutOfMemoryError:
             why_not = f"{choice.device} has too little free memory for an update of this run."
 
@@ -245,12 +251,24 @@ def _memory_tried(
     return None, f"{why_not} It would fit with {words}.", found
 
 
-def _trial(choice: Choice, start: Start, measured: Measured) -> Trial:
-    key = trial_key(choice.config, start.task, choice.patch, _device_name(choice))
+def _trial(choice: Choice, start: Start, measured: Measured, kinds: Collection[str] = ()) -> Trial:
+    """Return a trial, perhaps an earlier one if it has seen these kinds of phase."""
+    has_unlabelled = bool(start.split.train_unlabelled) or any(
+        _may_be_partial(case, start) for case in start.cases
+    )
+    key = trial_key(
+        choice.config,
+        start.task,
+        choice.patch,
+        _device_name(choice),
+        has_unlabelled=has_unlabelled,
+    )
     known = measured.get(key)
-    if known is not None:
+    if known is not None and set(kinds) <= set(known["update_seconds"]):
         return Trial.from_json(known)
-    trial = try_out(choice.config, start.task, choice.patch, choice.device)
+    trial = try_out(
+        choice.config, start.task, choice.patch, choice.device, has_unlabelled=has_unlabelled
+    )
     measured.put(key, trial.to_json())
     return trial
 

@@ -102,8 +102,15 @@ def kind_of(phase: Phase) -> str:
     )
 
 
-def trial_key(config: RunConfig, task: Task, patch: tuple[int, int, int], device_name: str) -> str:
-    """Return a name that is equal for runs whose trials measure the same."""
+def trial_key(
+    config: RunConfig,
+    task: Task,
+    patch: tuple[int, int, int],
+    device_name: str,
+    *,
+    has_unlabelled: bool,
+) -> str:
+    """Return a name that is equal for runs whose trials measure the same, phase by phase."""
     options = {
         name: value for name, value in to_json(config.options).items() if name not in _COSTLESS
     }
@@ -114,16 +121,28 @@ def trial_key(config: RunConfig, task: Task, patch: tuple[int, int, int], device
         {name: training[name] for name in ("threads", "precision", "augmentation")},
         [len(task.channels), task.num_classes],
         list(patch),
-        device_name,
+        [device_name, has_unlabelled],
         [__version__, torch.__version__],
     ]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def try_out(
-    config: RunConfig, task: Task, patch: tuple[int, int, int], device: torch.device
+    config: RunConfig,
+    task: Task,
+    patch: tuple[int, int, int],
+    device: torch.device,
+    *,
+    has_unlabelled: bool,
 ) -> Trial:
     """Measure on this machine; takes seconds where a run takes minutes.
+
+    Args:
+        config: Options of the run.
+        task: Channels and classes.
+        patch: D, H, W.
+        device: Where the run is to be.
+        has_unlabelled: Whether it has cases to pseudo-label.
 
     Raises:
         torch.cuda.OutOfMemoryError: If not even this fits on the GPU.
@@ -133,7 +152,9 @@ def try_out(
     with tempfile.TemporaryDirectory(prefix="semisupseg-trial-") as name, _watched(device) as used:
         run = RunFolder(Path(name))
         with Lock(run.lock_file) as lock:
-            times = _timed(config, task, patch, device, run, Progress(run, lock))
+            progress = Progress(run, lock)
+            data = _made_up_data(config, task, patch, device, run, progress, has_unlabelled)
+            times = _timed(config, data, device, run, progress)
     return Trial(
         **times,
         memory_bytes=used.memory,
@@ -143,17 +164,10 @@ def try_out(
 
 
 def _timed(
-    config: RunConfig,
-    task: Task,
-    patch: tuple[int, int, int],
-    device: torch.device,
-    run: RunFolder,
-    progress: Progress,
+    config: RunConfig, data: RunData, device: torch.device, run: RunFolder, progress: Progress
 ) -> dict[str, Any]:
-    data = _made_up_data(config, task, patch, device, run, progress)
-
     def build(name: str) -> SegmentationNetwork:
-        return network_of(config, task)
+        return network_of(config, data.task)
 
     method = find_method(config.method).make(config.options, build, iterations=config.iterations)
     trainer = Trainer(
@@ -219,13 +233,18 @@ def _made_up_data(
     device: torch.device,
     run: RunFolder,
     progress: Progress,
+    has_unlabelled: bool,
 ) -> RunData:
     names = ("labelled", "other", "unlabelled", "doubtful", "judged")
     # Longer than a patch, so that windows overlap as they do in a case.
     shape = (2 * patch[0], *patch[1:])
     return RunData(
         task=task,
-        split=Split(train_labelled=names[:2], train_unlabelled=names[2:4], validation=names[4:]),
+        split=Split(
+            train_labelled=names[:2],
+            train_unlabelled=names[2:4] if has_unlabelled else (),
+            validation=names[4:],
+        ),
         prepared={
             name: _made_up_case(name, number, task, shape) for number, name in enumerate(names)
         },

@@ -164,7 +164,7 @@ def test_what_was_measured_is_measured_once_on_this_machine(a_folder, monkeypatc
     first = planning.plan_run(request_for(a_folder), measured)
     assert len(measured) == 1
 
-    def fail(*_):
+    def fail(*_, **__):
         raise AssertionError("was measured again")
 
     monkeypatch.setattr(planning, "try_out", fail)
@@ -196,9 +196,36 @@ def test_only_what_changes_the_cost_of_an_update_is_measured_anew(settings, patc
 
     def key(settings, side):
         config = configure(variant="cpu", settings={**TINY, **settings})
-        return trial_key(config, task, (side,) * 3, "CPU")
+        return trial_key(config, task, (side,) * 3, "CPU", has_unlabelled=True)
 
     assert (key(settings, patch) == key({}, 16)) is is_same
+
+
+def test_a_kind_of_phase_that_no_trial_has_seen_is_measured(a_folder):
+    known = Remembered()
+    for share in ("0", "1"):
+        plan = planning.plan_run(request_for(a_folder, settings={"head_share": share}), known)
+
+        assert plan["why_not"] == ""
+        assert plan["estimate"]["seconds"] > 0
+    assert len(known) == 1
+    assert {one["name"] for one in plan["phases"]} >= {"distil", "student_distil"}
+
+
+def test_a_run_without_unlabelled_cases_is_planned_as_such(a_folder, measured):
+    split = {
+        "train_labelled": ["p0x0", "p0x1"],
+        "train_unlabelled": [],
+        "validation": ["p1x2"],
+    }
+    (a_folder / "split.json").write_text(json.dumps(split))
+
+    alone = planning.plan_run(request_for(a_folder, split=a_folder / "split.json"), Remembered())
+    usual = planning.plan_run(request_for(a_folder), measured)
+
+    assert alone["why_not"] == ""
+    assert any("no unlabelled cases" in one for one in alone["findings"])
+    assert alone["estimate"]["disk_bytes"] < usual["estimate"]["disk_bytes"]
 
 
 def test_a_run_without_memory_is_refused_with_what_was_found_to_fit(
