@@ -38,6 +38,10 @@ class CohortBox:
         self._history: list[Path] = []
         """The cases that were opened, in this order."""
         self._at = -1
+        self._leads_to: int | None = None
+        """Place in the history of the case that is being opened, if it is one of these."""
+        self._is_told_gone = False
+        """Whether it was said that the folder of last time cannot be read."""
         self._reading: Job | None = None
         self._wanted: Path | None = None
         """The folder that is being read."""
@@ -112,9 +116,12 @@ class CohortBox:
         self._read(Path(path))
 
     def restore(self) -> None:
-        """Read the folder that was opened last, if none is open."""
+        """Read the folder that was opened last, if none is open.
+
+        It may be on a disk that is not there now: that is said once, and it stays remembered.
+        """
         if self.folder is None and self._wanted is None and self.remembered is not None:
-            self._read(self.remembered)
+            self._read(self.remembered, is_restored=True)
 
     def refresh(self) -> None:
         """Read the folder again: something was decided or saved."""
@@ -123,10 +130,11 @@ class CohortBox:
         elif self.folder is not None:
             self._read(self.folder)
 
-    def mark(self, folder: Path | None) -> None:
-        """Mark a case that was opened elsewhere as the current one; None: none is open."""
-        if folder is None:
-            self._history, self._at = [], -1
+    def mark(self, folder: Path) -> None:
+        """Mark a case as the current one: it is open now, whoever has opened it."""
+        place, self._leads_to = self._leads_to, None
+        if place is not None and self._history[place] == folder:
+            self._at = place
         elif folder != self.current:
             self._history = [*self._history[: self._at + 1], folder]
             self._at = len(self._history) - 1
@@ -135,8 +143,7 @@ class CohortBox:
     def next_case(self) -> None:
         """Open the case that was left by going back, or else the one with most expected error."""
         if self._at + 1 < len(self._history):
-            self._at += 1
-            self._open(self._history[self._at])
+            self._go_to(self._at + 1)
             return
         following = self._following()
         if following is not None:
@@ -145,12 +152,11 @@ class CohortBox:
     def previous_case(self) -> None:
         """Open the case before."""
         if self._at > 0:
-            self._at -= 1
-            self._open(self._history[self._at])
+            self._go_to(self._at - 1)
 
     def open_case(self, folder: Path) -> None:
-        """Open a case of the table."""
-        self.mark(folder)
+        """Open a case of the table; `mark` is told when it is open."""
+        self._leads_to = None
         self._open(folder)
 
     def write_summary(self) -> None:
@@ -211,15 +217,14 @@ class CohortBox:
 
     # Inside
 
-    def _read(self, folder: Path) -> None:
+    def _read(self, folder: Path, *, is_restored: bool = False) -> None:
         def ended(end: Ended) -> None:
             if folder != self._wanted or job is not self._reading:
                 return
             self._silence.stop()
             self._wanted = None
             if end.error:
-                self._message.fail(end.error, end.log)
-                self.summary.text = ""
+                self._tell_unread(folder, end, is_restored=is_restored)
             else:
                 self._show(folder, end.answer)
             if self._is_stale:
@@ -236,19 +241,40 @@ class CohortBox:
                 self.summary.text = _("Reading {folder} ...").format(folder=folder)
         self.update()
 
+    def _tell_unread(self, folder: Path, end: Ended, *, is_restored: bool) -> None:
+        if folder != self.folder:
+            self.summary.text = self._summary_words()
+        if not is_restored:
+            self._message.fail(end.error, end.log)
+        elif not self._is_told_gone:
+            self._is_told_gone = True
+            self._message.mind(
+                _(
+                    "The folder of results of last time, {folder}, cannot be read now. It is "
+                    "looked for again whenever you come back; Open results... chooses another."
+                ).format(folder=folder),
+                end.error,
+            )
+
     def _show(self, folder: Path, answer: Mapping[str, Any]) -> None:
         if folder != self.folder:
             # Going back should not lead to a case of another folder.
             self._history = [one for one in self._history if one.parent == folder]
             self._at = len(self._history) - 1
+            self._leads_to = None
         self.folder = folder
         slicer.app.userSettings().setValue(_SETTING, str(folder))
         self._rows = answer["cases"]
-        num_open = sum(bool(row["is_open"]) for row in self._rows)
-        self.summary.text = _("{folder}: {cases} cases, {open} to be reviewed").format(
-            folder=folder, cases=len(self._rows), open=num_open
-        )
+        self.summary.text = self._summary_words()
         self._fill()
+
+    def _summary_words(self) -> str:
+        if self.folder is None:
+            return ""
+        num_open = sum(bool(row["is_open"]) for row in self._rows)
+        return _("{folder}: {cases} cases, {open} to be reviewed").format(
+            folder=self.folder, cases=len(self._rows), open=num_open
+        )
 
     def _fill(self) -> None:
         self.table.rowCount = len(self._rows)
@@ -274,8 +300,11 @@ class CohortBox:
         new = [folder for folder in others if folder not in self._history]
         return (new or others or [None])[0]
 
+    def _go_to(self, place: int) -> None:
+        self._leads_to = place
+        self._open(self._history[place])
+
     def _open(self, folder: Path) -> None:
-        self._fill()
         with self._message.errors_shown():
             self._open_case(folder)
 

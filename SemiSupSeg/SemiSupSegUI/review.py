@@ -215,10 +215,9 @@ class ReviewSection(Section):
 
     def close(self) -> bool:
         """End the review; everything is on the disk. Return whether that worked."""
-        if self.opening is not None:
-            self.opening.cancel()
-            self.opening = None
+        self._cancel_opening()
         if self.session is None:
+            self._unload()
             self.update()
             return True
         is_closed = False
@@ -358,9 +357,7 @@ class ReviewSection(Section):
     def scene_closes(self) -> None:
         """Write what was drawn; all nodes go by themselves."""
         self._flush()
-        if self.opening is not None:
-            self.opening.cancel()
-            self.opening = None
+        self._cancel_opening()
         self.case_box.keep_comment()
         self.editor.let_go()
         self.pointer.forget()
@@ -494,8 +491,9 @@ class ReviewSection(Section):
         is_anew: bool = False,
     ) -> None:
         if self.opening is not None:
-            self.opening.cancel()
-            self.opening = None
+            self._cancel_opening()
+            remove(self._loaded)
+            self._loaded = []
         if self.session is not None and not self.close():
             return
         if result is not None and not slicer.mrmlScene.IsNodePresent(result):
@@ -571,8 +569,7 @@ class ReviewSection(Section):
 
     def _not_opened(self, error: str, log: str) -> None:
         self.opening = None
-        remove(self._loaded)
-        self._loaded, self._former_views = [], None
+        self._unload()
         self.message.fail(error, log)
         self.update()
 
@@ -585,16 +582,26 @@ class ReviewSection(Section):
         session, self.session, self._region = self.session, None, None
         if session is not None and slicer.mrmlScene.IsNodePresent(session.node):
             slicer.mrmlScene.RemoveNode(session.node)
+        self._unload()
+        self.regions.show(None)
+        self.case_box.show(None)
+        self.learning.refresh()
+        self.update()
+
+    def _cancel_opening(self) -> None:
+        if self.opening is not None:
+            self.opening.cancel()
+            self.opening = None
+            self.message.clear()
+
+    def _unload(self) -> None:
+        """Take away what was loaded from a folder; the views show again what they did before."""
         remove(self._loaded)
         self._loaded = []
         if self._former_views is not None:
             self._former_views.restore(self._state())
             self._former_views = None
             self._segment.update()
-        self.regions.show(None)
-        self.case_box.show(None)
-        self.learning.refresh()
-        self.update()
 
     def _go_on(self) -> None:
         if self.session is not None and not self.session.record.progress().is_complete:

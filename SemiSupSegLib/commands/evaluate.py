@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Labels of cases that were not predicted stay unopened.
     predicted = {folder.name for folder in predictions.iterdir() if folder.is_dir()}
     scan = discover(arguments.cases, task, check_content=False, label_ids=predicted)
-    cases = scan.cases
+    cases: Sequence[Case] = scan.cases
     if arguments.reviews is not None:
         cases = _with_reviews(cases, arguments.cases, scan.task, arguments.reviews)
     matching = match(

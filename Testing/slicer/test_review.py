@@ -271,6 +271,38 @@ class ReviewTest(PanelTest):
 
         self.assertEqual(shown.GetBackgroundVolumeID(), before)
 
+    def nodes(self):
+        """Return the names of the nodes that a result may bring."""
+        kinds = ("vtkMRMLVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLTableNode")
+        return sorted(
+            node.GetName() for kind in kinds for node in slicer.util.getNodesByClass(kind)
+        )
+
+    def test_an_opening_that_is_cancelled_leaves_nothing_in_the_scene(self):
+        folder = Path(self.home) / "results" / self.state.result.GetAttribute("SemiSupSeg.result")
+        slicer.mrmlScene.Clear(0)
+        self.try_it()
+        shown = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+        before, nodes = shown.GetBackgroundVolumeID(), self.nodes()
+
+        # While its maps come in one after the other.
+        self.review.open_folder(folder)
+        self.wait(lambda: len(self.nodes()) > len(nodes) + 1, "the first nodes")
+        self.assertIsNotNone(self.review.opening)
+        self.review.close()
+        self.assertEqual(self.nodes(), nodes)
+        self.assertEqual(self.review.message.text, "")
+
+        # While it is opened again, with what it has loaded still there.
+        self.review.open_folder(folder)
+        self.wait(lambda: self.review.opening is None, "the result")
+        self.review.begin_anew()
+        self.assertIsNotNone(self.review.opening)
+        self.review.close()
+
+        self.assertEqual(self.nodes(), nodes)
+        self.assertEqual(shown.GetBackgroundVolumeID(), before)
+
     def test_a_review_is_begun_anew_after_a_question_and_the_former_one_is_kept(self):
         self.begin()
         self.review.decide("confirmed")

@@ -306,10 +306,14 @@ class CohortBoxTest(BoxTest):
 
         slicer.app.userSettings().remove("SemiSupSeg/ResultsFolder")
         self.opened = []
-        self.box = CohortBox(self.jobs, self.message_of_box, self.opened.append)
+        self.box = CohortBox(self.jobs, self.message_of_box, self._opened)
         self.addCleanup(self.box.close)
         for case, scale in (("p1", 1.0), ("p2", 3.0), ("p3", 2.0)):
             self.make(case, scale=scale)
+
+    def _opened(self, folder):
+        self.opened.append(folder)
+        self.box.mark(folder)
 
     def open(self, folder=None):
         """Read a folder as a user does."""
@@ -366,6 +370,57 @@ class CohortBoxTest(BoxTest):
         self.box._double_clicked(2, 0)
 
         self.assertEqual(self.opened, [self.results / "p1"])
+
+    def test_a_case_is_the_current_one_once_it_is_open(self):
+        from SemiSupSegUI.cohort_box import CohortBox
+
+        asked = []
+        self.box = CohortBox(self.jobs, self.message_of_box, asked.append)
+        self.addCleanup(self.box.close)
+        self.open()
+
+        self.box.next_case()
+        self.assertEqual(self.column(0), ["p2", "p3", "p1"])
+        # It could not be opened: there is nothing to go back to, and it stays the next.
+        self.assertFalse(self.box.previous_button.enabled)
+        self.box.next_case()
+        self.box.mark(asked[-1])
+        self.box.next_case()
+        self.box.mark(asked[-1])
+        self.box.previous_case()
+        self.assertEqual(self.column(0), ["p2", "\u25b6 p3", "p1"])
+        self.box.mark(asked[-1])
+
+        self.assertEqual(self.column(0), ["\u25b6 p2", "p3", "p1"])
+        self.assertEqual([one.name for one in asked], ["p2", "p2", "p3", "p2"])
+        self.box.next_case()
+        self.assertEqual(asked[-1].name, "p3")
+
+    def test_a_remembered_folder_that_is_gone_is_told_once_and_not_forgotten(self):
+        from SemiSupSegUI.cohort_box import CohortBox
+
+        self.open()
+        away = self.folder / "elsewhere"
+        self.results.rename(away)
+        self.message_of_box.clear()
+        self.box = CohortBox(self.jobs, self.message_of_box, self.opened.append)
+        self.addCleanup(self.box.close)
+
+        self.box.restore()
+        self.read()
+        self.assertIn("cannot be read now", self.said)
+        self.assertTrue(self.said.startswith("\u26a0"), self.said)
+        self.message_of_box.clear()
+        self.box.restore()
+        self.read()
+        self.assertEqual(self.said, "")
+        self.assertEqual(self.box.remembered, self.results)
+        self.assertEqual(self.box.summary.text, "")
+        away.rename(self.results)
+        self.box.restore()
+        self.read()
+
+        self.assertEqual(self.column(0), ["p2", "p3", "p1"])
 
     def test_a_decided_case_goes_down_when_the_folder_is_read_again(self):
         self.open()
