@@ -152,6 +152,7 @@ def top_regions(sample: ReviewSample, options: RegionOptions, top: int = TOP) ->
         geometry=sample.geometry,
         class_names=sample.class_names,
         options=options,
+        tells_why=False,
     )
     inside = (found.map > 0) & (found.map <= top)
     wrong = sample.wrong

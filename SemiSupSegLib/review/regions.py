@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from SemiSupSegLib.review.surroundings import Surroundings
+
 __all__ = [
     "BACKGROUND",
     "FoundRegions",
@@ -121,6 +123,7 @@ def find_regions(
     geometry: Geometry,
     class_names: Sequence[str],
     options: RegionOptions | None = None,
+    tells_why: bool = True,
 ) -> FoundRegions:
     """Return the review regions of a case; what comes out depends on nothing but the arguments.
 
@@ -135,17 +138,20 @@ def find_regions(
         geometry: The maps' grid.
         class_names: Of the indices 1, 2, ...
         options: Thresholds and sizes; None for those that the benchmark found.
+        tells_why: Whether the regions get their `reason`; it is empty else, and time is saved.
     """
     import numpy as np
 
     from SemiSupSegLib.review.alternatives import alternative_classes
     from SemiSupSegLib.review.doubt import box_of, doubt_of, reaches
     from SemiSupSegLib.review.forming import form_pieces
+    from SemiSupSegLib.review.surroundings import Surroundings
 
     if label.shape != geometry.shape:
         raise ValueError(f"label has the shape {label.shape}, its grid {geometry.shape}")
     options = options or RegionOptions()
-    spacing = geometry.spacing[::-1]
+    x, y, z = geometry.spacing
+    spacing = (z, y, x)
     found = label > 0
     if pseudo_label is not None:
         found |= pseudo_label > 0
@@ -176,6 +182,7 @@ def find_regions(
         other=other,
         pseudo_label=None if pseudo_label is None else pseudo_label[box],
         agreement=None if agreement is None else agreement[box],
+        around=Surroundings(label=label, found=found, spacing_mm=spacing) if tells_why else None,
     )
     listed = told.listed(pieces, count, options.max_regions)
     numbers = np.zeros(count + 1, np.uint16)
@@ -204,6 +211,8 @@ class _Telling:
     other: NDArray[np.integer[Any]]
     pseudo_label: NDArray[np.integer[Any]] | None
     agreement: NDArray[np.floating[Any]] | None
+    around: Surroundings | None
+    """None: it is not told why a piece is listed."""
 
     def listed(
         self, pieces: NDArray[np.int32], count: int, most: int
@@ -236,16 +245,20 @@ class _Telling:
     ) -> ReviewRegion:
         import numpy as np
 
+        from SemiSupSegLib.review.surroundings import share_words
+
         mine = pieces[box] == piece
         doubt = self.doubt[box][mine].astype(np.float64)
         label, other = self.label[box][mine], self.other[box][mine]
         corner = np.array(self.start) + [side.start for side in box]
-        peak, peak_ras = self._peak(np.argwhere(mine) + corner, doubt)
+        points = np.argwhere(mine) + corner
+        peak, peak_ras = self._peak(points, doubt)
         class_index = _most(label, doubt, len(self.names))
         is_own = label == class_index
         alternative = _most(other[is_own], doubt[is_own], len(self.names))
         teacher = None if self.pseudo_label is None else self.pseudo_label[box][mine]
-        volume = len(doubt) * self.geometry.voxel_volume_mm3
+        voxel = self.geometry.voxel_volume_mm3
+        volume = len(doubt) * voxel
         sides = [
             (int(start), int(start + side.stop - side.start))
             for start, side in zip(corner, box, strict=True)
@@ -258,13 +271,17 @@ class _Telling:
             peak_ras=peak_ras,
             peak_voxel=peak,
             volume_mm3=volume,
-            expected_error_mm3=float(doubt.sum()) * self.geometry.voxel_volume_mm3,
+            expected_error_mm3=float(doubt.sum()) * voxel,
             mean_doubt=float(doubt.mean()),
             peak_doubt=float(doubt.max()),
             agreement=None
             if self.agreement is None
             else float(self.agreement[box][mine].mean(dtype=np.float64)),
-            reason=self._reason(class_index, alternative, label, teacher, doubt),
+            reason=""
+            if self.around is None
+            else f"{self._question(class_index, alternative, label, teacher, doubt)}, "
+            f"{self.around.words(points)}; {share_words(float(doubt.sum()) * voxel, volume)} "
+            "probably wrong.",
         )
 
     def _peak(
@@ -284,7 +301,7 @@ class _Telling:
         left, posterior, superior = (float(value) for value in lps[chosen])
         return (z, y, x), (-left, -posterior, superior)
 
-    def _reason(
+    def _question(
         self,
         class_index: int,
         alternative: int,
@@ -299,10 +316,10 @@ class _Telling:
                 size = len(self.names)
                 both = label[differs].astype(int) * size + teacher[differs]
                 student, other = divmod(_most(both, doubt[differs], size * size), size)
-                return f"Teacher: {self.names[other]}, student: {self.names[student]}."
+                return f"Teacher: {self.names[other]}, student: {self.names[student]}"
         if alternative == class_index:
-            return f"Not sure of {own}."
-        return f"Unsure between {own} and {self.names[alternative]}."
+            return f"Not sure of {own}"
+        return f"Unsure between {own} and {self.names[alternative]}"
 
 
 def _most(values: NDArray[np.integer[Any]], weights: NDArray[np.float64], count: int) -> int:

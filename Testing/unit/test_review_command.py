@@ -94,7 +94,7 @@ def test_the_regions_are_listed_as_a_table_with_their_reason(result, capsys):
     first, *lines = told.splitlines()
     # 64 voxels of 3 mm3 with one half of doubt, and as many with a quarter.
     assert first == ("Ünal 7: 1 region to look at; expected error 0.1 mL, 67% of it in them")
-    assert "Unsure between edema and enhancing." in told
+    assert "Unsure between edema and enhancing, away from any border; " in told
     assert "not fitted" in lines[-1]
 
 

@@ -20,6 +20,7 @@ from SemiSupSegLib.review.regions import (
     options_from_json,
     region_from_json,
 )
+from SemiSupSegLib.review.surroundings import share_words
 
 NAMES = ("edema", "enhancing")
 SHAPE = (20, 20, 20)
@@ -95,7 +96,9 @@ def test_the_classes_and_the_reason_are_the_students_where_the_teacher_agrees():
     (region,) = find_regions(**given, pseudo_label=given["label"]).regions
 
     assert (region.class_name, region.second_class) == ("edema", "background")
-    assert region.reason == "Unsure between edema and background."
+    assert region.reason == (
+        "Unsure between edema and background, away from any border; 32 of 64 mm³ probably wrong."
+    )
 
 
 def test_where_most_of_the_doubt_is_the_teachers_the_reason_names_both():
@@ -105,9 +108,9 @@ def test_where_most_of_the_doubt_is_the_teachers_the_reason_names_both():
 
     regions = find_regions(**given, pseudo_label=teacher).regions
 
-    assert [region.reason for region in regions] == [
-        "Teacher: edema, student: enhancing.",
-        "Unsure between enhancing and background.",
+    assert [region.reason.partition(", away from")[0] for region in regions] == [
+        "Teacher: edema, student: enhancing",
+        "Unsure between enhancing and background",
     ]
     assert [region.second_class for region in regions] == ["edema", "background"]
 
@@ -271,7 +274,10 @@ def test_what_only_the_teacher_found_is_near():
 
     assert find_regions(**given, options=RegionOptions(far=0.1)).regions == ()
     regions = find_regions(**given, pseudo_label=teacher).regions
-    assert regions[0].reason == "Unsure between background and edema."
+    assert regions[0].reason == (
+        "Unsure between background and edema, at the outside of the result; 0.059 of 0.12 mL "
+        "probably wrong."
+    )
 
 
 def test_a_sure_case_has_no_regions():
@@ -438,3 +444,46 @@ def test_of_many_cases_some_at_even_distances_are_chosen():
 
     assert chosen_cases(names[:7]) == names[:7]
     assert chosen_cases(names, 5) == ["0", "10", "20", "30", "40"]
+
+
+def a_result_with_an_island():
+    """A block of edema with enhancing in it, and a small block of edema 15 mm apart along x."""
+    label = np.zeros((12, 16, 40), np.uint8)
+    label[2:10, 2:14, 2:18] = 1
+    label[2:10, 2:14, 10:18] = 2
+    label[4:7, 4:7, 25:28] = 1
+    return label
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        # 27 voxels of 3 mm3; from column 17 to 25 are 8 steps of 2 mm.
+        (block((4, 7), (4, 7), (25, 28)), "an island of 81 mm³, 16 mm from the rest"),
+        (block((3, 9), (3, 13), (9, 11)), "a thin rim along the border"),
+        (block((4, 8), (5, 11), (13, 16)), "away from any border"),
+        (block((3, 9), (3, 13), (8, 12)), "from the border inwards"),
+        (block((3, 9), (3, 13), (18, 20)), "at the outside of the result"),
+        (block((3, 9), (3, 13), (20, 22)), "6 mm beside the result"),
+    ],
+)
+def test_the_reason_says_where_the_place_lies(where, words):
+    label = a_result_with_an_island()
+    grid = a_grid(label.shape, spacing=(2.0, 1.0, 1.5))
+    given = maps([(where, 0.5)], shape=label.shape, geometry=grid)
+    given["label"], given["second"] = label, np.full_like(label, 3)
+    given["class_names"] = (*NAMES, "necrosis")
+    options = RegionOptions(far=1.0, merge_mm=20.0, max_share=1.0)
+
+    regions = find_regions(**given, options=options).regions
+    silent = find_regions(**given, options=options, tells_why=False).regions
+
+    assert all(f", {words}; " in one.reason for one in regions), [one.reason for one in regions]
+    assert [dataclasses.replace(one, reason="") for one in regions] == list(silent)
+    assert regions
+
+
+def test_what_is_probably_wrong_is_said_in_one_unit():
+    assert share_words(3.2, 80.0) == "3.2 of 80 mm³"
+    assert share_words(12.0, 340.0) == "0.012 of 0.34 mL"
+    assert share_words(5_200.0, 14_000.0) == "5.2 of 14 mL"
