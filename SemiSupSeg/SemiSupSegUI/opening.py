@@ -19,11 +19,13 @@ from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.opening import REVIEW_JSON
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI import scene
+from SemiSupSegUI.drawing import Drawing
 from SemiSupSegUI.exporting import Grid
 from SemiSupSegUI.jobs import Jobs, Steps, clean_up, log_tail
+from SemiSupSegUI.loading import load_in_pieces
 from SemiSupSegUI.nodes import new_node
 from SemiSupSegUI.reviewing import ReviewSession
-from SemiSupSegUI.segments import entries, fill, image_of
+from SemiSupSegUI.segments import image_of
 
 REVIEW_ROLE = "review"
 
@@ -120,20 +122,21 @@ class Opening:
                 )
             if self._result is None:
                 yield from self._bring_result(content, told, task)
-            label = self._load(content, "label")
+            label = yield from self._load(content, "label")
             yield
-            regions, second = self._load(content, "regions"), self._load(content, "second")
+            regions = yield from self._load(content, "regions")
+            second = yield from self._load(content, "second")
             yield
             node = self._copy_to_edit(content["case"])
-            matrix = scene.ijk_to_ras(self._result)
-            fill(node, [(label, entries(task.classes))], matrix)
+            drawing = Drawing(node, task.classes, label, scene.ijk_to_ras(self._result))
+            yield
+            drawing.begin()
             yield
             self._session = ReviewSession(
                 self._folder,
                 self._reviewer,
                 result=self._result,
-                node=node,
-                label=label,
+                drawing=drawing,
                 regions_map=regions,
                 second=second,
             )
@@ -148,7 +151,7 @@ class Opening:
         grid = _grid(content["grid"])
         reference = None
         for channel, one in told["images"].items():
-            values = self._array(one["file"])
+            values = yield from self._array(one["file"])
             yield
             node = new_node("vtkMRMLScalarVolumeNode", f"{content['case']} {channel}")
             self._loaded.append(node)
@@ -204,14 +207,12 @@ class Opening:
         scene.put_into_folder(node, scene.folder_of(self._result))
         return node
 
-    def _load(self, content: dict, name: str):
+    def _load(self, content: dict, name: str) -> Iterator[None]:
         file = content["maps"].get(name)
-        return None if file is None else self._array(file)
+        return None if file is None else (yield from self._array(file))
 
-    def _array(self, file: str):
-        import numpy as np
-
-        return np.load(self._job_folder.path / file, allow_pickle=False)
+    def _array(self, file: str) -> Iterator[None]:
+        return load_in_pieces(self._job_folder.path / file)
 
 
 def remove(nodes: list) -> None:

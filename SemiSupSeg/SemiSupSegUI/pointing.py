@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -11,12 +14,24 @@ from SemiSupSegLib.review.regions import ReviewRegion
 from SemiSupSegUI import scene
 from SemiSupSegUI.nodes import new_node
 from SemiSupSegUI.reviewing import ReviewSession
-from SemiSupSegUI.segments import fill
+from SemiSupSegUI.segments import image_at, set_segments
 
 _COLOR = (255, 0, 255)
 """Magenta: no class of the built-in tasks has it, and no scan."""
 _LINE_WIDTH = 2
 _MARKER_MM = 8.0
+
+
+@dataclass
+class _View:
+    """A view that was sent somewhere."""
+
+    before: tuple
+    """Where it looked before the first region."""
+    sent: tuple
+    """Where it was sent last."""
+    read: Callable
+    write: Callable
 
 
 class Pointer:
@@ -25,32 +40,40 @@ class Pointer:
     def __init__(self) -> None:
         self._outline = None
         self._marker = None
-        self._places: dict[str, vtk.vtkMatrix4x4] = {}
-        """Where the slice views looked before they were sent elsewhere."""
+        self._views: dict[str, _View] = {}
+        """By slice or camera node."""
 
     def point(self, session: ReviewSession, region: ReviewRegion) -> None:
-        """Centre all slice views on a region's peak, and mark peak and extent."""
-        if not self._places:
-            self._remember_views()
+        """Centre all slice and 3D views on a region's peak, and mark peak and extent."""
         place = world_of(session, region.peak_ras)
+        before = _seen()
         node_class = slicer.vtkMRMLSliceNode
         node_class.JumpAllSlices(slicer.mrmlScene, *place, node_class.CenteredJumpSlice)
+        for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
+            _centre(camera, place)
+        for identity, (now, read, write) in _seen().items():
+            known = self._views.get(identity)
+            came_from = before[identity][0] if known is None else known.before
+            self._views[identity] = _View(came_from, now, read, write)
         self._draw_outline(session, region)
         self._draw_marker(session, region, place)
 
     @property
     def can_go_back(self) -> bool:
         """Whether views were sent somewhere."""
-        return bool(self._places)
+        return bool(self._views)
 
-    def go_back(self) -> None:
-        """Let the views look where they did before the first region."""
-        for identity, matrix in self._places.items():
+    def go_back(self, *, only_where_sent: bool = False) -> None:
+        """Let the views look where they did before the first region.
+
+        Args:
+            only_where_sent: Leave those that the user has moved since.
+        """
+        for identity, view in self._views.items():
             node = slicer.mrmlScene.GetNodeByID(identity)
-            if node is not None:
-                node.GetSliceToRAS().DeepCopy(matrix)
-                node.UpdateMatrices()
-        self._places = {}
+            if node is not None and (not only_where_sent or view.read(node) == view.sent):
+                view.write(node, view.before)
+        self._views = {}
 
     def clear(self) -> None:
         """Remove marker and outline."""
@@ -62,17 +85,9 @@ class Pointer:
     def forget(self) -> None:
         """The scene closes: its nodes go by themselves."""
         self._outline = self._marker = None
-        self._places = {}
-
-    def _remember_views(self) -> None:
-        for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
-            matrix = vtk.vtkMatrix4x4()
-            matrix.DeepCopy(node.GetSliceToRAS())
-            self._places[node.GetID()] = matrix
+        self._views = {}
 
     def _draw_outline(self, session: ReviewSession, region: ReviewRegion) -> None:
-        import numpy as np
-
         if self._outline is None or not slicer.mrmlScene.IsNodePresent(self._outline):
             self._outline = _own_node("vtkMRMLSegmentationNode", _("Review region"), session)
             display = self._outline.GetDisplayNode()
@@ -83,10 +98,10 @@ class Pointer:
         node = self._outline
         node.SetAndObserveTransformNodeID(session.node.GetTransformNodeID())
         box = tuple(slice(*side) for side in region.box)
-        inside = np.zeros(session.label.shape, np.uint8)
-        inside[box] = session.regions_map[box] == region.id
+        inside = (session.regions_map[box] == region.id).astype("uint8")
         one = Class(name="region", values=(1,), color=_COLOR)
-        fill(node, [(inside, [(1, one)])], session.ijk_to_ras)
+        image = image_at(inside, box, session.ijk_to_ras)
+        set_segments(node, [(image, [(1, one)])])
 
     def _draw_marker(
         self, session: ReviewSession, region: ReviewRegion, place: tuple[float, float, float]
@@ -106,6 +121,49 @@ class Pointer:
             display.SetPropertiesLabelVisibility(False)
         self._marker.RemoveAllControlPoints()
         self._marker.AddControlPoint(vtk.vtkVector3d(*place), str(region.id))
+
+
+def _seen() -> dict[str, tuple[tuple, Callable, Callable]]:
+    """Return where each view looks, and what reads and writes that."""
+    slices = slicer.util.getNodesByClass("vtkMRMLSliceNode")
+    cameras = slicer.util.getNodesByClass("vtkMRMLCameraNode")
+    return {
+        **{one.GetID(): (_slice_place(one), _slice_place, _put_slice) for one in slices},
+        **{one.GetID(): (_camera_place(one), _camera_place, _put_camera) for one in cameras},
+    }
+
+
+def _slice_place(node) -> tuple:
+    matrix = node.GetSliceToRAS()
+    values = tuple(matrix.GetElement(row, column) for row in range(4) for column in range(4))
+    # Centring takes away how far the view was dragged.
+    return values, tuple(node.GetXYZOrigin())
+
+
+def _put_slice(node, place: tuple) -> None:
+    values, origin = place
+    node.GetSliceToRAS().DeepCopy(values)
+    node.SetXYZOrigin(*origin)
+    node.UpdateMatrices()
+
+
+def _camera_place(node) -> tuple:
+    return tuple(node.GetFocalPoint()), tuple(node.GetPosition()), tuple(node.GetViewUp())
+
+
+def _put_camera(node, place: tuple) -> None:
+    focal, position, up = place
+    node.SetFocalPoint(*focal)
+    node.SetPosition(*position)
+    node.SetViewUp(*up)
+    node.ResetClippingRange()
+
+
+def _centre(camera, place: tuple[float, float, float]) -> None:
+    """Look at a place from the same direction and distance as before."""
+    focal, position, up = _camera_place(camera)
+    position = tuple(p + new - f for p, new, f in zip(position, place, focal, strict=True))
+    _put_camera(camera, (place, position, up))
 
 
 def world_of(session: ReviewSession, ras: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -107,6 +107,8 @@ class RegionEditor:
             self._editor.removeViewObservations()
             self._editor.setSourceVolumeNode(None)
             self._editor.setSegmentationNode(None)
+            # Else its selector takes the next best segmentation as soon as a node goes.
+            self._editor.setMRMLScene(None)
         if self._mask is not None and slicer.mrmlScene.IsNodePresent(self._mask):
             slicer.mrmlScene.RemoveNode(self._mask)
         self._mask = None
@@ -119,8 +121,6 @@ class RegionEditor:
     def let_go(self) -> None:
         """The panel or the scene goes."""
         self.stop()
-        if self._editor is not None:
-            self._editor.setMRMLScene(None)
 
     def _arrange(self) -> None:
         editor = self._editor

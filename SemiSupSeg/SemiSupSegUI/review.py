@@ -522,6 +522,7 @@ class ReviewSection(Section):
         session.on_change = self._session_changed
         session.on_error = self._not_written
         session.on_drawn = self.update
+        session.on_told = self.message.mind
         self.sensitivity_slider.value = round(100 * session.sensitivity)
         session.logs_effort = self.effort_box.checked
         self._loaded += loaded
@@ -577,11 +578,19 @@ class ReviewSection(Section):
         """Take away what the review has put into scene and views."""
         self.editor.stop()
         self.pointer.clear()
-        self.pointer.go_back()
+        self.pointer.go_back(only_where_sent=True)
         self._changes.undo()
         session, self.session, self._region = self.session, None, None
-        if session is not None and slicer.mrmlScene.IsNodePresent(session.node):
-            slicer.mrmlScene.RemoveNode(session.node)
+        if session is not None:
+            kept = session.leave_own_segments()
+            if kept is not None:
+                self.message.mind(
+                    _("What you drew beside the classes is kept in {node}.").format(
+                        node=kept.GetName()
+                    )
+                )
+            if slicer.mrmlScene.IsNodePresent(session.node):
+                slicer.mrmlScene.RemoveNode(session.node)
         self._unload()
         self.regions.show(None)
         self.case_box.show(None)

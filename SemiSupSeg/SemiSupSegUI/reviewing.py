@@ -13,20 +13,22 @@ from pathlib import Path
 
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.review.change import Change
+from SemiSupSegLib.review.change import Change, slices_of
 from SemiSupSegLib.review.options import NEUTRAL
 from SemiSupSegLib.review.record import Entry, ReviewRecord
 from SemiSupSegLib.review.regions import BACKGROUND, ReviewRegion
 from SemiSupSegUI import scene
-from SemiSupSegUI.segments import entries, fill, label_of
+from SemiSupSegUI.drawing import Drawing
+from SemiSupSegUI.own_segments import OwnSegments
 
 _AFTER_STROKE_MS = 400
 _RETRY_MS = 5000
 _IDLE_SECONDS = 60.0
 """Longer pauses between two actions are not counted as work."""
-_EVENTS = ("SourceRepresentationModified", "SegmentModified")
+_EVENTS = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")
 """Strokes fire the first, undo and redo of the Segment Editor the second only."""
 
 
@@ -37,8 +39,7 @@ class ReviewSession:
         folder: The result, OUT/<case>.
         reviewer: Alias; the record was begun.
         result: Segmentation node of the result.
-        node: Segmentation node of the copy that is edited; it holds the label map.
-        label: Class indices as the review leaves them so far, (D, H, W).
+        drawing: The copy that is edited, and the label map as the review leaves it so far.
         regions_map: Ids of the regions, (D, H, W).
         second: The second most likely class indices, or None.
     """
@@ -49,29 +50,30 @@ class ReviewSession:
         reviewer: str,
         *,
         result,
-        node,
-        label,
+        drawing: Drawing,
         regions_map,
         second,
     ) -> None:
         self.folder, self.reviewer = folder, reviewer
         self.record = ReviewRecord.open(folder, reviewer)
         self.regions: tuple[ReviewRegion, ...] = self.record.regions
-        self.result, self.node = result, node
-        self.label, self.regions_map, self.second = label, regions_map, second
+        self.result, self.node, self._drawing = result, drawing.node, drawing
+        self.regions_map, self.second = regions_map, second
         self.on_change: Callable[[], None] = lambda: None
         """Told after every change of record or label map."""
         self.on_error: Callable[[Exception], None] = lambda error: None
         """Told what could not be written."""
         self.on_drawn: Callable[[], None] = lambda: None
         """Told when something is drawn that is not on the disk yet."""
+        self.on_told: Callable[[str], None] = lambda text: None
+        """Told what the user should know of a segment that came or went."""
         self.logs_effort = True
         """Whether time and strokes are kept."""
         self.is_of_other_result = False
         """Whether the case was predicted anew since the review began."""
         self.editing: int | None = None
         """The region that is being fixed."""
-        self.ijk_to_ras = scene.ijk_to_ras(result)
+        self.ijk_to_ras = drawing.ijk_to_ras
         """Of the label map; kept, since maps may be removed or moved meanwhile."""
         self.spacing = scene.overlay_node(result, "confidence").GetSpacing()
         self.sensitivity = NEUTRAL
@@ -83,10 +85,20 @@ class ReviewSession:
         self._timer.setSingleShot(True)
         self._timer.setInterval(_AFTER_STROKE_MS)
         assert self._timer.connect("timeout()", self._drawn)
+        names = self.record.classes
+        title = _("{case} drawn beside the review").format(case=self.case)
+        self._own = OwnSegments(self.node, names, title, scene.folder_of(result))
+        self._missing: set[str] = set()
+        """Classes whose segments the user has removed."""
         self._observers = [
-            node.AddObserver(getattr(slicer.vtkSegmentation, event), self._edited)
+            self.node.AddObserver(getattr(slicer.vtkSegmentation, event), self._edited)
             for event in _EVENTS
         ]
+
+    @property
+    def label(self):
+        """Class indices as the review leaves them so far, (D, H, W)."""
+        return self._drawing.label
 
     @property
     def case(self) -> str:
@@ -162,7 +174,7 @@ class ReviewSession:
         self.record.decide(number, "relabelled", change)
         if change is not None:
             change.apply(self.label)
-            self._write()
+            self._write(slices_of(change.box))
         self._acted()
 
     def undo(self) -> Entry | None:
@@ -177,7 +189,7 @@ class ReviewSession:
             return None
         if entry.change is not None:
             entry.change.revert(self.label)
-            self._write()
+            self._write(slices_of(entry.change.box))
         self._acted()
         return entry
 
@@ -190,14 +202,18 @@ class ReviewSession:
         self._timer.stop()
         if not self._is_drawn_on:
             return
-        label = label_of(self.node, self.record.task.classes, self.label.shape, self.ijk_to_ras)
-        change = Change.between(self.label, label)
-        if change is not None:
+        self._look_at_segments()
+        found = self._drawing.changed()
+        if found is not None:
+            box, values = found
+            ends = tuple((one.start, one.stop) for one in box)
+            change = Change.between(self.label[box], values, ends)
+            assert change is not None
             self.record.edit(self.editing, change)
-            self.label = label
+            self._drawing.take(box, values)
             self._strokes += 1
         self._is_drawn_on = False
-        if change is not None:
+        if found is not None:
             self._acted()
 
     def close(self) -> None:
@@ -213,6 +229,10 @@ class ReviewSession:
                 self.record.log_effort(self._active, self._strokes)
         self._strokes, self._active = 0, 0.0
         self.let_go()
+
+    def leave_own_segments(self):
+        """Let what the user has drawn beside the classes stay; return its node, or None."""
+        return self._own.show()
 
     def let_go(self) -> None:
         """Hear nothing of the scene any more."""
@@ -245,10 +265,33 @@ class ReviewSession:
             self._timer.start(_RETRY_MS)
             self.on_error(error)
 
-    def _write(self) -> None:
-        """Show the label map in the copy."""
+    def _write(self, box: tuple[slice, slice, slice]) -> None:
+        """Show a part of the label map in the copy."""
         self._is_writing = True
         try:
-            fill(self.node, [(self.label, entries(self.record.task.classes))], self.ijk_to_ras)
+            self._drawing.show(box)
         finally:
             self._is_writing = False
+        self._missing.clear()
+
+    def _look_at_segments(self) -> None:
+        """Keep segments that were added, and tell of those and of removed ones."""
+        new = self._own.update()
+        if new:
+            self.on_told(
+                _(
+                    "{names} is no class of the model, so it is no part of the review. It is kept "
+                    "in the segmentation {node}, which stays when the review is closed."
+                ).format(names=", ".join(new), node=self._own.node.GetName())
+            )
+        segmentation = self.node.GetSegmentation()
+        missing = {one for one in self.record.classes if segmentation.GetSegment(one) is None}
+        gone = sorted(missing - self._missing)
+        self._missing = missing
+        if gone:
+            self.on_told(
+                _(
+                    "{names} was removed: its voxels are background now. Undo (Ctrl+Z) brings it "
+                    "back."
+                ).format(names=", ".join(gone))
+            )

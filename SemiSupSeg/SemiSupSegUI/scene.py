@@ -17,6 +17,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.resources import color_map
 from SemiSupSegUI.exporting import Grid
+from SemiSupSegUI.loading import load_in_pieces
 from SemiSupSegUI.nodes import new_node
 from SemiSupSegUI.previous import keep_previous
 from SemiSupSegUI.segments import (
@@ -80,7 +81,7 @@ class Result:
                         slicer.mrmlScene.RemoveNode(node)
 
     def _all(self) -> Iterator[None]:
-        labels = self._load("label")
+        labels = yield from self._load("label")
         yield
         if self.output is not None and self.output.GetSegmentation().GetNumberOfSegments():
             keep_previous(self.output, self.previous)
@@ -88,7 +89,7 @@ class Result:
         self._make_segmentation(labels)
         yield
         for name in (*SCALARS, "distance"):
-            values = self._load(name)
+            values = yield from self._load(name)
             if values is not None:
                 yield
                 self._make_volume(name, values)
@@ -98,14 +99,14 @@ class Result:
             ("pseudo_label", _("teacher's pseudo-label")),
             ("comparison", _("teacher and student")),
         ):
-            values = self._load(name)
+            values = yield from self._load(name)
             if values is not None:
                 yield
                 named = comparison_entries() if name == "comparison" else entries(classes)
                 self._make_overlay(name, title, [(values, named)])
                 yield
         for name, title in (("sure", _("sure contours")), ("possible", _("possible contours"))):
-            bits = self._load(name)
+            bits = yield from self._load(name)
             if bits is None:
                 continue
             yield
@@ -119,11 +120,9 @@ class Result:
         self._make_table()
         self.segmentation.SetAttribute(FINGERPRINT, fingerprint(self.segmentation))
 
-    def _load(self, name: str):
-        import numpy as np
-
+    def _load(self, name: str) -> Iterator[None]:
         file = self.content["maps"].get(name)
-        return None if file is None else np.load(self.folder / file, allow_pickle=False)
+        return None if file is None else (yield from load_in_pieces(self.folder / file))
 
     def _make_segmentation(self, labels) -> None:
         node = self.output

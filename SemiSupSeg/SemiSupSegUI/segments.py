@@ -7,14 +7,11 @@ import json
 
 import slicer
 import vtk
-from slicer.i18n import tr as _
 
 from SemiSupSegLib.cases.task import Class
-from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.resources import color_map
 
 BINARY = "Binary labelmap"
-_SAME_MATRIX = 1e-5
 
 
 def fingerprint(segmentation) -> str:
@@ -32,7 +29,7 @@ def fingerprint(segmentation) -> str:
             continue
         extent = image.GetExtent()
         values = array_of(image) == segment.GetLabelValue()
-        box = _box(values)
+        box = box_of(values)
         if box is None:
             continue
         first = [part.start + extent[2 * axis] for part, axis in zip(box, (2, 1, 0), strict=True)]
@@ -101,11 +98,22 @@ def cropped(values, ijk_to_ras: vtk.vtkMatrix4x4):
         values: Whole numbers, (D, H, W).
         ijk_to_ras: Of the whole grid.
     """
-    box = _box(values) or (slice(0, 1),) * 3
+    box = box_of(values) or (slice(0, 1),) * 3
+    # A copy, always: what is drawn in the image must not change the array.
+    return image_at(values[box].copy(), box, ijk_to_ras)
+
+
+def image_at(values, box: tuple[slice, slice, slice], ijk_to_ras: vtk.vtkMatrix4x4):
+    """Return a part of a label map as an image at its place; it shares the array's memory.
+
+    Args:
+        values: Whole numbers of the part, contiguous.
+        box: Where the part lies in the whole grid, along D, H, W.
+        ijk_to_ras: Of the whole grid.
+    """
     image = slicer.vtkOrientedImageData()
     image.SetExtent(*(at for part in reversed(box) for at in (part.start, part.stop - 1)))
-    # A copy, always: what is drawn in the image must not change the array.
-    _set_scalars(image, values[box].copy())
+    set_scalars(image, values)
     image.SetImageToWorldMatrix(ijk_to_ras)
     return image
 
@@ -119,12 +127,16 @@ def fill(node, layers: list, ijk_to_ras: vtk.vtkMatrix4x4) -> None:
             an image.
         ijk_to_ras: Of their grid.
     """
+    set_segments(node, [(cropped(values, ijk_to_ras), named) for values, named in layers])
+
+
+def set_segments(node, layers: list) -> None:
+    """Like `fill`, with images instead of arrays."""
     segmentation = node.GetSegmentation()
     segmentation.SetSourceRepresentationName(BINARY)
     before = node.StartModify()
     try:
-        for values, named in layers:
-            image = cropped(values, ijk_to_ras)
+        for image, named in layers:
             for value, one in named:
                 if segmentation.GetSegment(one.name) is not None:
                     segmentation.RemoveSegment(one.name)
@@ -133,85 +145,30 @@ def fill(node, layers: list, ijk_to_ras: vtk.vtkMatrix4x4) -> None:
         node.EndModify(before)
 
 
-def label_of(
-    node,
-    classes: tuple[Class, ...],
-    shape: tuple[int, int, int],
-    ijk_to_ras: vtk.vtkMatrix4x4,
-):
-    """Return the label map that a segmentation holds, class indices uint8 (D, H, W).
-
-    Args:
-        node: Segmentation node whose segments are named as the classes.
-        classes: Of the task; where segments overlap the later class counts.
-        shape: Of the grid on which the segmentation was made.
-        ijk_to_ras: Of that grid.
-
-    Raises:
-        SemiSupSegError: If somebody has brought the segmentation onto another grid.
-    """
-    import numpy as np
-
-    label = np.zeros(shape, np.uint8)
-    content = node.GetSegmentation()
-    for value, one in entries(classes):
-        drawn = content.GetSegment(one.name)
-        if drawn is not None and drawn.GetRepresentation(BINARY) is None:
-            # Somebody works on its surface.
-            node.GetSegmentation().CreateRepresentation(BINARY)
-            drawn = content.GetSegment(one.name)
-        image = drawn.GetRepresentation(BINARY) if drawn is not None else None
-        if image is None or image.GetPointData().GetScalars() is None:
-            continue
-        if not _has_matrix(image, ijk_to_ras):
-            raise SemiSupSegError(
-                _(
-                    "{name} was brought onto another grid than its result. Undo that in the module "
-                    "where it was done, or close the review and begin it again."
-                ).format(name=node.GetName())
-            )
-        inside = array_of(image) == drawn.GetLabelValue()
-        extent = image.GetExtent()
-        here, there = [], []
-        for axis, length in zip((2, 1, 0), shape, strict=True):
-            first, last = extent[2 * axis], extent[2 * axis + 1]
-            begin, end = max(first, 0), min(last + 1, length)
-            here.append(slice(begin, max(begin, end)))
-            there.append(slice(begin - first, max(begin, end) - first))
-        label[tuple(here)][inside[tuple(there)]] = value
-    return label
-
-
-def _has_matrix(image, other: vtk.vtkMatrix4x4) -> bool:
-    own = vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(own)
-    return all(
-        abs(own.GetElement(row, column) - other.GetElement(row, column)) < _SAME_MATRIX
-        for row in range(4)
-        for column in range(4)
-    )
-
-
 def image_of(values):
     """Return an array, (D, H, W), as an image that shares its memory."""
     image = vtk.vtkImageData()
     image.SetDimensions(*reversed(values.shape))
-    _set_scalars(image, values)
+    set_scalars(image, values)
     return image
 
 
-def _box(values) -> tuple[slice, slice, slice] | None:
+def box_of(values) -> tuple[slice, slice, slice] | None:
     """Return where an array is not 0, along D, H, W; None if it is 0 everywhere."""
     import numpy as np
 
-    where = [np.flatnonzero(values.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if any(one.size == 0 for one in where):
+    # Along the last axis first: the rest is small then.
+    rows = values.max(axis=2) != 0
+    where = [np.flatnonzero(rows.any(axis=axis)) for axis in (1, 0)]
+    if not where[0].size:
         return None
-    depth, height, width = (slice(int(one[0]), int(one[-1]) + 1) for one in where)
-    return depth, height, width
+    depth, height = (slice(int(one[0]), int(one[-1]) + 1) for one in where)
+    columns = np.flatnonzero(values[depth, height].max(axis=(0, 1)))
+    return depth, height, slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _set_scalars(image, values) -> None:
+def set_scalars(image, values) -> None:
+    """Give an image an array as its voxels, without a copy."""
     from vtk.util.numpy_support import numpy_to_vtk
 
     # Not copied: VTK keeps the array alive.

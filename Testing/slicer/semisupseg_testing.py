@@ -159,6 +159,12 @@ def centre_of(segmentation, segment_id):
     return world_of(reference, array > 0)
 
 
+def segment_voxels(session, segment_id):
+    """Return where a segment of a review's copy is, on the result's grid, (D, H, W)."""
+    node, reference = session.node, session.reference
+    return slicer.util.arrayFromSegmentBinaryLabelmap(node, segment_id, reference) > 0
+
+
 def world_of(node, inside):
     """Return the centre of mass in world RAS, mm, of voxels of a volume node."""
     k, j, i = (axis.mean() for axis in np.nonzero(inside))

@@ -11,7 +11,7 @@ import slicer
 import vtk
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from semisupseg_testing import PanelTest
+from semisupseg_testing import PanelTest, segment_voxels
 
 REVIEWER = "reviewer-1"
 
@@ -46,11 +46,11 @@ class ReviewTest(PanelTest):
 
     def drawn(self):
         """Return the label map that the copy in the scene shows."""
-        from SemiSupSegUI.segments import label_of
-
         session = self.session
-        classes = session.record.task.classes
-        return label_of(session.node, classes, session.label.shape, session.ijk_to_ras)
+        found = np.zeros(session.label.shape, np.uint8)
+        for value, name in enumerate(session.record.classes, start=1):
+            found[segment_voxels(session, name)] = value
+        return found
 
     def stroke(self, voxels):
         """Paint voxels (D, H, W) with the active effect, as the brush does."""
@@ -224,7 +224,7 @@ class ReviewTest(PanelTest):
             self.skipTest(self.review.editor.why_not)
         session = self.session
         session.label[:] = 1
-        session._write()
+        session._write(tuple(slice(0, length) for length in session.label.shape))
         region = session.regions[0]
         self.review.fix()
         self.review.editor._editor.setCurrentSegmentID("edema")
