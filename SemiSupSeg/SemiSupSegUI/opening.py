@@ -14,6 +14,7 @@ from SemiSupSegLib.cases.task import Task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.resources import check_format
+from SemiSupSegLib.review.outbox import outbox
 from SemiSupSegLib.runs.state import RunStatus
 from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.opening import REVIEW_JSON
@@ -58,7 +59,7 @@ class Opening:
         on_opened: Callable[[ReviewSession, list], None],
         on_error: Callable[[str, str], None],
     ) -> None:
-        self._jobs, self._folder, self._reviewer = jobs, folder, reviewer
+        self._jobs, self._folder = jobs, folder
         self._result = result
         self._on_opened, self._on_error = on_opened, on_error
         self._job_folder = JobFolder(job_folder)
@@ -134,12 +135,13 @@ class Opening:
             yield
             self._session = ReviewSession(
                 self._folder,
-                self._reviewer,
+                outbox(Path(told["outbox"])),
                 result=self._result,
                 drawing=drawing,
                 regions_map=regions,
                 second=second,
             )
+            self._session.aside = tuple(told["aside"])
             self._session.is_of_other_result = told["is_of_other_result"]
             self._session.sensitivity = told["sensitivity"]
             done = True

@@ -13,9 +13,11 @@ from slicer.i18n import tr as _
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.review.outbox import Outbox
 from SemiSupSegLib.review.record import Entry, check_reviewer
 from SemiSupSegLib.review.regions import BACKGROUND, ReviewRegion
 from SemiSupSegUI import overlays, scene
+from SemiSupSegUI.carrying import Carrying
 from SemiSupSegUI.case_box import CaseBox
 from SemiSupSegUI.changes import Changes
 from SemiSupSegUI.cohort_box import CohortBox
@@ -70,6 +72,7 @@ class ReviewSection(Section):
         self._changes = Changes()
         self.pointer = Pointer()
         self.message = Message()
+        self._carrying = Carrying(jobs, self.update, self.message.mind, self._gone_aside)
         self._build()
 
     # Building
@@ -225,6 +228,7 @@ class ReviewSection(Section):
         with self.message.errors_shown():
             self.session.close()
             is_closed = True
+        self._carrying.soon(self.session.box)
         if not is_closed:
             if not self._ask(
                 _(
@@ -345,6 +349,8 @@ class ReviewSection(Section):
         """Show what is there."""
         self.cohort.restore()
         self.learning.pick_up()
+        if not self._hindrance():
+            self._carrying.restore()
         self.scene_changed()
 
     def exit(self) -> None:
@@ -395,6 +401,7 @@ class ReviewSection(Section):
         """The panel goes."""
         self.close()
         self.editor.let_go()
+        self._carrying.close()
         for box in (self.case_box, self.cohort, self.learning):
             box.close()
 
@@ -552,6 +559,8 @@ class ReviewSection(Section):
                     "the former result."
                 )
             )
+        if session.aside:
+            self.message.mind(_aside_words(session.folder, session.aside))
         first = session.following(None)
         if first is None:
             self.message.mind(
@@ -625,7 +634,10 @@ class ReviewSection(Section):
         )
         if progress.is_complete:
             words += _(". All are decided: give a verdict")
-        return words + ("" if session.has_unsaved_strokes else _("; saved"))
+        if session.has_unsaved_strokes:
+            return words
+        is_on_the_way = self._carrying.is_waiting(session.box)
+        return words + (_("; saved on this machine") if is_on_the_way else _("; saved"))
 
     def _flush(self) -> None:
         if self.session is not None:
@@ -633,11 +645,24 @@ class ReviewSection(Section):
                 self.session.flush()
 
     def _session_changed(self) -> None:
+        if self.session is not None:
+            self._carrying.soon(self.session.box)
         self.regions.update()
         self.case_box.update()
         self.update()
 
+    def _gone_aside(self, box: Outbox, target: Path) -> None:
+        """Leave a review with which somebody else has gone on: here it shows a former state."""
+        session = self.session
+        if session is not None and session.box.path == box.path:
+            self._flush()
+            session.let_go()
+            self._leave()
+        self.message.fail(_aside_words(box.folder, (target.name,)))
+
     def _case_changed(self) -> None:
+        if self.session is not None:
+            self._carrying.soon(self.session.box)
         self.cohort.refresh()
         self.learning.refresh()
         self.update()
@@ -704,6 +729,13 @@ class _Views:
         is_there = self.result is not None and slicer.mrmlScene.IsNodePresent(self.result)
         if state is not None and is_there:
             state.result = self.result
+
+
+def _aside_words(folder: Path, names: tuple[str, ...]) -> str:
+    return _(
+        "Another program has gone on with this review in {folder} meanwhile. What was decided here "
+        "is kept in {names}; open the case again to see what is there, and repeat what is missing."
+    ).format(folder=folder, names=", ".join(names))
 
 
 def _undone_words(undone: Entry) -> str:

@@ -1,7 +1,8 @@
 """One case under review: the record on the disk, the label map in memory, the copy in the scene.
 
-Every decision is on the disk when its method returns; what is drawn follows a moment after the
-last stroke. The result itself is never changed: all drawing happens in a copy of it.
+Every decision is on this machine's disk when its method returns; what is drawn follows a moment
+after the last stroke. Workers carry it to the result's folder. The result itself is never changed:
+all drawing happens in a copy of it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.review.change import Change, slices_of
 from SemiSupSegLib.review.options import NEUTRAL
+from SemiSupSegLib.review.outbox import Outbox
 from SemiSupSegLib.review.record import Entry, ReviewRecord
 from SemiSupSegLib.review.regions import BACKGROUND, ReviewRegion
 from SemiSupSegUI import scene
@@ -36,8 +38,8 @@ class ReviewSession:
     """What a reviewer does with one case; needs no widget.
 
     Args:
-        folder: The result, OUT/<case>.
-        reviewer: Alias; the record was begun.
+        folder: The result, OUT/<case>; the window does not touch it.
+        box: This machine's copy of the record, which was begun.
         result: Segmentation node of the result.
         drawing: The copy that is edited, and the label map as the review leaves it so far.
         regions_map: Ids of the regions, (D, H, W).
@@ -47,15 +49,15 @@ class ReviewSession:
     def __init__(
         self,
         folder: Path,
-        reviewer: str,
+        box: Outbox,
         *,
         result,
         drawing: Drawing,
         regions_map,
         second,
     ) -> None:
-        self.folder, self.reviewer = folder, reviewer
-        self.record = ReviewRecord.open(folder, reviewer)
+        self.folder, self.box, self.reviewer = folder, box, box.reviewer
+        self.record = ReviewRecord.open(box.path, box.reviewer)
         self.regions: tuple[ReviewRegion, ...] = self.record.regions
         self.result, self.node, self._drawing = result, drawing.node, drawing
         self.regions_map, self.second = regions_map, second
@@ -71,6 +73,8 @@ class ReviewSession:
         """Whether time and strokes are kept."""
         self.is_of_other_result = False
         """Whether the case was predicted anew since the review began."""
+        self.aside: tuple[str, ...] = ()
+        """Files to which decisions went because somebody else had gone on with the review."""
         self.editing: int | None = None
         """The region that is being fixed."""
         self.ijk_to_ras = drawing.ijk_to_ras

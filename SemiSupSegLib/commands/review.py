@@ -53,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action in (None, "list"):
         _list(arguments)
         return 0
+    review_open.carry_before(arguments)
     return review_files.run_action(arguments)
 
 

@@ -55,15 +55,12 @@ class Journal:
         with contextlib.suppress(FileNotFoundError):
             if b"\n" not in path.read_bytes().rstrip(b"\0"):
                 path.unlink()  # a program was killed while it wrote the first line
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            with open(descriptor, "wb", buffering=0) as stream:  # noqa: PTH123 (a descriptor)
-                _write_all(stream, line)
-                os.fsync(stream.fileno())
+            create_file(path, line)
+        except FileExistsError:
+            raise
         except OSError as error:
-            path.unlink(missing_ok=True)
             raise _not_written(path, error) from error
-        sync_folder(path.parent)
         return cls(path)
 
     def append(self, content: Mapping[str, Any]) -> None:
@@ -102,13 +99,87 @@ class Journal:
         self.lines.append(dict(content))
 
     def _refuse_if_changed(self, stream: BinaryIO) -> None:
-        is_same = os.fstat(stream.fileno()).st_size == self._seen
+        opened = os.fstat(stream.fileno())
+        # It may have been moved while this program waited for the lock.
+        is_same = opened.st_size == self._seen and os.path.samestat(opened, self.path.stat())
         # A file begun anew may have the same length, but not the same first line.
         if not is_same or stream.read(len(self._head)) != self._head:
             raise ChangedElsewhereError(
                 f"Another program has written to {self.path} since it was opened here, so this was "
                 "not added. Open the case again to see both, then repeat it."
             )
+
+
+def whole_lines(path: Path) -> bytes:
+    """Return the whole lines of a file; what is torn off at its end is left out.
+
+    Raises:
+        SemiSupSegError: If it cannot be read, or a line is damaged.
+    """
+    data = _read(path)
+    return data[: _parse(data, path)[1]]
+
+
+def add_lines(path: Path, data: bytes) -> int | None:
+    """Let a file hold the lines of `data`; they are on the disk when this returns.
+
+    Args:
+        path: An existing file.
+        data: Whole lines, from the first on.
+
+    Returns:
+        The number of bytes that were added, 0 if it held them; None if it holds other lines in
+        their place, and then it is left alone.
+
+    Raises:
+        SemiSupSegError: If a line of the file is damaged.
+        OSError: If it cannot be read or written; then nothing was added.
+    """
+    with path.open("rb+", buffering=0) as stream, _locked(stream):
+        held = stream.read()
+        whole = _parse(held, path)[1]
+        if held[:whole].startswith(data):
+            return 0
+        if not data.startswith(held[:whole]):
+            return None
+        try:
+            if len(held) > whole:
+                stream.truncate(whole)
+            stream.seek(whole)
+            _write_all(stream, data[whole:])
+            os.fsync(stream.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                stream.truncate(whole)
+            raise
+        return len(data) - whole
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Make a file with these lines.
+
+    Raises:
+        OSError: If there is one, or it cannot be written; then there is none.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(descriptor, "wb", buffering=0) as stream:  # noqa: PTH123 (a descriptor)
+            _write_all(stream, data)
+            os.fsync(stream.fileno())
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def put_aside(path: Path, target: Path) -> None:
+    """Move a file, so that no other program adds to it while it is moved."""
+    if sys.platform == "win32":
+        # A file that is open cannot be moved there.
+        path.rename(target)
+        return
+    with path.open("rb+", buffering=0) as stream, _locked(stream):
+        path.rename(target)
 
 
 def sync_folder(folder: Path) -> None:

@@ -651,14 +651,18 @@ def _move_aside(folder: Path, reviewer: str) -> None:
     number = 1
     while (folder / f"review.{reviewer}.{number}.jsonl").exists():
         number += 1
-    for suffix in _SUFFIXES:
-        source = folder / f"review.{reviewer}{suffix}"
-        if source.exists():
-            target = folder / f"review.{reviewer}.{number}{suffix}"
-            shutil.copy2(source, target)
+    copy_companions(folder, reviewer, number)
     source = folder / f"review.{reviewer}.jsonl"
     source.rename(folder / f"review.{reviewer}.{number}.jsonl")
     sync_folder(folder)
+
+
+def copy_companions(folder: Path, reviewer: str, number: int) -> None:
+    """Copy what lies beside a record, for a record `review.<reviewer>.<number>.jsonl`."""
+    for suffix in _SUFFIXES:
+        source = folder / f"review.{reviewer}{suffix}"
+        if source.exists():
+            shutil.copy2(source, folder / f"review.{reviewer}.{number}{suffix}")
 
 
 def _checked_start(journal: Journal, reviewer: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from SemiSupSegLib.cases.task import Task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.review.options import NEUTRAL
+from SemiSupSegLib.review.outbox import carry_all, copy_to_outbox, forget_old
 from SemiSupSegLib.review.record import ReviewRecord, has_review
 from SemiSupSegLib.review.result_label import reviewed_label
 from SemiSupSegLib.review.results import (
@@ -72,7 +73,11 @@ def open_review(
         raise SemiSupSegError(
             f"{folder} is no result of a case that can be reviewed. Predict the case again."
         )
+    # What was decided here and is not there yet belongs to what is opened.
+    aside = [one.target.name for one in carry_all(folder) if one.is_aside]
     record = _record(folder, reviewer, content, sensitivity, is_anew)
+    box = copy_to_outbox(record)
+    forget_old()
     label = reviewed_label(record)
     job.maps.mkdir(parents=True, exist_ok=True)
     maps = {"label": label.values, "regions": _values(record.regions_file)}
@@ -99,6 +104,8 @@ def open_review(
             "version": 1,
             "folder": str(folder.absolute()),
             "reviewer": reviewer,
+            "outbox": str(box.path),
+            "aside": aside,
             "task": record.task.to_json(),
             "images": {
                 channel: {"file": f"maps/image_{channel}.npy", "grid": grid}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 LIBRARY = Path(__file__).resolve().parents[1]
+_REAP_SECONDS = 1.0
 _LOG_LINES = 5
 _ERROR = "Error: "
 """Begins the line in which a command says why it failed."""
@@ -62,7 +63,9 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     else:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # One that waits for a dead share cannot be killed; whoever kills it must not wait, too.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_REAP_SECONDS)
     close_input(process)
 
 

@@ -203,7 +203,7 @@ class ReviewTest(PanelTest):
 
         self.assertIsNone(self.session)
         record = folder / f"review.{REVIEWER}.jsonl"
-        self.assertIn("confirmed", record.read_text(encoding="utf-8"))
+        self.wait(lambda: "confirmed" in record.read_text(encoding="utf-8"), "the carrying")
 
     def test_the_slider_lists_others_until_something_is_decided(self):
         self.begin()

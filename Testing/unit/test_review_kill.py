@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from SemiSupSegLib.files import read_json, write_json
+from SemiSupSegLib.review.outbox import carry_all, outboxes
 from SemiSupSegLib.review.record import ReviewRecord
 from SemiSupSegLib.review.result_label import base_label, reviewed_label
 from Testing.data.make_review_folder import make_result, the_task
@@ -67,10 +68,16 @@ def slicer_process(result, what, home):
     )
 
 
-def test_what_was_decided_before_a_kill_is_there_after_it(result, tmp_path):
+def test_what_was_decided_before_a_kill_is_there_after_it(result, tmp_path, monkeypatch):
     killed = slicer_process(result, "decide", tmp_path / "home")
 
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    monkeypatch.setenv("SEMISUPSEG_HOME", str(tmp_path / "home"))
+    (box,) = outboxes()
+    assert box.is_waiting
+    kept = ReviewRecord.open(box.path, "ann")
+    assert kept.statuses == {1: "confirmed", 2: "relabelled"}
+    carry_all(result)
     record = ReviewRecord.open(result, "ann")
     assert record.statuses == {1: "confirmed", 2: "relabelled"}
     changed = reviewed_label(record).values != base_label(record).values
