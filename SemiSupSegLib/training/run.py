@@ -216,7 +216,8 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
     partial = _partial(start.cases, prepared, split)
     seen = {*split.train_labelled, *split.validation}
     inputs = {}
-    for case in start.cases:
+    for number, case in enumerate(start.cases, start=1):
+        progress.attend(f"noting the files of case {number} of {len(start.cases)}")
         inputs[case.id] = {name: content_hash(one) for name, one in case.channels.items()}
         if case.id in seen and case.label is not None:
             inputs[case.id]["label"] = content_hash(case.label)

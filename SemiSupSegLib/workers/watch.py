@@ -179,8 +179,9 @@ class Watcher:
         """Return what a view says of the process."""
         state = self._record.state
         locked = None
-        if self._holder is not None and (self._child is None or self._code is not None):
-            locked = in_words(self._holder)
+        holder, is_ours = self._holder, self._child is not None and self._code is None
+        if holder is not None and not (is_ours and holder.host == platform.node()):
+            locked = in_words(holder)
         error = state.error if state is not None and status in ("failed", "stopped") else None
         log = self._run.path / "worker.log"
         has_begun = state is not None and state != self._before
