@@ -79,6 +79,9 @@ def finish(request: TrainRequest, *, report: bool) -> int:
     from SemiSupSegLib.training.run import train
 
     outcome = train(request)
+    if not outcome.is_first:
+        # Of several processes that torchrun started, the first one speaks.
+        return 0
     page = request.out / "report.html"
     if outcome.was_finished and (page.exists() or not report):
         print(f"{request.out} is finished already; nothing was changed.")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from SemiSupSegLib.losses.reduction import IGNORED, masked_mean
+from SemiSupSegLib.losses.reduction import IGNORED, masked_mean, over_batch
 
 ClassBalance = Literal["none", "inverse", "sqrt"]
 
@@ -43,8 +43,8 @@ def cross_entropy(
         return masked_mean(values, valid)
     weights = class_weights.to(values)[label.long().masked_fill(~valid, 0)]
     weights = torch.where(valid, weights, 0.0)
-    total = weights.sum()
-    return (weights * values).sum() / torch.where(total > 0, total, 1.0)
+    summed, total = over_batch((weights * values).sum(), weights.sum())
+    return summed / torch.where(total > 0, total, 1.0)
 
 
 def soft_cross_entropy_map(log_probabilities: Tensor, target: Tensor) -> Tensor:

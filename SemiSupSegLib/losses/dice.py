@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from SemiSupSegLib.losses.classes import one_hot
-from SemiSupSegLib.losses.reduction import IGNORED
+from SemiSupSegLib.losses.reduction import IGNORED, over_batch
 
 _SMOOTH = 1e-5
 
@@ -42,6 +42,8 @@ def dice_per_class(
         if target.dtype != torch.bool:
             target = target * target
     sizes = probabilities.sum(axes) + target.sum(axes)
+    if batch:
+        shared, sizes = over_batch(shared, sizes)
     return 1 - (2 * shared + _SMOOTH) / (sizes + _SMOOTH)
 
 
@@ -81,10 +83,13 @@ def soft_dice_loss(
         return losses.mean()
     present = target.flatten(2).any(2)
     if batch:
-        present = present.any(0)
+        (samples,) = over_batch(present.sum(0))
+        present = samples > 0
     means = torch.where(present, losses, 0.0).sum(-1) / present.sum(-1).clamp(min=1)
-    judged = present.any(-1)
-    return means.sum() / judged.sum().clamp(min=1)
+    if batch:
+        return means
+    total, judged = over_batch(means.sum(), present.any(-1).sum())
+    return total / judged.clamp(min=1)
 
 
 def _check_exponent(exponent: int) -> None:

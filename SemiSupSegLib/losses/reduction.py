@@ -1,12 +1,45 @@
-"""Means over the voxels that count, in float32."""
+"""Means over the voxels that count, in float32; over the batches of all processes, if several."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
 
 IGNORED = 255
 """Label of voxels that no loss looks at: padding, unreviewed."""
+
+Total = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
+"""Adds tensors up over all processes."""
+_total: ContextVar[Total | None] = ContextVar("total", default=None)
+
+
+@contextlib.contextmanager
+def shared_batch(total: Total | None) -> Iterator[None]:
+    """Let losses see the batches of several processes as one, as far as they are made of sums.
+
+    Every process must compute the same losses in the same order meanwhile.
+
+    Args:
+        total: Adds tensors up over the processes. A process's gradient with respect to what it
+            adds must be as many times that of the sum as there are processes: gradients are
+            averaged afterwards, and only so is their average the sum of the parts. None: this
+            process is alone.
+    """
+    former = _total.set(total)
+    try:
+        yield
+    finally:
+        _total.reset(former)
+
+
+def over_batch(*sums: Tensor) -> tuple[Tensor, ...]:
+    """Return sums over this process's part of the batch, added up over the whole of it."""
+    total = _total.get()
+    return sums if total is None else total(sums)
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -29,7 +62,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         ValueError: If the mask does not fit the values.
     """
     _check_same_shape(values, mask)
-    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp(min=1)
+    selected, count = over_batch(torch.where(mask, values, 0.0).sum(), mask.sum())
+    return selected / count.clamp(min=1)
 
 
 def mean_over_images(values: Tensor, weight: Tensor) -> Tensor:
@@ -38,6 +72,8 @@ def mean_over_images(values: Tensor, weight: Tensor) -> Tensor:
     Args:
         values: Per-voxel quantity (B, D, H, W).
         weight: Weights of at least 0, the same shape; booleans count as 0 and 1.
+
+    All processes have equally many images, so the average of their means is that of all images.
 
     Returns:
         Scalar, mean over images of Σ weight·values / Σ weight; an image without weight counts

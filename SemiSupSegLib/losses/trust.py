@@ -23,6 +23,8 @@ from SemiSupSegLib.losses.uncertainty import (
 
 VoxelTrust = Literal["max", "max_expvar", "prob_var", "max_logvar", "entropy", "mi", "margin"]
 ImageConfidence = Literal["mean_all", "mean_fg", "class_mean", "self_dice", "pass_dice"]
+TRUST_BINS = 1000
+"""Steps in which trust is counted, unless told otherwise."""
 
 
 @torch.no_grad()
@@ -148,7 +150,9 @@ def image_confidence(
 
 
 @torch.no_grad()
-def trust_histogram(trust: Tensor, label: Tensor, num_classes: int, bins: int = 1000) -> Tensor:
+def trust_histogram(
+    trust: Tensor, label: Tensor, num_classes: int, bins: int = TRUST_BINS
+) -> Tensor:
     """Count voxels by predicted class and trust; counts of several cases can be added.
 
     Args:

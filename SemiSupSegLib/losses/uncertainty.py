@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from SemiSupSegLib.losses.classes import CLASS_AXIS, most_likely
-from SemiSupSegLib.losses.reduction import at_least_float32
+from SemiSupSegLib.losses.reduction import at_least_float32, over_batch
 
 EPSILON = 1e-4
 """Added to a variance before its logarithm."""
@@ -159,7 +159,7 @@ def log_variance_loss(
     total, halves = values.new_zeros(()), values.new_zeros(())
     for stratum in (variance < floor, variance >= floor):
         mask = stratum if valid is None else stratum & valid
-        count = mask.sum()
-        total = total + torch.where(mask, values, 0.0).sum() / count.clamp(min=1)
+        selected, count = over_batch(torch.where(mask, values, 0.0).sum(), mask.sum())
+        total = total + selected / count.clamp(min=1)
         halves = halves + (count > 0)
     return total / halves.clamp(min=1)

@@ -526,14 +526,15 @@ class Curriculum:
         return None
 
     def _validation_dice(self, network: SegmentationNetwork, data: TrainingData) -> float:
-        scores = []
-        for case_id in data.each(data.validation, "comparing teacher and student"):
+        scores = {}
+        for case_id in data.share(data.validation, "comparing teacher and student"):
             probabilities = data.predict(
                 case_id, lambda x: network(x).float().softmax(1), "refresh"
             )
             label = probabilities.argmax(0).numpy().astype(np.uint8)
-            scores.append(headline_dice(label, data.label(case_id), data.task))
-        return float(np.mean(scores))
+            scores[case_id] = headline_dice(label, data.label(case_id), data.task)
+        found = data.gathered(scores)
+        return float(np.mean([found[case_id] for case_id in data.validation]))
 
     def _fraction(self, stage: int) -> float:
         if self._options.curriculum == "all_at_once":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +168,29 @@ class TrainingData(Protocol):
         """Write an event of the run."""
 
     def each(self, case_ids: Iterable[str], what: str) -> Iterable[str]:
-        """Go through cases with progress, heartbeat and stop requests."""
+        """Go through cases with progress, heartbeat and stop requests.
+
+        Where several processes train together, each goes through all of them.
+        """
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is not written by case; true if it is alone."""
+
+    def share(self, case_ids: Iterable[str], what: str) -> Iterable[str]:
+        """Go through this process's part of the cases; when it ends, all parts are done."""
+
+    def gathered(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what all processes have found, by case; JSON values."""
+
+    def lacks(self, file: Path) -> bool:
+        """Return whether a file has still to be made; the same in all processes."""
+
+    def frozen(self, file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return a JSON file's content; if it is not there, the first process makes it.
+
+        The others wait meanwhile: what takes long is done before, by all (`lacks`).
+        """
 
 
 class Method(Protocol):

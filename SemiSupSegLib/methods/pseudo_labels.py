@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ from SemiSupSegLib.inference.stochastic import dropout_logits, has_dropout
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT, RefineMode, refine
 from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.trust import (
+    TRUST_BINS,
     ImageConfidence,
     VoxelTrust,
     image_confidence,
@@ -147,10 +148,22 @@ class Labeller:
         from the rounded values in the files, so that an interrupted run gives what an
         uninterrupted one does.
         """
-        if self._scores_file.is_file():
+        data = self._data
+        if not data.lacks(self._scores_file):
             return
+        temperature = self._temperature()
+        found = self._predict_cases(temperature)
+        data.frozen(
+            self._scores_file,
+            lambda: {
+                "temperature": temperature,
+                "image_confidence": {case_id: found[case_id] for case_id in data.unlabelled},
+            },
+        )
+
+    def _predict_cases(self, temperature: float) -> dict[str, float]:
+        """Write the predictions that are not there yet, and return the image confidence by case."""
         network, data, options = self._network, self._data, self._options
-        self._records.mkdir(parents=True, exist_ok=True)
         self._work.mkdir(parents=True, exist_ok=True)
         stochastic = options.passes > 1 and has_dropout(network)
         if options.passes > 1 and not stochastic:
@@ -158,11 +171,10 @@ class Labeller:
                 "warning",
                 message="The network has no dropout, so its passes would be equal: one is made.",
             )
-        temperature = self._temperature()
         forward = _forward(network, options, temperature, options.passes if stochastic else 1)
         usual, always = _usual_classes(data)
         scores = {}
-        for case_id in data.each(data.unlabelled, "pseudo-labelling"):
+        for case_id in data.share(data.unlabelled, "pseudo-labelling"):
             file = self._prediction(case_id)
             score = file.with_name(f"{case_id}.json")
             if not (file.is_file() and score.is_file()):
@@ -191,7 +203,7 @@ class Labeller:
                 write_json(score, {"image_confidence": confidence})
                 data.tell("case_scored", case=case_id, image_confidence=round(confidence, 6))
             scores[case_id] = float(read_json(score)["image_confidence"])
-        write_json(self._scores_file, {"temperature": temperature, "image_confidence": scores})
+        return data.gathered(scores)
 
     def stage_cases(self, stage: int, order: str, fraction: float) -> tuple[str, ...]:
         """Return a stage's cases in the order of trust, and freeze them.
@@ -203,11 +215,11 @@ class Labeller:
             order: `stages` and `all_at_once`: most trusted first; `reversed`; `random`; `oracle`.
             fraction: Share of the unlabelled cases.
         """
-        data = self._data
-        file = _folder(data, stage) / "cases.json"
-        if file.is_file():
-            return tuple(read_json(file)["cases"])
-        scores = self._scores
+        file = _folder(self._data, stage) / "cases.json"
+        return tuple(self._data.frozen(file, lambda: self._ranked(order, fraction))["cases"])
+
+    def _ranked(self, order: str, fraction: float) -> dict[str, list[str]]:
+        data, scores = self._data, self._scores
         keys: dict[str, float]
         if order == "random":
             drawn = np.random.Generator(np.random.PCG64([data.seed, 6])).permutation(len(scores))
@@ -224,10 +236,8 @@ class Labeller:
         chosen = [case for case in ranked[:size] if case not in excluded]
         if not chosen:
             chosen = [case for case in ranked if case not in excluded][:1]
-        file.parent.mkdir(parents=True, exist_ok=True)
         left_out = [case for case in ranked if case in excluded]
-        write_json(file, {"cases": chosen, "ranked": ranked, "excluded": left_out})
-        return tuple(chosen)
+        return {"cases": chosen, "ranked": ranked, "excluded": left_out}
 
     def make_stage_maps(
         self,
@@ -257,8 +267,8 @@ class Labeller:
         if refined and options.refinement == "repredict":
             temperature = read_json(self._scores_file)["temperature"]
             again = _repredict_forward(self._network, temperature, _more_passes(options))
-        shares = _Shares(data.task.num_classes)
-        for case_id in data.each(cases, f"preparing stage {stage}"):
+        shares: dict[str, Any] = {}
+        for case_id in data.share(cases, f"preparing stage {stage}"):
             file = folder / f"{case_id}.npy"
             if not file.is_file():
                 probabilities, trust = self._read(case_id)
@@ -287,7 +297,11 @@ class Labeller:
                     coded[0][known], coded[1][known] = IGNORED, 0
                 with replacing_path(file) as path:
                     np.save(path, coded.numpy())
-            shares.add(case_id, *np.load(file))
+            made = np.load(file)
+            shares[case_id] = _shares(made[0], made[1], data.task.num_classes)
+        shares = data.gathered(shares)
+        if not data.is_first:
+            return
         shown = _folder(data, stage) / "shown"
         shown.mkdir(parents=True, exist_ok=True)
         # Not the order of the stage, which a control may have turned or drawn.
@@ -297,7 +311,8 @@ class Labeller:
             label, weight = np.load(folder / f"{case_id}.npy")
             with replacing(shown / f"{case_id}.npz") as stream:
                 np.savez_compressed(stream, pseudo_label=label, weight=weight)
-        _write_summary(stage, fraction, self._scores, shares, data, time.monotonic() - started)
+        ordered = {case_id: shares[case_id] for case_id in cases}
+        _write_summary(stage, fraction, self._scores, ordered, data, time.monotonic() - started)
         shutil.rmtree(_maps_folder(data, stage - KEPT_STAGES), ignore_errors=True)
 
     def read_stage_maps(
@@ -329,13 +344,12 @@ class Labeller:
         if self._options.temperature == "none" or not data.validation:
             return 1.0
         file = self._records / "temperature.json"
-        if not file.is_file():
-            sampler = TemperatureSampler(len(data.validation))
+        sampler = TemperatureSampler(len(data.validation))
+        if data.lacks(file):
             for case_id in data.each(data.validation, "calibrating"):
                 logits = data.predict(case_id, lambda x: self._network(x).float(), "temperature")
                 sampler.add(logits, data.label(case_id))
-            write_json(file, {"temperature": sampler.fit()})
-        return float(read_json(file)["temperature"])
+        return float(data.frozen(file, lambda: {"temperature": sampler.fit()})["temperature"])
 
     def _read(self, case_id: str) -> tuple[Tensor, Tensor]:
         """Return probabilities and trust, float32."""
@@ -347,14 +361,18 @@ class Labeller:
         if self._options.threshold_mode == "fixed":
             return self._options.threshold
         num_classes = self._data.task.num_classes
-        histogram = torch.zeros((), dtype=torch.int64)
-        for case_id in self._data.each(cases, "finding thresholds"):
+        histogram = torch.zeros((num_classes, TRUST_BINS), dtype=torch.int64)
+        own: dict[str, list[list[int]]] = {}
+        for case_id in self._data.share(cases, "finding thresholds"):
             probabilities, trust = self._read(case_id)
             label, known = probabilities.argmax(0), self._known(case_id)
             if known is not None:
                 label[known] = IGNORED
-            histogram = histogram + trust_histogram(trust, label, num_classes)
-        return quantile_thresholds(histogram, self._options.quantile)
+            histogram += trust_histogram(trust, label, num_classes)
+            # One for all cases of this process, under the name of the last.
+            own = {case_id: histogram.tolist()}
+        parts = list(self._data.gathered(own).values())
+        return quantile_thresholds(torch.tensor(parts).sum(0), self._options.quantile)
 
     def _known(self, case_id: str) -> Tensor | None:
         """Return where a partial label is known, boolean (D, H, W); None of an unlabelled case."""
@@ -396,33 +414,24 @@ def refining_passes(options: PseudoLabelOptions) -> int:
     return 1 + (options.refinement == "repredict") * (_more_passes(options) + len(_FLIPS))
 
 
-class _Shares:
-    """Counts, case by case, how many voxels are kept, averaged and doubted.
+def _shares(
+    label: NDArray[np.uint8], weight: NDArray[np.uint8], num_classes: int
+) -> dict[str, list[Any]]:
+    """Return which shares of a case are kept, averaged, doubted and foreground, and class counts.
 
-    Voxels without pseudo-label are left out.
+    Voxels without pseudo-label are left out. `voxels` has for each class those of high and of low
+    confidence.
     """
-
-    def __init__(self, num_classes: int) -> None:
-        self.by_case: dict[str, tuple[float, float, float, float]] = {}
-        self.voxels = np.zeros((num_classes, 2), dtype=np.int64)
-
-    def add(self, case_id: str, label: NDArray[np.uint8], weight: NDArray[np.uint8]) -> None:
-        if (label == IGNORED).any():
-            label, weight = label[label != IGNORED], weight[label != IGNORED]
-        if not label.size:
-            self.by_case[case_id] = (0.0, 0.0, 0.0, 0.0)
-            return
-        high = weight >= LEAST_WEIGHT * 255
-        kept = weight == 255
-        self.by_case[case_id] = (
-            float(kept.mean()),
-            float((high & ~kept).mean()),
-            float((~high).mean()),
-            float((label > 0).mean()),
-        )
-        count = len(self.voxels)
-        self.voxels[:, 0] += np.bincount(label[high], minlength=count)
-        self.voxels[:, 1] += np.bincount(label[~high], minlength=count)
+    if (label == IGNORED).any():
+        label, weight = label[label != IGNORED], weight[label != IGNORED]
+    high = weight >= LEAST_WEIGHT * 255
+    kept = weight == 255
+    parts = [kept, high & ~kept, ~high, label > 0]
+    counts = [np.bincount(label[one], minlength=num_classes) for one in (high, ~high)]
+    return {
+        "shares": [float(one.mean()) if label.size else 0.0 for one in parts],
+        "voxels": np.stack(counts, 1).tolist(),
+    }
 
 
 def _reads_head(network: SegmentationNetwork, options: PseudoLabelOptions) -> bool:
@@ -508,7 +517,7 @@ def _write_summary(
     stage: int,
     fraction: float,
     scores: Mapping[str, float],
-    shares: _Shares,
+    shares: Mapping[str, Any],
     data: TrainingData,
     seconds: float,
 ) -> None:
@@ -516,6 +525,7 @@ def _write_summary(
     folder = _folder(data, stage)
     frozen = read_json(folder / "cases.json")
     ranked: list[str] = frozen["ranked"]
+    voxels = np.sum([one["voxels"] for one in shares.values()], axis=0)
     names = ["background", *(one.name for one in data.task.classes)]
     with replacing(folder / "ranking.csv", "w") as stream:
         writer = csv.writer(stream)
@@ -532,22 +542,22 @@ def _write_summary(
             ]
         )
         for rank, case_id in enumerate(ranked, start=1):
-            own = [f"{share:.5f}" for share in shares.by_case.get(case_id, ())] or [""] * 4
-            selected = int(case_id in shares.by_case)
+            selected = int(case_id in shares)
+            own = [f"{one:.5f}" for one in shares[case_id]["shares"]] if selected else [""] * 4
             writer.writerow([case_id, rank, f"{scores[case_id]:.6f}", selected, *own])
-    values = [scores[case_id] for case_id in shares.by_case]
-    total = max(1, int(shares.voxels.sum()))
+    values = [scores[case_id] for case_id in shares]
+    total = max(1, int(voxels.sum()))
     content = {
         "stage": stage,
         "fraction": fraction,
-        "num_cases": len(shares.by_case),
+        "num_cases": len(shares),
         "excluded": frozen["excluded"],
         "seconds": round(seconds, 3),
-        "high_share": float(shares.voxels[:, 0].sum() / total),
-        "low_share": float(shares.voxels[:, 1].sum() / total),
+        "high_share": float(voxels[:, 0].sum() / total),
+        "low_share": float(voxels[:, 1].sum() / total),
         "class_shares": {
             name: {"high": float(high / total), "low": float(low / total)}
-            for name, (high, low) in zip(names, shares.voxels, strict=True)
+            for name, (high, low) in zip(names, voxels, strict=True)
         },
         "image_confidence": {
             "mean": float(np.mean(values)),

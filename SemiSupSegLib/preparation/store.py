@@ -11,7 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import (
     ProcessPoolExecutor,
     ThreadPoolExecutor,
@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from SemiSupSegLib.cases.case import Case
+from SemiSupSegLib.cases.case import Case, ImageSource
 from SemiSupSegLib.cases.geometry import Geometry, geometry_from_json
 from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.task import Task
@@ -171,6 +171,44 @@ def stored_grid(image_hash: str, options: PreparationOptions, store: Path) -> Ge
     """
     folder = _folder(image_hash, options, store)
     return geometry_from_json(_read_meta(folder)["grid"]) if _is_complete(folder) else None
+
+
+def prepared_to_json(case: PreparedCase) -> dict[str, Any]:
+    """Return where a stored case is and what is known of it, for another process."""
+    reference = case.reference
+    return {
+        "id": case.id,
+        "patient": case.patient,
+        "original": case.original.to_json(),
+        "grid": case.grid.to_json(),
+        "image_hash": case.image_hash,
+        "reference": {
+            "path": str(reference.path),
+            "component": reference.component,
+            "series": reference.series,
+        },
+        "warnings": list(case.warnings),
+        "folder": str(case.folder),
+        "label": None if case.label_file is None else case.label_file.name,
+    }
+
+
+def prepared_from_json(content: Mapping[str, Any]) -> PreparedCase:
+    """Return the case that `prepared_to_json` told of; nothing is opened."""
+    folder, reference = Path(content["folder"]), content["reference"]
+    return PreparedCase(
+        id=content["id"],
+        patient=content["patient"],
+        original=geometry_from_json(content["original"]),
+        grid=geometry_from_json(content["grid"]),
+        image_hash=content["image_hash"],
+        reference=ImageSource(**{**reference, "path": Path(reference["path"])}),
+        warnings=tuple(content["warnings"]),
+        folder=folder,
+        image_file=folder / "image.npy",
+        mask_file=folder / "mask.npy",
+        label_file=None if content["label"] is None else folder / content["label"],
+    )
 
 
 def usable_processors() -> int:

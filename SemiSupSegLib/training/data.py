@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +15,14 @@ from torch import Tensor
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError
+from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.inference.precision import automatic_autocast
 from SemiSupSegLib.inference.sliding_window import count_windows, sliding_window
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import EventKind, EventLog, read_events
 from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.training.distribution import ALONE, Distribution, NoLog
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.randomness import seed_of
 from SemiSupSegLib.training.sampling import Sampler
@@ -45,6 +48,7 @@ class RunData:
         partial: Labelled training cases whose label leaves voxels unknown. They are learnt from
             where it is known, and pseudo-labelled elsewhere.
         reviewed: Labelled training cases whose label comes from a review.
+        distribution: The processes that train together.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class RunData:
         oracle: Callable[[str], NDArray[np.uint8]] | None = None,
         partial: Sequence[str] = (),
         reviewed: Sequence[str] = (),
+        distribution: Distribution = ALONE,
     ) -> None:
         self.task = task
         self.labelled: Sequence[str] = split.train_labelled
@@ -75,8 +80,12 @@ class RunData:
         self.patch_size = patch_size
         self._never_opened = frozenset(split.train_unlabelled)
         self._prepared = prepared
-        self._events = EventLog(run.events_file)
-        self._warnings = _warnings(run)
+        self.distribution = distribution
+        """The processes that share the work on cases now."""
+        self._events = EventLog(run.events_file) if distribution.is_first else NoLog()
+        self._warnings = _warnings(run) if distribution.is_first else set()
+        self._is_sharing = False
+        self._untold: list[tuple[str, dict[str, Any]]] = []
         self._control = Control(run.control)
         self._progress = progress
         self._device = device
@@ -99,7 +108,8 @@ class RunData:
             case_id: self._prepared[case_id] for case_id in (*self.labelled, *self.unlabelled)
         }
         where = self._resident(training) if resident else None
-        return Sampler(training, patch_size, self.seed, foreground_fraction, where)
+        part = self.distribution.part
+        return Sampler(training, patch_size, self.seed, foreground_fraction, where, part)
 
     def predict(
         self,
@@ -185,6 +195,11 @@ class RunData:
 
     def tell(self, kind: str, **values: object) -> None:
         """Write an event of the run; a warning that it holds already is not repeated."""
+        if not self.distribution.is_first:
+            if self._is_sharing:
+                self._untold.append((EventKind(kind).value, values))
+            # All else, the first process tells itself.
+            return
         if kind == EventKind.WARNING:
             message = str(values.get("message"))
             if message in self._warnings:
@@ -195,6 +210,50 @@ class RunData:
     def each(self, case_ids: Iterable[str], what: str) -> Iterable[str]:
         """Go through cases with heartbeat and stop requests."""
         return self._progress.each(case_ids, what)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes what is not written by case."""
+        return self.distribution.is_first
+
+    def share(self, case_ids: Iterable[str], what: str) -> Iterable[str]:
+        """Go through this process's part of cases; when it ends, all parts are done."""
+        ids = tuple(case_ids)
+        part = self.distribution.part
+        for start in range(0, len(ids), part.size):
+            self._progress.attend(f"{what}, case {start + 1} of {len(ids)}")
+            if start + part.rank < len(ids):
+                self._is_sharing = True
+                yield ids[start + part.rank]
+                self._is_sharing = False
+            untold, self._untold = self._untold, []
+            for events in self.distribution.gather(untold):
+                for kind, values in events:
+                    self.tell(kind, **values)
+
+    def gathered(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what all processes have found, by case."""
+        if self.distribution.is_alone:
+            return dict(values)
+        found: dict[str, Any] = {}
+        for part in self.distribution.gather(dict(values)):
+            found.update(part)
+        return found
+
+    def lacks(self, file: Path) -> bool:
+        """Return whether a file has still to be made, as the first process sees it."""
+        return bool(self.distribution.first_says(self.is_first and not file.is_file()))
+
+    def frozen(self, file: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+        """Return a JSON file's content, made by the first process if it is not there."""
+        content = None
+        if self.is_first:
+            if not file.is_file():
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_json(file, make())
+            content = read_json(file)
+        found: dict[str, Any] = self.distribution.from_first(content)
+        return found
 
     def _resident(self, cases: Mapping[str, PreparedCase]) -> torch.device | None:
         if self._device.type != "cuda":

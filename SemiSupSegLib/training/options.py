@@ -73,7 +73,8 @@ class TrainingOptions:
     checkpoint_seconds: float = 45.0
     """A checkpoint is written at least this often."""
     threads: int = 0
-    """CPU threads of PyTorch; 0: as many as there are cores. Frozen in run.json."""
+    """CPU threads of PyTorch; 0: as many as there are cores. Frozen in run.json. Several processes
+    of one host share them."""
     augmentation: AugmentationOptions = field(default_factory=AugmentationOptions)
 
     def __post_init__(self) -> None:

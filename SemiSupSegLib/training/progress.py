@@ -15,6 +15,7 @@ from SemiSupSegLib.runs.events import EventKind, EventLog
 from SemiSupSegLib.runs.lock import Lock
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
+from SemiSupSegLib.training.distribution import ALONE, Distribution, NoLog
 
 _WRITE_SECONDS = 2.0
 _POLL_SECONDS = 0.5
@@ -23,6 +24,7 @@ _TELL_SECONDS = 20.0
 logger = logging.getLogger(__name__)
 
 Wish = Literal["pause", "stop"]
+_WISHES: tuple[Wish | None, ...] = (None, "pause", "stop")
 
 
 class Progress:
@@ -30,13 +32,15 @@ class Progress:
 
     Args:
         run: The run folder.
-        lock: Held by this process.
+        lock: Held by this process; None if another one of the run holds it, and writes.
     """
 
-    def __init__(self, run: RunFolder, lock: Lock) -> None:
+    def __init__(self, run: RunFolder, lock: Lock | None) -> None:
         self._run = run
         self._lock = lock
-        self._events = EventLog(run.events_file)
+        self._events = EventLog(run.events_file) if lock is not None else NoLog()
+        self.distribution: Distribution = ALONE
+        """The processes that work together now: what one is wished, all do."""
         self._control = Control(run.control)
         self._updates = 0
         self._planned = 0
@@ -96,7 +100,7 @@ class Progress:
     def attend(self, what: str) -> None:
         """Keep the heartbeat and obey wishes during long work; call it as often as you like."""
         self._doing = what
-        if time.monotonic() - self._written > _WRITE_SECONDS:
+        if self.distribution.first_says(time.monotonic() - self._written > _WRITE_SECONDS):
             self.write(RunStatus.RUNNING, doing=what)
             wish = self.wish()
             if wish:
@@ -108,19 +112,19 @@ class Progress:
             self.write(RunStatus.RUNNING, doing=self._doing)
 
     def is_stop_wanted(self) -> bool:
-        """Return whether to stop at once; cheap to ask often."""
-        if time.monotonic() - self._polled < _POLL_SECONDS:
+        """Return whether to stop at once; cheap to ask often.
+
+        Several processes stop together, between two cases.
+        """
+        if not self.distribution.is_alone or time.monotonic() - self._polled < _POLL_SECONDS:
             return False
         self._polled = time.monotonic()
         return self._control.is_stop_wanted
 
     def wish(self) -> Wish | None:
-        """Return what a control file asks for."""
-        if self._control.is_stop_wanted:
-            return "stop"
-        if self._control.is_pause_wanted:
-            return "pause"
-        return None
+        """Return what a control file asks for, as the first process sees it."""
+        seen = 2 * self._control.is_stop_wanted or int(self._control.is_pause_wanted)
+        return _WISHES[self.distribution.first_says(seen)]
 
     def obey(self, wish: Wish) -> None:
         """Stop, or wait until the pause file is gone.
@@ -133,17 +137,18 @@ class Progress:
             self.on_pause()
             self.write(RunStatus.PAUSED)
             self._events.append(EventKind.PAUSED, iteration=self._iteration)
-            while self._control.is_pause_wanted and not self._control.is_stop_wanted:
+            while (now := self.wish()) == "pause":
                 time.sleep(_POLL_SECONDS)
                 if time.monotonic() - self._written > _WRITE_SECONDS:
                     self.write(RunStatus.PAUSED)
-            if not self._control.is_stop_wanted:
+            if now is None:
                 self.on_resume()
                 self._leave_out(time.monotonic() - began)
                 self._events.append(EventKind.RESUMED, iteration=self._iteration)
                 self.write(RunStatus.RUNNING)
                 return
-        self._control.clear()
+        if self._lock is not None:
+            self._control.clear()
         self._events.append(EventKind.STOPPED, iteration=self._iteration)
         self.write(RunStatus.STOPPED)
         raise StoppedError(
@@ -160,6 +165,8 @@ class Progress:
     def write(self, status: RunStatus, error: str | None = None, doing: str = "") -> None:
         """Replace `state.json` and renew the lock."""
         self._written = time.monotonic()
+        if self._lock is None:
+            return
         self._tell(doing)
         self._lock.heartbeat()
         RunState(

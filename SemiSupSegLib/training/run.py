@@ -25,11 +25,22 @@ from SemiSupSegLib.cases.task import Task, load_task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError, in_sentences
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method
-from SemiSupSegLib.models.package import identity, new_folder, read_package, write_copy
+from SemiSupSegLib.models.package import (
+    ModelPackage,
+    identity,
+    new_folder,
+    read_package,
+    write_copy,
+)
 from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.prepare import PreparedCase
-from SemiSupSegLib.preparation.store import default_store, prepare_cases
+from SemiSupSegLib.preparation.store import (
+    default_store,
+    prepare_cases,
+    prepared_from_json,
+    prepared_to_json,
+)
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import EventKind, EventLog
 from SemiSupSegLib.runs.lock import Lock, LockedError
@@ -40,6 +51,11 @@ from SemiSupSegLib.training.configuration import config_from_json
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.device_use import DeviceUse
 from SemiSupSegLib.training.devices import choose_device
+from SemiSupSegLib.training.distribution import (
+    ALONE,
+    Distribution,
+    distribution_of_environment,
+)
 from SemiSupSegLib.training.export import export, export_work
 from SemiSupSegLib.training.fitting import network_of, patch_size_of
 from SemiSupSegLib.training.needs import needs_of, refuse_what_does_not_fit
@@ -61,30 +77,46 @@ class TrainOutcome:
     """The run was finished before; nothing was done."""
     lines: tuple[str, ...] = ()
     """What to tell the user."""
+    is_first: bool = True
+    """Whether this process wrote the run's files; of several, one does."""
 
 
 def train(request: TrainRequest) -> TrainOutcome:
-    """Start a run, or go on with the one in `request.out`.
+    """Start a run, or go on with the one in `request.out`; started by torchrun, with the others.
 
     Raises:
         UsageError: If the run in `request.out` was started with other options.
         StoppedError: If somebody asked to stop.
         SemiSupSegError: If the data or the training do not allow to go on.
     """
+    with distribution_of_environment() as distribution:
+        if distribution.is_first:
+            return _lead(request, distribution)
+        return _follow(request, distribution)
+
+
+def _lead(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
     run = RunFolder(request.out)
+    if not distribution.is_alone and ":" in request.device:
+        raise UsageError(
+            f"--device {request.device} is one GPU, but torchrun started {distribution.part.size} "
+            "processes. Use --device auto or cuda: each takes the GPU of its own number."
+        )
     if run.is_run():
         config = run.read_config()
         _refuse_other_options(request, config)
         if _is_finished(run):
             if not _is_own_folder(request, config):
                 _run_cases(request, config)
+            distribution.announce(is_finished=True)
             return TrainOutcome(was_finished=True)
+        _refuse_other_processes(run, config, distribution)
     with Lock(run.lock_file) as lock:
         events = EventLog(run.events_file)
         progress = Progress(run, lock)
         try:
             Control(run.control).clear()
-            lines = _train(request, run, progress, events)
+            lines = _train(request, run, progress, events, distribution)
         except (StoppedError, LockedError):
             # Somebody else's run by now, or written down already.
             raise
@@ -93,6 +125,7 @@ def train(request: TrainRequest) -> TrainOutcome:
                 progress.write(RunStatus.STOPPED)
             raise
         except Exception as error:
+            distribution.heed_no_signal()
             message = _why(error)
             if _has_begun(run):
                 # On a full disk this may fail, too; whoever watches the run sees that it ended.
@@ -111,22 +144,96 @@ def train(request: TrainRequest) -> TrainOutcome:
 
 
 def _train(
-    request: TrainRequest, run: RunFolder, progress: Progress, events: EventLog
+    request: TrainRequest,
+    run: RunFolder,
+    progress: Progress,
+    events: EventLog,
+    distribution: Distribution,
 ) -> list[str]:
     if not run.is_run():
-        _create(request, run, progress, events)
+        _create(request, run, progress, events, distribution.part.size)
     content = run.read_config()
     task = task_from_json(content["task"], run.run_json)
     config = config_from_json(content["config"])
     split = _frozen_split(content)
     store = str(request.store or content["store"])
-    device = _device_again(content["device"])
+    device = distribution.device(_device_again(content["device"]))
     progress.device_use = DeviceUse(device).look
-    _set_threads(config.training)
+    _set_threads(config.training, distribution)
     cases = _run_cases(request, content)
     oracle_ids = split.train_unlabelled if getattr(config.options, "allow_oracle", False) else ()
     prepared = _prepare(cases, task, config.preparation, split, store, progress)
+    distribution.announce()
+    distribution.connect(device)
+    distribution.from_first([content, [prepared_to_json(case) for case in prepared.values()]])
+    session = _session(
+        content,
+        prepared,
+        run,
+        progress,
+        device,
+        distribution,
+        _oracle(oracle_ids, cases, task, config.preparation, store),
+    )
+    session.train()
+    return export(
+        method=session.method,
+        build=session.build,
+        trainer=session.trainer,
+        data=session.data,
+        run=run,
+        config=config,
+        device=device,
+        before=session.before,
+    )
 
+
+def _follow(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
+    """Train along; the run's folder and what is in it are the first process's."""
+    logging.getLogger("SemiSupSegLib").setLevel(logging.WARNING)
+    if not distribution.await_first():
+        return TrainOutcome(was_finished=True, is_first=False)
+    run = RunFolder(request.out)
+    device = distribution.device(choose_device(request.device))
+    distribution.connect(device)
+    content, cases = distribution.from_first(None)
+    _set_threads(config_from_json(content["config"]).training, distribution)
+    prepared = {one["id"]: prepared_from_json(one) for one in cases}
+    progress = Progress(run, None)
+    _session(content, prepared, run, progress, device, distribution).train()
+    return TrainOutcome(was_finished=False, is_first=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """All that a process trains with."""
+
+    method: Method
+    build: Callable[[str], SegmentationNetwork]
+    trainer: Trainer
+    data: RunData
+    before: ModelPackage | None
+    progress: Progress
+
+    def train(self) -> None:
+        """Go through all phases, together with the other processes; what follows, alone."""
+        self.trainer.train()
+        self.progress.distribution = self.data.distribution = ALONE
+
+
+def _session(
+    content: Mapping[str, Any],
+    prepared: Mapping[str, PreparedCase],
+    run: RunFolder,
+    progress: Progress,
+    device: torch.device,
+    distribution: Distribution,
+    oracle: Callable[[str], NDArray[np.uint8]] | None = None,
+) -> _Session:
+    """Make networks, data and trainer from the content of run.json."""
+    task = task_from_json(content["task"], run.run_json)
+    config = config_from_json(content["config"])
+    split = _frozen_split(content)
     before = read_package(run.before) if content.get("former") else None
 
     def build(name: str) -> SegmentationNetwork:
@@ -139,6 +246,7 @@ def _train(
             )
         return network
 
+    progress.distribution = distribution
     patch_size: tuple[int, int, int] = tuple(content["patch_size"])
     data = RunData(
         task=task,
@@ -150,9 +258,10 @@ def _train(
         patch_size=patch_size,
         device=device,
         overlap=config.training.prediction_overlap,
-        oracle=_oracle(oracle_ids, cases, task, config.preparation, store),
+        oracle=oracle,
         partial=content.get("partial", ()),
         reviewed=[one for one in content.get("reviewed", ()) if one in set(split.train_labelled)],
+        distribution=distribution,
     )
     method: Method = find_method(config.method).make(
         config.options, build, iterations=config.iterations
@@ -166,17 +275,15 @@ def _train(
         seed=config.seed,
         device=device,
         work_after=export_work(method, data, goes_on=before is not None),
+        distribution=distribution,
     )
-    trainer.train()
-    return export(
+    return _Session(
         method=method,
         build=build,
         trainer=trainer,
         data=data,
-        run=run,
-        config=config,
-        device=device,
         before=before,
+        progress=progress,
     )
 
 
@@ -196,7 +303,9 @@ def _device_again(name: str) -> torch.device:
         ) from None
 
 
-def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: EventLog) -> None:
+def _create(
+    request: TrainRequest, run: RunFolder, progress: Progress, events: EventLog, processes: int
+) -> None:
     """Decide everything, prepare the cases, and freeze it in run.json."""
     device = choose_device(request.device)
     store = (request.store or default_store()).resolve()
@@ -245,6 +354,7 @@ def _create(request: TrainRequest, run: RunFolder, progress: Progress, events: E
             "seed": config.seed,
             "iterations": config.iterations,
             "device": str(device),
+            "processes": processes,
             "preparation": config.to_json()["preparation"],
             "network": config.to_json()["options"]["network"],
             "training": config.to_json()["training"],
@@ -287,8 +397,8 @@ def _partial(
     ]
 
 
-def _set_threads(options: TrainingOptions) -> None:
-    torch.set_num_threads(options.threads)
+def _set_threads(options: TrainingOptions, distribution: Distribution) -> None:
+    torch.set_num_threads(max(1, options.threads // distribution.local.size))
     # Takes effect in a thread with its first parallel work, for which another thread's setting
     # may come before; asking counts as work.
     torch.get_num_threads()
@@ -462,6 +572,24 @@ def _is_same_model(request: TrainRequest, content: Mapping[str, Any]) -> bool:
         return identity(request.former) == content["former"]["model_sha256"]
     except (SemiSupSegError, OSError):
         return False
+
+
+def _refuse_other_processes(
+    run: RunFolder, content: Mapping[str, Any], distribution: Distribution
+) -> None:
+    """Refuse another number of processes, with which an update would see another batch."""
+    former, now = content.get("processes", 1), distribution.part.size
+    if former != now:
+        raise UsageError(
+            f"{run.path} holds a run of {former} process{'es' * (former > 1)}, and now there "
+            f"{'are' if now > 1 else 'is'} {now}: each update would see another number of patches. "
+            + (
+                f"Go on with {former} processes (torchrun, --nproc-per-node times --nnodes), "
+                if former > 1
+                else "Go on without torchrun, "
+            )
+            + "or choose another folder for --out."
+        )
 
 
 def _split_difference(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from SemiSupSegLib.methods.protocol import Batch, Phase
 from SemiSupSegLib.preparation.prepare import PreparedCase
+from SemiSupSegLib.processes import ALONE, Part
 from SemiSupSegLib.training.augmentation import draw_turn, turn, vary_intensity
 from SemiSupSegLib.training.options import AugmentationOptions
 from SemiSupSegLib.training.randomness import numpy_generator, torch_generator
@@ -26,6 +27,8 @@ class RawPatch:
     """One patch as it was cut, before augmentation."""
 
     case_id: str
+    slot: int
+    """Place in the batch, of all processes; what is drawn for the patch follows from it."""
     image: Tensor
     label: Tensor | None
     valid: Tensor
@@ -44,6 +47,8 @@ class Sampler:
         resident: Device on which whole images are kept, if they fit there; else patches are cut
             from the memory-mapped files, which are opened for each patch: a map that stays open
             holds one of the thousand files that a process may have open.
+        part: Of several processes, which one this is: each cuts its slots of a batch that is as
+            many times larger, and they have the patches that one process would have.
     """
 
     def __init__(
@@ -53,12 +58,14 @@ class Sampler:
         seed: int,
         foreground_fraction: float,
         resident: torch.device | None = None,
+        part: Part = ALONE,
     ) -> None:
         self.patch_size = patch_size
         self._cases = cases
         self._seed = seed
         self._foreground_fraction = foreground_fraction
         self._resident = resident
+        self._part = part
         self._images: dict[str, Tensor] = {}
         self._candidates: dict[str, list[NDArray[np.int64]]] = {}
         self._known_voxels: dict[str, NDArray[np.int64] | None] = {}
@@ -67,7 +74,7 @@ class Sampler:
         self, pool: Sequence[str], phase: str, kind: str, iteration: int, count: int
     ) -> list[str]:
         """Return the next `count` ids of an endless stream of reshuffled pools."""
-        positions = range(iteration * count, (iteration + 1) * count)
+        positions = self._positions(iteration, count)
         return [self._id_at(pool, phase, kind, position) for position in positions]
 
     def labelled_ids(
@@ -80,7 +87,7 @@ class Sampler:
         if not favoured or not others or not phase.favoured_share:
             return self.ids(labelled, phase.stream, "labelled", iteration, count)
         chosen = []
-        for position in range(iteration * count, (iteration + 1) * count):
+        for position in self._positions(iteration, count):
             # Favoured ones among all patches before this one, and with it.
             before, after = (math.floor(n * phase.favoured_share) for n in (position, position + 1))
             if after > before:
@@ -88,6 +95,10 @@ class Sampler:
             else:
                 chosen.append(self._id_at(others, phase.stream, "labelled", position - before))
         return chosen
+
+    def _positions(self, iteration: int, count: int) -> range:
+        first = (iteration * self._part.size + self._part.rank) * count
+        return range(first, first + count)
 
     def _id_at(self, pool: Sequence[str], phase: str, kind: str, position: int) -> str:
         turn_number, place = divmod(position, len(pool))
@@ -103,16 +114,17 @@ class Sampler:
         labelled_count: int,
         unlabelled_count: int,
     ) -> list[RawPatch]:
-        """Cut the patches of one iteration, labelled ones first."""
+        """Cut this process's patches of one iteration, labelled ones first."""
         patches = []
-        for slot, case_id in enumerate(
-            self.labelled_ids(labelled, phase, iteration, labelled_count)
-        ):
+        rank, size = self._part.rank, self._part.size
+        known = self.labelled_ids(labelled, phase, iteration, labelled_count)
+        for slot, case_id in enumerate(known, start=rank * labelled_count):
             label = _mapped(self._cases[case_id].label())
             patches.append(self._cut(phase, iteration, slot, case_id, label, {}))
         if unlabelled_count and unlabelled:
             chosen = self.ids(unlabelled, phase.stream, "unlabelled", iteration, unlabelled_count)
-            for slot, case_id in enumerate(chosen, start=labelled_count):
+            first = size * labelled_count + rank * unlabelled_count
+            for slot, case_id in enumerate(chosen, start=first):
                 maps = phase.maps(case_id) if phase.maps else {}
                 tensors = {name: torch.from_numpy(values) for name, values in maps.items()}
                 patches.append(self._cut(phase, iteration, slot, case_id, None, tensors))
@@ -150,6 +162,7 @@ class Sampler:
             valid = torch.nn.functional.pad(valid, pad, value=False)
         return RawPatch(
             case_id=case_id,
+            slot=slot,
             image=cut(image, 0),
             label=None if label is None else cut(label, IGNORED),
             valid=valid,
@@ -267,8 +280,8 @@ def augment(
     """
     images, labels, valid = [], [], []
     maps: dict[str, list[Tensor]] = {}
-    for slot, patch in enumerate(patches):
-        generator = torch_generator(seed, phase.stream, iteration, "augment", slot)
+    for patch in patches:
+        generator = torch_generator(seed, phase.stream, iteration, "augment", patch.slot)
         turns = draw_turn(options, generator, square=square)
         image = patch.image.to(device, torch.float32, non_blocking=True)
         names = list(patch.maps)

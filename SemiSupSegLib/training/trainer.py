@@ -14,6 +14,7 @@ from torch import Tensor
 
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError
 from SemiSupSegLib.inference.precision import automatic_precision
+from SemiSupSegLib.losses.reduction import shared_batch
 from SemiSupSegLib.methods.protocol import (
     Batch,
     Clock,
@@ -36,6 +37,7 @@ from SemiSupSegLib.training.checkpoints import (
     save_checkpoint,
 )
 from SemiSupSegLib.training.data import RunData
+from SemiSupSegLib.training.distribution import ALONE, Distribution, NoLog
 from SemiSupSegLib.training.options import TrainingOptions
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.randomness import seed_of
@@ -89,6 +91,8 @@ class Trainer:
         seed: The run's seed.
         device: Where the networks are.
         work_after: Forward passes over one patch that follow the training.
+        distribution: The processes that train together. Batch sizes are those of one process;
+            an update averages over all, and the first process alone writes.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         work_after: int = 0,
+        distribution: Distribution = ALONE,
     ) -> None:
         self._method = method
         self._data = data
@@ -110,8 +115,12 @@ class Trainer:
         self._options = options
         self._seed = seed
         self._device = device
-        self._events = EventLog(run.events_file)
-        self._metrics = MetricsLog(run.metrics_file)
+        self._distribution = distribution
+        self._events: EventLog | NoLog = NoLog()
+        self._metrics: MetricsLog | NoLog = NoLog()
+        if distribution.is_first:
+            self._events = EventLog(run.events_file)
+            self._metrics = MetricsLog(run.metrics_file)
         self._networks = method.networks()
         for network in self._networks.values():
             network.to(device)
@@ -263,9 +272,11 @@ class Trainer:
                     else self._vary(phase, position.phase_iteration, loaded)
                 )
                 result = self._update(phase, batch)
-            except torch.cuda.OutOfMemoryError:
+                self._distribution.check_memory()
+            except torch.cuda.OutOfMemoryError as error:
                 # Handled below: the exception holds the memory that is to become free.
-                pass
+                self._distribution.tell_out_of_memory(error)
+                result = None
             if result is None:
                 self._shrink(phase)
                 pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
@@ -338,11 +349,17 @@ class Trainer:
         optimizer = self._optimizer
         assert optimizer is not None
         # Dropout and noise inside the step draw from the global generator: seeded by the counter,
-        # they are the same after a resume.
-        torch.manual_seed(seed_of(self._seed, phase.stream, position.phase_iteration, "step"))
+        # they are the same after a resume. Each further process has draws of its own.
+        place = [self._seed, phase.stream, position.phase_iteration, "step"]
+        rank = self._distribution.part.rank
+        torch.manual_seed(seed_of(*place, *([rank] if rank else [])))
         clock = Clock(phase_iteration=position.phase_iteration, iteration=position.iteration)
-        with torch.autocast(
-            self._device.type, dtype=self._autocast, enabled=self._autocast is not None
+        together = None if self._distribution.is_alone else self._distribution.total
+        with (
+            torch.autocast(
+                self._device.type, dtype=self._autocast, enabled=self._autocast is not None
+            ),
+            shared_batch(together),
         ):
             result = self._method.step(phase, batch, clock)
         factor = rate_factor(phase.group, phase, position.phase_iteration)
@@ -350,6 +367,7 @@ class Trainer:
             group["lr"] = phase.group.rate * factor * position.rate_scale
         optimizer.zero_grad(set_to_none=True)
         result.total.backward()  # type: ignore[no-untyped-call]
+        self._distribution.average(self._learnt_from(phase))
         norm = torch.nn.utils.clip_grad_norm_(
             phase.group.parameters, self._options.clip_norm or math.inf
         )
@@ -357,6 +375,18 @@ class Trainer:
         self._method.after_step(phase, clock)
         self._recent.append((batch.case_ids, result, norm.detach()))
         return result
+
+    def _learnt_from(self, phase: Phase) -> list[Tensor]:
+        """Return what this process's patches have changed: gradients, statistics of batch norm."""
+        gradients = [one.grad for one in phase.group.parameters if one.grad is not None]
+        statistics = [
+            one
+            for network in self._networks.values()
+            if network.training
+            for one in network.buffers()
+            if one.is_floating_point()
+        ]
+        return [*gradients, *statistics]
 
     def _set_modes(self, phase: Phase) -> None:
         learning = {id(parameter) for parameter in phase.group.parameters}
@@ -366,6 +396,13 @@ class Trainer:
 
     def _check_finite(self, phase: Phase) -> None:
         """Look at losses and gradients since the last look; each step's look stalls a GPU."""
+        found = [one for one in self._distribution.gather(self._not_finite(phase)) if one]
+        if found:
+            # Of a loss rather than of the gradient, which is that of all processes.
+            raise FloatingPointError(min(found, key=lambda one: one.startswith("the gradient")))
+
+    def _not_finite(self, phase: Phase) -> str:
+        """Say what was not finite since the last look; nothing if all was."""
         recent, self._recent = self._recent, []
         for case_ids, result, norm in recent:
             if not bool(torch.isfinite(result.total)):
@@ -377,9 +414,8 @@ class Trainer:
                 what = "gradient"
             else:
                 continue
-            raise FloatingPointError(
-                f"the {what} of cases {', '.join(case_ids)} is not finite in phase {phase.name}"
-            )
+            return f"the {what} of cases {', '.join(case_ids)} is not finite in phase {phase.name}"
+        return ""
 
     def _count(self, phase: Phase, result: StepResult) -> None:
         position = self._position
@@ -389,6 +425,7 @@ class Trainer:
         if is_last or position.phase_iteration % self._options.log_every == 0:
             self._check_finite(phase)
             values = {name: float(value) for name, value in result.terms.items()}
+            values = self._distribution.means(values)
             values["rate"] = self._optimizer.param_groups[0]["lr"] if self._optimizer else 0.0
             self._metrics.append(
                 values,
@@ -418,7 +455,7 @@ class Trainer:
             # The phase's end writes a checkpoint; a wish is heard after it.
             return
         wish = self._progress.wish()
-        if due or wish:
+        if self._distribution.first_says(due) or wish:
             self._check_finite(phase)
             self._save(phase, started)
         if wish:
@@ -469,7 +506,7 @@ class Trainer:
                 network.replace("_raw", " before averaging"),
                 values["mean"],
             )
-        if "student" in figures:
+        if "student" in figures and self._distribution.is_first:
             self._best.offer(figures["student"], position.iteration, known["student"])
 
     # Pausing
@@ -530,9 +567,12 @@ class Trainer:
         position = self._position
         if self._optimizer is not None:
             self._optimizer.zero_grad(set_to_none=True)
-        kept, position.keeps_images = self._sampler.keeps_images, False
+        kept = self._distribution.any(self._sampler.keeps_images)
+        position.keeps_images = False
         self._sampler = self._new_sampler()
         torch.cuda.empty_cache()
+        # The memory may have run out in the midst of one process's update.
+        self._align()
         if kept:
             message = "The device ran out of memory: going on without keeping the images there."
             logger.warning("%s", message)
@@ -583,9 +623,10 @@ class Trainer:
             logger.info("Going on from update %d.", self._position.iteration)
         else:
             self._metrics.truncate_after(-1)
+            self._align()
 
     def _load(self, *, resumed_process: bool = False) -> bool:
-        checkpoint = load_checkpoint(self._run.checkpoints)
+        checkpoint = self._newest_checkpoint()
         if checkpoint is None:
             return False
         load_network_tensors(self._networks, checkpoint.weights)
@@ -605,7 +646,33 @@ class Trainer:
         self._last_saved = time.monotonic()
         return True
 
+    def _align(self) -> None:
+        """Let all processes go on from what the first one has."""
+        together = self._distribution
+        if together.is_alone:
+            return
+        tensors = together.tensors_from_first(network_tensors(self._networks))
+        load_network_tensors(self._networks, tensors)
+        self._method.load_state(together.from_first(self._method.state()))
+        if self._optimizer is not None:
+            moments = together.tensors_from_first(optimizer_tensors(self._optimizer))
+            load_optimizer_tensors(self._optimizer, moments)
+
+    def _newest_checkpoint(self) -> Checkpoint | None:
+        """Return what the first process reads, so that all go on from the same."""
+        together = self._distribution
+        own = load_checkpoint(self._run.checkpoints) if together.is_first else None
+        if together.is_alone or not together.first_says(own is not None):
+            return own
+        return Checkpoint(
+            weights=together.tensors_from_first(own.weights if own else {}),
+            optimizer=together.tensors_from_first(own.optimizer if own else {}),
+            state=together.from_first(own.state if own else None),
+        )
+
     def _save(self, phase: Phase | None, started: float) -> None:
+        if not self._distribution.is_first:
+            return
         self._metrics.sync()
         position = asdict(self._position)
         position["seconds"] = self._progress.seconds

@@ -22,7 +22,7 @@ from SemiSupSegLib.training.data import RunData
 def validation_dice(
     networks: Mapping[str, nn.Module], data: RunData, overlap: float
 ) -> dict[str, dict[str, float]]:
-    """Return the mean Dice over the validation cases by network and target.
+    """Return the mean Dice over the validation cases by network and target; work that is shared.
 
     `mean` is taken over the task's headline targets. Figures are on the prepared grid; a target
     that is empty in both label maps counts 1.
@@ -46,7 +46,9 @@ def validation_dice(
         return torch.cat([networks[name](patches).float().softmax(1) for name in names], 1)
 
     num_classes = data.task.num_classes
-    for case_id in data.each(data.validation, "validating"):
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for case_id in data.share(data.validation, "validating"):
+        found[case_id] = {}
         outputs = data.predict(case_id, forward, "validation", overlap=overlap)
         reference = data.label(case_id)
         outside = data.outside(case_id)
@@ -54,15 +56,19 @@ def validation_dice(
             own = outputs[index * num_classes : (index + 1) * num_classes]
             set_background(own, outside)
             prediction = own.argmax(0).numpy().astype(np.uint8)
-            for target, value in dice_of_targets(prediction, reference, data.task).items():
+            found[case_id][name] = dice_of_targets(prediction, reference, data.task)
+    found = data.gathered(found)
+    for case_id in data.validation:
+        for name, by_target in found[case_id].items():
+            for target, value in by_target.items():
                 scores[name][target].append(value)
     figures = {
         name: {target: float(np.mean(values)) for target, values in by_target.items()}
         for name, by_target in scores.items()
     }
-    for by_target in figures.values():
-        headline = [by_target[target] for target in data.task.headline_targets]
-        by_target["mean"] = float(np.mean(headline))
+    for means in figures.values():
+        headline = [means[target] for target in data.task.headline_targets]
+        means["mean"] = float(np.mean(headline))
     return figures
 
 

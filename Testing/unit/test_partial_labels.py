@@ -218,7 +218,7 @@ def test_unknown_voxels_turn_with_the_patch_and_stay_unknown():
     # The image tells where each voxel came from.
     image = torch.where(torch.from_numpy(label) == 255, 7.0, torch.from_numpy(label).float())[None]
     patch = RawPatch(
-        case_id="a", image=image, label=torch.from_numpy(label),
+        case_id="a", slot=0, image=image, label=torch.from_numpy(label),
         valid=torch.ones(label.shape, dtype=torch.bool), maps={},
     )  # fmt: skip
 
