@@ -47,6 +47,14 @@ def own_part(environment: Mapping[str, str] = os.environ) -> Part:
     return ALONE
 
 
+def local_rank(environment: Mapping[str, str] = os.environ) -> int:
+    """Return this process's number among those of its host, 0 if nothing is told."""
+    told = environment.get("LOCAL_RANK")
+    if told is None and "SLURM_STEP_ID" in environment:
+        told = environment.get("SLURM_LOCALID")
+    return int(told) if told is not None and told.isdigit() else 0
+
+
 def torchrun_parts(environment: Mapping[str, str] = os.environ) -> tuple[Part, Part]:
     """Return this process's place among all that torchrun started, and among those of its host.
 

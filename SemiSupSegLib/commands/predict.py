@@ -24,6 +24,7 @@ from SemiSupSegLib.models.registry import default_model, load_model
 from SemiSupSegLib.options import from_json
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.prepare import PreparedCase, prepare_case
+from SemiSupSegLib.processes import local_rank, own_part
 
 if TYPE_CHECKING:
     import torch
@@ -87,7 +88,12 @@ def run(arguments: argparse.Namespace) -> int:
     options = from_json(
         PreparationOptions, package.manifest["preparation"], "the model's preparation"
     )
+    part = own_part()
     usable, failed = _cases(arguments, task)
+    if part.size > 1:
+        whole = len(usable)
+        usable, failed = list(part.of(usable)), list(part.of(failed))
+        print(f"Process {part.rank} of {part.size}: {len(usable)} of {whole} cases.")
     for case_id, reason in failed:
         print(f"{case_id}: not predicted. {reason}", file=sys.stderr)
     _print_warnings(usable)
@@ -188,7 +194,10 @@ def _device(name: str) -> torch.device:
     import torch
 
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        # Processes of one host that see the same GPUs take one each.
+        return torch.device(f"cuda:{local_rank() % torch.cuda.device_count()}")
     try:
         device = torch.device(name)
     except RuntimeError:

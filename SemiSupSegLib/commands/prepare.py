@@ -42,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from SemiSupSegLib.options import with_settings
     from SemiSupSegLib.preparation.options import PreparationOptions, freeze_spacing
     from SemiSupSegLib.preparation.store import default_store, prepare_cases
+    from SemiSupSegLib.processes import own_part
 
     if arguments.workers is not None and arguments.workers < 1:
         raise UsageError(f"--workers is {arguments.workers}, must be 1 or more.")
@@ -81,7 +82,16 @@ def run(arguments: argparse.Namespace) -> int:
         labelled = [case for case in usable if case.id in split.train_labelled]
         with_label = {*split.train_labelled, *split.validation}
         needed = {*with_label, *split.train_unlabelled}
+    # Of all cases, so that every part has the same spacing.
     frozen = freeze_spacing(scan.task, options, labelled)
+    part = own_part()
+    if part.size > 1:
+        whole = len(usable)
+        usable = list(part.of(usable))
+        print(f"Process {part.rank} of {part.size}: {len(usable)} of {whole} cases.")
+    if part.rank:
+        # The first process tells of them.
+        unusable = {}
     store = default_store() if arguments.store is None else arguments.store
     result = prepare_cases(
         usable,
@@ -95,7 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     for case_id, reason in (*unusable.items(), *result.failed):
         print(f"Left out {case_id}: {reason}")
     spacing = " x ".join(f"{one:g}" for one in frozen.spacing or ())
-    count = f"{len(result.prepared)} of {len(scan.cases)} cases"
+    total = len(scan.cases) if part.size == 1 else len(usable)
+    count = f"{len(result.prepared)} of {total} cases"
     print(f"{count} are prepared at {spacing} mm in {store}.")
     return 1 if result.failed or needed & unusable.keys() else 0
 
