@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any
@@ -36,6 +36,10 @@ class SharedOutOfMemoryError(torch.cuda.OutOfMemoryError):
     """Another process's device ran out of memory: all make the batch smaller, or none."""
 
 
+def _nothing() -> None:
+    pass
+
+
 class Distribution:
     """The processes of one run; with one process every method returns what it is given.
 
@@ -43,8 +47,8 @@ class Distribution:
     one sets the run up while the others wait (`announce`, `await_first`), and it alone writes the
     run's records.
 
-    Source: the control messages go through gloo on the CPU, so that none waits for a GPU;
-    gradients and sums of losses through NCCL where they are on GPUs.
+    Messages go through gloo on the CPU, so that none waits for a GPU; gradients and sums of losses
+    go through NCCL where they are on GPUs.
 
     Args:
         part: This process among all.
@@ -54,6 +58,8 @@ class Distribution:
     def __init__(self, part: Part = ONLY, local: Part = ONLY) -> None:
         self.part = part
         self.local = local
+        self.while_waiting: Callable[[], None] = _nothing
+        """Called often while others are waited for, to show that this process lives."""
         self._store: Any = None
         self._former_handler: Any = None
 
@@ -322,6 +328,8 @@ class Distribution:
             while not work.is_completed():
                 time.sleep(pause)
                 pause = min(1.5 * pause, 0.02)
+                if pause == 0.02:
+                    self.while_waiting()
             work.wait()
 
 

@@ -112,6 +112,8 @@ def _lead(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
             return TrainOutcome(was_finished=True)
         _refuse_other_processes(run, config, distribution)
     with Lock(run.lock_file) as lock:
+        if not distribution.is_alone:
+            distribution.while_waiting = lock.heartbeat
         events = EventLog(run.events_file)
         progress = Progress(run, lock)
         try:
