@@ -6,7 +6,7 @@ import contextlib
 import logging
 import platform
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +162,7 @@ def _train(
     device = distribution.device(_device_again(content["device"]))
     progress.device_use = DeviceUse(device).look
     _set_threads(config.training, distribution)
-    cases = _run_cases(request, content)
+    cases = _run_cases(request, content, progress)
     oracle_ids = split.train_unlabelled if getattr(config.options, "allow_oracle", False) else ()
     prepared = _prepare(cases, task, config.preparation, split, store, progress)
     distribution.announce()
@@ -327,8 +327,7 @@ def _create(
     partial = _partial(start.cases, prepared, split)
     seen = {*split.train_labelled, *split.validation}
     inputs = {}
-    for number, case in enumerate(start.cases, start=1):
-        progress.attend(f"noting the files of case {number} of {len(start.cases)}")
+    for case in _each(start.cases, "noting the files", progress):
         inputs[case.id] = {name: content_hash(one) for name, one in case.channels.items()}
         if case.id in seen and case.label is not None:
             inputs[case.id]["label"] = content_hash(case.label)
@@ -415,8 +414,15 @@ def _is_own_folder(request: TrainRequest, content: Mapping[str, Any]) -> bool:
     return str(request.cases.resolve()) == own
 
 
-def _run_cases(request: TrainRequest, content: Mapping[str, Any]) -> list[Case]:
+def _run_cases(
+    request: TrainRequest, content: Mapping[str, Any], progress: Progress | None = None
+) -> list[Case]:
     """Find the run's cases again; their folder may have moved, their content must be the same.
+
+    Args:
+        request: What is asked for now.
+        content: Of run.json.
+        progress: Keeps the heartbeat, if this process holds the lock.
 
     Raises:
         UsageError: If `--cases` is another folder than at the start and no copy of it.
@@ -433,7 +439,10 @@ def _run_cases(request: TrainRequest, content: Mapping[str, Any]) -> list[Case]:
     try:
         task = task_from_json(content["task"], "run.json")
         cases = _known_cases(request, Path(content["store"]), task, split, content)
-        _refuse_changed_inputs(cases, split, content["inputs"])
+        told = cases if progress is None else _each(cases, "comparing the files", progress)
+        _refuse_changed_inputs(told, split, content["inputs"])
+    except StoppedError:
+        raise
     except SemiSupSegError as error:
         if is_own:
             raise
@@ -473,8 +482,15 @@ def _known_cases(
     return with_frozen_reviews(cases, reviewed, request.reviews or Path())
 
 
+def _each(cases: Sequence[Case], what: str, progress: Progress) -> Iterator[Case]:
+    """Go through cases, keeping the heartbeat: all files are read, which may take long."""
+    for number, case in enumerate(cases, start=1):
+        progress.attend(f"{what}, case {number} of {len(cases)}")
+        yield case
+
+
 def _refuse_changed_inputs(
-    cases: Sequence[Case], split: Split, inputs: Mapping[str, Mapping[str, str]]
+    cases: Iterable[Case], split: Split, inputs: Mapping[str, Mapping[str, str]]
 ) -> None:
     seen = {*split.train_labelled, *split.validation}
     for case in cases:

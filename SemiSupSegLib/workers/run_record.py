@@ -121,7 +121,7 @@ class RunRecord:
         self._config_stamp = stamp
         self.command = ("train", "--resume", str(self.run.path.absolute()))
         self.request = {
-            **self._config["request"],
+            **self._config.get("request", {}),
             "method": self._config["method"],
             "split": self._config["split"],
         }

@@ -281,21 +281,23 @@ class Watcher:
     def _kill(self) -> None:
         self._wanted = self._kill_at = None
         self._look_at_child()
-        self._look_at_lock()
-        holder = self._holder
-        if self._child is not None and self._code is None:
+        was_ours = self._child is not None and self._code is None
+        if self._child is not None and was_ours:
             kill(self._child)
             self._code = self._child.returncode
-        elif holder is None:
+        # Of two that were started at once, the other one may have the lock.
+        self._look_at_lock()
+        holder = self._holder
+        if holder is None and not was_ours:
             self._refused = "Nobody works on the run."
             return
-        elif holder.host != platform.node():
+        if holder is not None and holder.host != platform.node():
             self._refused = (
-                f"{in_words(holder)} can be ended there only. It was asked to stop, which it does "
-                "when it can."
+                f"{in_words(holder)} can be ended there only. It can be asked to stop, which it "
+                "does when it hears it."
             )
             return
-        else:
+        if holder is not None:
             kill_foreign(holder.pid)
         self._say_stopped()
 

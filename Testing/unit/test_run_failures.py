@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -195,6 +194,8 @@ def test_a_loss_that_is_not_finite_ends_in_a_sentence_with_the_cases_named(folde
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 def test_want_of_memory_ends_in_a_sentence_and_with_memory_the_run_goes_on(folder, runner):
+    import resource
+
     run = started(runner, folder)
     pid = RunState.read(folder / "run" / "state.json").pid
 

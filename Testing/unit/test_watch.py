@@ -45,6 +45,22 @@ while True:
     time.sleep(0.01)
 """
 
+DEAF = """
+import os, platform, sys, time
+from pathlib import Path
+from SemiSupSegLib.runs.lock import Lock
+from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.runs.state import RunState, RunStatus
+run = RunFolder(Path(sys.argv[1]))
+Lock(run.lock_file).acquire()
+RunState(status=RunStatus.RUNNING, iteration=7, pid=os.getpid(), host=platform.node()).write(
+    run.state_json
+)
+print("held", flush=True)
+sys.stdin.read()
+"""
+"""A run that hangs, and hears nothing."""
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -295,6 +311,30 @@ def test_a_run_that_cannot_begin_says_why(folder, runner):
     assert "nothing" in run.view.error
     assert "want of memory" not in run.view.error
     assert run.view.what_to_do == "Resume begins anew: there was no checkpoint yet."
+
+
+def test_a_run_that_does_not_heed_a_stop_is_killed_after_a_while(tmp_path):
+    runner = new_runner(tmp_path)
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEAF, str(run.path)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.readline()
+    followed = runner.follow(tmp_path / "mirror", run.path)
+    until(runner, status_is(followed, "running"))
+
+    followed.wish("stop")
+
+    until(runner, status_is(followed, "stopped"))
+    assert process.wait() == -signal.SIGKILL
+    process.stdin.close()
+    process.stdout.close()
+    state = RunState.read(run.state_json)
+    assert (state.status.value, state.iteration) == ("stopped", 7)
+    assert not run.lock_file.exists()
+    runner.close()
 
 
 def test_a_folder_that_cannot_be_made_is_told(folder, runner):
