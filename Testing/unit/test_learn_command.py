@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from SemiSupSegLib.__main__ import main
-from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.inference.predictor import Predictor
 from SemiSupSegLib.models.package import read_package
 from SemiSupSegLib.preparation.prepare import PreparedCase
@@ -484,6 +484,19 @@ def test_validation_patients_are_left_out_by_name(a_finished_run, caplog):
     assert set(config["reviewed"]) == {"case4", "case5"}
     former = RunFolder(folder / "run").read_config()
     assert config["inputs"]["case7"] == former["inputs"]["case7"]
+
+
+def test_patients_are_those_of_the_runs_own_pattern(a_finished_run):
+    file = a_finished_run / "run" / "run.json"
+    content = json.loads(file.read_text())
+    assert content["patient"] is None
+    # One patient for all: the run is judged by it.
+    file.write_text(json.dumps({**content, "patient": "^(case)"}))
+
+    with pytest.raises(SemiSupSegError, match="are of patients that the run is judged by"):
+        plan_corrections(
+            a_finished_run / "run", a_finished_run / "cases", a_finished_run / "results"
+        )
 
 
 def test_a_partly_reviewed_case_is_learnt_from_where_it_was_reviewed(a_finished_run):
