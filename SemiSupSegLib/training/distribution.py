@@ -385,8 +385,10 @@ def _other_processes(distribution: Distribution) -> Iterator[None]:
         raise
     except RuntimeError as error:
         distribution.heed_no_signal()
+        # Without what gloo guesses.
+        detail = f" ({str(error).splitlines()[0].partition('. This is')[0]})"
         raise SemiSupSegError(
             "Another process of this run has ended or cannot be reached"
-            f"{distribution.failure() or f' ({str(error).splitlines()[0]})'}. This one ends, too. "
+            f"{distribution.failure() or detail}. This one ends, too. "
             "Nothing in the last checkpoint is lost: start the same command again."
         ) from error
