@@ -36,7 +36,8 @@ def compare_with_teacher(run: RunFolder) -> dict[str, Any]:
     Returns:
         `num_validation`; `rows`, one a target and one for the headline `mean`, each with `target`,
         `student`, `teacher` (mean Dice) and `difference` (`mean`, `low`, `high`, `n`: paired
-        bootstrap interval, 95 %); `sentence`. What the run lacks is None.
+        bootstrap interval, 95 %); `sentence`. Without a teacher its
+        figures are None and the sentence is empty.
 
     Raises:
         SemiSupSegError: If the run is not finished.
@@ -54,7 +55,7 @@ def compare_with_teacher(run: RunFolder) -> dict[str, Any]:
         {"target": target, "student": _mean(student, target), **_beside(student, teacher, target)}
         for target in (*task.targets, MEAN)
     ]
-    sentence = None
+    sentence = ""
     if teacher is not None:
         sentence = gain_sentence(_values(student, MEAN), _values(teacher, MEAN))
     return {"num_validation": len(student), "rows": rows, "sentence": sentence}
