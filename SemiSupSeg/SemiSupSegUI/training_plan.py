@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-import SemiSupSegLib
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.models.registry import user_data_folder
+from SemiSupSegLib.workers.processes import command_line
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI.command_job import Ended, run_command
 from SemiSupSegUI.jobs import Jobs, new_job_folder
@@ -230,7 +227,7 @@ class TrainingPlan:
     def update(self) -> None:
         """Show the command and what it takes, and say why it cannot be started."""
         out = self.out_edit.text.strip() or _("RUN")
-        self.command_edit.text = command_line(["train", *self.words, "--out", out])
+        self.command_edit.text = command_line(_python(), ["train", *self.words, "--out", out])
         self.command_edit.setCursorPosition(0)
         self.estimate.text = self._estimate_text()
         self.estimate.visible = bool(self.estimate.text)
@@ -369,15 +366,11 @@ def duration_text(seconds: float) -> str:
     return _("About {hours:.1f} h").format(hours=seconds / 3600)
 
 
-def command_line(words: list[str]) -> str:
-    """Return a command as a terminal of this system takes it."""
+def _python() -> str:
     try:
-        python = str(worker_python().path)
+        return str(worker_python().path)
     except SemiSupSegError:
-        python = "python3"
-    script = Path(SemiSupSegLib.__file__).resolve().parent / "__main__.py"
-    all_words = [python, str(script), *words]
-    return subprocess.list2cmdline(all_words) if os.name == "nt" else shlex.join(all_words)
+        return "python3"
 
 
 def _box(tool_tip: str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,12 @@ def start_worker(
             env=None if environment is None else dict(environment),
             **own_group,
         )
+
+
+def command_line(python: str, words: Sequence[str]) -> str:
+    """Return the command that does the same on a terminal of this system."""
+    whole = [python, str(LIBRARY / "__main__.py"), *words]
+    return subprocess.list2cmdline(whole) if os.name == "nt" else shlex.join(whole)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
