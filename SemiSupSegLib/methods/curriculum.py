@@ -58,6 +58,7 @@ from SemiSupSegLib.methods.pseudo_labels import (
     prediction_bytes,
     refining_passes,
     scoring_passes,
+    stage_size,
 )
 from SemiSupSegLib.methods.supervised import (
     class_weights,
@@ -479,7 +480,9 @@ class Curriculum:
             fitted = data.validation if options.temperature == "fitted" else ()
             passes = scoring_passes(self._teacher, options)
             return windows * passes + data.count_windows(fitted)
-        return round(windows * self._fraction(stage)) * refining_passes(options)
+        count = len(data.unlabelled)
+        share = stage_size(self._fraction(stage), count) / count
+        return round(windows * share) * refining_passes(options)
 
     def _make_maps(self, stage: int, data: TrainingData) -> None:
         former = None

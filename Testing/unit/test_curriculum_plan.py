@@ -41,14 +41,15 @@ def some_data(unlabelled=("b", "c")):
 @pytest.mark.parametrize(
     ("options", "stages"),
     [
-        ({}, [190, 4, 8, 12, 16, 20]),
+        ({}, [190, 10, 10, 10, 10, 20]),
         ({"refinement": "off", "uncertainty": "mc", "temperature": "none"}, [160, 0, 0, 0, 0, 0]),
-        ({"refinement": "repredict", "passes": 3}, [90, 60, 120, 180, 240, 300]),
+        ({"refinement": "repredict", "passes": 3}, [90, 150, 150, 150, 150, 300]),
     ],
 )
 def test_predictions_before_the_stages_are_planned_work(options, stages):
     """20 windows: 8 passes and the head's one to score, one to refine (6 + 8 more to repredict);
-    10 windows of a validation case to fit the temperature."""
+    10 windows of a validation case to fit the temperature. A stage has whole cases, one at least:
+    0.2, 0.4, 0.6 and 0.8 of two are one."""
     phases = a_method(pseudo_labels=PseudoLabelOptions(**options)).phases(some_data())
     distil = (max(2, options.get("passes", 8)) + 1) * 4
 
