@@ -18,7 +18,7 @@ from SemiSupSegLib.training.checkpoints import KEPT
 from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.fitting import imagined_method, network_of
 
-PROCESS_BYTES = 600_000_000
+PROCESS_BYTES = 700_000_000
 """Of Python, PyTorch and the libraries that a run loads."""
 WORKING_FACTOR = 2.0
 """Memory of an update by what the network keeps for its backward pass: 1.9 to 2.5 was measured for

@@ -237,7 +237,7 @@ def test_a_run_without_memory_is_refused_with_what_was_found_to_fit(
     plan = planning.plan_run(request, measured)
 
     assert plan["estimate"]["memory_bytes"] > needs_module.total_memory()
-    assert "of memory, and this computer has 0.7 GB" in plan["why_not"]
+    assert "of memory, and this computer has 0.8 GB" in plan["why_not"]
     found = plan["would_fit"]
     assert math.prod(json.loads(found["training.patch_size"])) < 64**3
     for key, text in found.items():
