@@ -94,6 +94,9 @@ class LearningBox:
         row.addWidget(self.start_button)
         row.addWidget(self.stop_button)
         form.addRow(row)
+        self.why_not_label = qt.QLabel()
+        self.why_not_label.wordWrap = True
+        form.addRow(self.why_not_label)
         self.progress_bar = qt.QProgressBar()
         self.progress_bar.setRange(0, _STEPS)
         self.progress_label = qt.QLabel()
@@ -253,9 +256,13 @@ class LearningBox:
 
     def update(self) -> None:
         """Enable what can be done, and say why the rest cannot."""
+        why_not_start = self._why_not_start()
+        # Not in the tool tip alone: it is often long, and names files.
+        self.why_not_label.text = why_not_start
+        self.why_not_label.visible = bool(why_not_start) and not self.is_running
         enable(
             self.start_button,
-            self._why_not_start(),
+            why_not_start,
             _("A short run on the reviewed cases and those that were labelled before."),
         )
         why_not_stop = "" if self.is_running else _("Nothing is learnt now.")

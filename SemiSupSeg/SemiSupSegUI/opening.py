@@ -114,6 +114,13 @@ class Opening:
         task = task_from_json(told["task"], self._folder)
         done = False
         try:
+            if self._result is not None and not _is_there(self._result):
+                raise SemiSupSegError(
+                    _(
+                        "The result of {case} was removed from the scene while it was opened. Open "
+                        "its folder again: {folder}"
+                    ).format(case=content["case"], folder=self._folder)
+                )
             if self._result is not None and not _is_same(self._result, content, told):
                 raise SemiSupSegError(
                     _(
@@ -230,6 +237,12 @@ def result_in_scene(case: str):
     if node is None or scene.overlay_node(node, "confidence") is None:
         return None
     return node if scene.reference_node(node) is not None else None
+
+
+def _is_there(result) -> bool:
+    """Return whether a result is in the scene, with the map that tells its grid."""
+    is_present = slicer.mrmlScene.IsNodePresent(result)
+    return bool(is_present) and scene.overlay_node(result, "confidence") is not None
 
 
 def _is_same(result, content: dict, told: dict) -> bool:

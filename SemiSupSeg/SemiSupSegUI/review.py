@@ -85,7 +85,16 @@ class ReviewSection(Section):
         self.reviewer_box.toolTip = _(
             "Stands in the record of the review; need not tell who you are."
         )
-        form.addRow(_("Reviewer:"), self.reviewer_box)
+        self.effort_box = qt.QCheckBox(_("Keep time and strokes"))
+        self.effort_box.toolTip = _(
+            "In the record of the review: how long it took, and how much was drawn. It stays where "
+            "the results are."
+        )
+        self.effort_box.checked = slicer.app.userSettings().value(_EFFORT, "true") in (True, "true")
+        row = qt.QHBoxLayout()
+        row.addWidget(self.reviewer_box, 1)
+        row.addWidget(self.effort_box)
+        form.addRow(_("Reviewer:"), row)
         self.layout.addLayout(form)
         row = qt.QHBoxLayout()
         self.begin_button = push_button(_("Review this result"), self.begin)
@@ -118,6 +127,7 @@ class ReviewSection(Section):
         self.layout.addWidget(_folded(_("Learn from my corrections"), self.learning.widget))
         self.layout.addWidget(self.message.widget)
         assert self.reviewer_box.connect("editingFinished()", self._reviewer_named)
+        assert self.effort_box.connect("toggled(bool)", self._effort_chosen)
         self.update()
 
     def _slider_row(self):
@@ -125,17 +135,10 @@ class ReviewSection(Section):
         self.sensitivity_slider = qt.QSlider(qt.Qt.Horizontal)
         self.sensitivity_slider.setRange(0, 100)
         self.sensitivity_slider.value = 50
-        self.effort_box = qt.QCheckBox(_("Keep time and strokes"))
-        self.effort_box.toolTip = _(
-            "With the review, on this machine only: how long it took, and how much was drawn."
-        )
-        self.effort_box.checked = slicer.app.userSettings().value(_EFFORT, "true") in (True, "true")
         row.addWidget(qt.QLabel(_("List less")))
         row.addWidget(self.sensitivity_slider, 1)
         row.addWidget(qt.QLabel(_("more")))
-        row.addWidget(self.effort_box)
         assert self.sensitivity_slider.connect("sliderReleased()", self._sensitivity_chosen)
-        assert self.effort_box.connect("toggled(bool)", self._effort_chosen)
         return row
 
     def _decision_buttons(self):
@@ -349,8 +352,7 @@ class ReviewSection(Section):
         """Show what is there."""
         self.cohort.restore()
         self.learning.pick_up()
-        if not self._hindrance():
-            self._carrying.restore()
+        self._carrying.restore()
         self.scene_changed()
 
     def exit(self) -> None:

@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_work_arguments(
         parser,
         iterations="(default: 200 on a CPU, 600 on a GPU)",
-        settings="an option of learning (reviewed_share, optimizer.rate, …) or training.…",
+        settings="an option of learning (reviewed_share, optimizer.rate, …) or training.…; what is "
+        "not set is as in the former run, but for training.threads, which is of this machine",
     )
     parser.add_argument("--no-report", action="store_true", help="do not write report.html")
     parser.add_argument(

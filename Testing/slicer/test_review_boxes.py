@@ -588,6 +588,7 @@ class LearningBoxTest(BoxTest):
 
     def test_what_is_missing_is_named_at_the_button(self):
         self.assertIn("Choose the run", self.box.start_button.toolTip)
+        self.assertEqual(self.box.why_not_label.text, self.box.start_button.toolTip)
         self.reviews = None
         self.box.set_run(self.trained / "run")
         self.assertIn("Open a folder of results", self.box.start_button.toolTip)
@@ -627,6 +628,7 @@ class LearningBoxTest(BoxTest):
         self.box.set_run(self.trained / "run")
         self.look()
         self.assertTrue(self.box.start_button.enabled, self.box.start_button.toolTip)
+        self.assertEqual(self.box.why_not_label.text, "")
         self.assertEqual(self.box.cases_edit.text, str((self.trained / "cases").resolve()))
         self.assertEqual(self.box.out_edit.text, str(self.trained / "run-corrected"))
         self.box.iterations_box.value = 12

@@ -12,7 +12,7 @@ import vtk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from semisupseg_testing import PanelTest, segment_voxels
+from semisupseg_testing import PanelTest, segment_voxels, volume
 
 from Testing.data import make_review_folder
 
@@ -141,6 +141,61 @@ class ViewsTest(ReviewSceneTest):
         outline = self.review.pointer._outline
         drawn = slicer.util.arrayFromSegmentBinaryLabelmap(outline, "region", session.reference)
         np.testing.assert_array_equal(drawn > 0, session.regions_map == 2)
+
+
+class LeavingTest(ReviewSceneTest):
+    """What is left in the scene after a review that did not come about."""
+
+    def setUp(self):
+        super().setUp()
+        self.shown_before = volume("shown before", np.zeros((3, 4, 5), np.float32))
+        slicer.util.setSliceViewerLayers(background=self.shown_before)
+
+    def displayed(self):
+        """Return the names of all volumes and segmentations."""
+        kinds = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")
+        return [node.GetName() for kind in kinds for node in slicer.util.getNodesByClass(kind)]
+
+    def backgrounds(self):
+        """Return what the slice views show."""
+        views = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        return {node.GetBackgroundVolumeID() for node in views}
+
+    def begin_anew_without_images(self):
+        """Open the result from its folder, and begin it anew at once."""
+        self.open()
+        self.assertNotIn(self.shown_before.GetID(), self.backgrounds())
+        self.review.begin_anew()
+        self.assertIsNotNone(self.review.opening)
+
+    def test_a_review_that_is_closed_while_it_is_begun_anew_leaves_nothing(self):
+        self.begin_anew_without_images()
+
+        self.review.close()
+
+        self.assertEqual(self.displayed(), ["shown before"])
+        self.assertEqual(self.backgrounds(), {self.shown_before.GetID()})
+
+    def test_a_review_that_cannot_be_begun_anew_leaves_nothing(self):
+        self.open()
+        (self.result / "p1_regions.nii.gz").unlink()
+
+        self.review.begin_anew()
+        self.wait(lambda: self.review.opening is None, "the refusal")
+
+        self.assertIsNone(self.session)
+        self.assertIn("p1_regions.nii.gz", self.review.message.text)
+        self.assertEqual(self.displayed(), ["shown before"])
+        self.assertEqual(self.backgrounds(), {self.shown_before.GetID()})
+
+    def test_a_result_that_is_removed_while_it_is_opened_is_told_in_words(self):
+        session = self.open()
+        result = session.result
+        self.review.begin_anew()
+        slicer.mrmlScene.RemoveNode(result)
+        self.wait(lambda: self.review.opening is None, "the refusal")
+
+        self.assertIn("was removed from the scene", self.review.message.text)
 
 
 class SegmentsTest(ReviewSceneTest):

@@ -20,7 +20,7 @@ from SemiSupSegLib.models.package import write_package
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.runs.state import RunState, RunStatus
-from SemiSupSegLib.workers import one_shot
+from SemiSupSegLib.workers import one_shot, processes
 from SemiSupSegLib.workers import runner as runner_module
 from SemiSupSegLib.workers.job import JobFolder, PredictRequest
 from SemiSupSegLib.workers.packages import Probe
@@ -391,3 +391,21 @@ def test_a_run_gets_the_memory_of_an_idle_predict_worker(runner, model, images, 
 
     until(runner, lambda: not is_alive(pid))
     run.leave()
+
+
+def test_who_kills_a_worker_does_not_wait_for_one_that_hangs_in_a_dead_share(monkeypatch):
+    class Hanging:
+        pid, stdin, asked = 1 << 22, None, 0
+
+        def wait(self, timeout=None):
+            assert timeout is not None, "it would never return"
+            self.asked += 1
+            raise subprocess.TimeoutExpired("worker", timeout)
+
+    process = Hanging()
+    monkeypatch.setattr(os, "killpg", lambda group, sign: None, raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda *words, **options: None)
+
+    processes.kill(process)
+
+    assert process.asked == 1
