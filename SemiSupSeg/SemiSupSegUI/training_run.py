@@ -47,6 +47,7 @@ class TrainingRun:
         self._jobs, self._message, self._ask, self._on_change = jobs, message, ask, on_change
         self._run: FollowedRun | None = None
         self._is_silence_told = False
+        self._is_filling = False
         self._listening = qt.QTimer()
         self._listening.setInterval(_LISTEN_MS)
         assert self._listening.connect("timeout()", self._listen)
@@ -316,10 +317,12 @@ class TrainingRun:
         former = [self.case_box.itemData(at) for at in range(self.case_box.count)]
         if former != [data for _title, data in offered]:
             chosen = self.case_box.currentData
+            self._is_filling = True
             self.case_box.clear()
             for title, data in offered:
                 self.case_box.addItem(title, data)
             self.case_box.setCurrentIndex(max(0, self.case_box.findData(chosen)))
+            self._is_filling = False
         self.case_box.visible = bool(offered)
         why_not = none if self._run is None else ("" if offered else _("No stage has begun yet."))
         chosen = self.case_box.currentData or ""
@@ -339,7 +342,8 @@ class TrainingRun:
         )
 
     def _case_chosen(self, _index: int) -> None:
-        self._show_cases(_("No run is followed."))
+        if not self._is_filling:
+            self._show_cases(_("No run is followed."))
 
 
 def status_text(view: RunView, folder: str) -> str:
