@@ -63,6 +63,8 @@ class CarryingTest(ReviewSceneTest):
         from SemiSupSegUI import carrying
 
         session = self.open()
+        # Each look at the folder carries what waits, too.
+        self.wait(lambda: self.widget.logic.jobs.is_idle, "the looks at the folder")
         started = []
         hanging = unittest.mock.Mock(is_ended=False)
 

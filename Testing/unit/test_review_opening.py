@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,11 @@ from Testing.data.make_review_folder import (
 )
 
 IMAGE = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMISUPSEG_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture
@@ -123,3 +129,30 @@ def test_the_command_does_it(result, tmp_path):
     assert main(words) == 0
 
     assert (tmp_path / "job" / "review.json").is_file()
+
+
+def test_what_waits_on_this_machine_belongs_to_what_is_opened(result, tmp_path):
+    _, told = opened(result, tmp_path / "first")
+    assert told["aside"] == []
+    window = ReviewRecord.open(Path(told["outbox"]), "ann")
+    assert window.listed == ReviewRecord.open(result, "ann").listed
+    before = np.load(tmp_path / "first" / "maps" / "label.npy")
+    change = Change.between(before, np.where(the_region_map() == 1, 3, before))
+    window.decide(1, "relabelled", change)
+
+    _, again = opened(result, tmp_path / "second")
+
+    label = np.load(tmp_path / "second" / "maps" / "label.npy")
+    assert (label[the_region_map() == 1] == 3).all()
+    assert again["outbox"] == told["outbox"]
+
+
+def test_what_went_aside_is_named(result, tmp_path):
+    _, told = opened(result, tmp_path / "first")
+    ReviewRecord.open(result, "ann").decide(1, "ignored")
+    ReviewRecord.open(Path(told["outbox"]), "ann").decide(1, "confirmed")
+
+    _, again = opened(result, tmp_path / "second")
+
+    assert again["aside"] == ["review.ann.1.jsonl"]
+    assert ReviewRecord.open(Path(again["outbox"]), "ann").statuses == {1: "ignored"}
