@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_json(showing)
     importing = actions.add_parser("import", help="check a model and copy it to yours")
     importing.add_argument("source", type=Path, help="a package, a zip or a run folder")
-    importing.add_argument("--name", help="under which it is found (default: its own)")
+    importing.add_argument(
+        "--name", help="under which it is found (default: its own, with a number if that is taken)"
+    )
     exporting = actions.add_parser("export", help="write a model as one zip file")
     exporting.add_argument("model", help="a registered name, a package or a run folder")
     exporting.add_argument("file", type=Path)

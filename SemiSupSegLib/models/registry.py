@@ -133,15 +133,19 @@ def register(source: Path, name: str | None = None) -> RegisteredModel:
 
     Args:
         source: Stays as it is.
-        name: Under which it is found; None: the name in its manifest.
+        name: Under which it is found; None: the name in its manifest, with a number if that is
+            taken: students of one task and method have the same.
 
     Raises:
         UsageError: If the name is taken or cannot be a folder's name.
         SemiSupSegError: If the package is refused.
     """
     package = read_package(source)
-    chosen = _usable_name(name if name is not None else package.name)
-    _refuse_taken(chosen)
+    if name is None:
+        chosen = _free_name(_usable_name(package.name))
+    else:
+        chosen = _usable_name(name)
+        _refuse_taken(chosen)
     is_first = not registered_models()
     _make_private_folder()
     with new_folder(models_folder() / chosen) as temporary:
@@ -232,6 +236,15 @@ def _refuse_taken(name: str) -> None:
     taken = {model.name.casefold(): model.name for model in registered_models()}
     if name.casefold() in taken:
         raise UsageError(f"There is a model '{taken[name.casefold()]}' already. Give another name.")
+
+
+def _free_name(name: str) -> str:
+    taken = {model.name.casefold() for model in registered_models()}
+    number, free = 1, name
+    while free.casefold() in taken:
+        number += 1
+        free = f"{name} {number}"
+    return free
 
 
 def _usable_name(name: str) -> str:

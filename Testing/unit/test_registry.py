@@ -114,6 +114,13 @@ def test_a_name_is_taken_once_whatever_its_case(two_models, a_package, name):
         registry.register(a_package.folder, name)
 
 
+def test_a_model_without_a_given_name_gets_a_free_one(a_package, a_home):
+    names = [registry.register(a_package.folder).name for _ in range(3)]
+
+    assert names == [a_package.name, f"{a_package.name} 2", f"{a_package.name} 3"]
+    assert registry.default_model() == a_package.name
+
+
 @pytest.mark.parametrize(
     "name",
     [
