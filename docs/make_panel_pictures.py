@@ -18,6 +18,13 @@ PICTURES = Path(__file__).resolve().parent / "pictures"
 MODULE = Path(__file__).resolve().parents[1] / "SemiSupSeg" / "SemiSupSeg.py"
 PATIENCE_SECONDS = 300.0
 VIEW_PIXELS = 480
+TRAINING = {
+    "network.options.width": "4",
+    "pseudo_labels.passes": "2",
+    "training.patch_size": "[32, 32, 32]",
+    "training.validate_every": "20",
+}
+"""Of a run that takes a minute or two."""
 
 
 def main() -> None:
@@ -33,6 +40,7 @@ def main() -> None:
         _drive(out)
     if arguments.readme:
         shutil.copyfile(out / "panel_and_view.png", PICTURES / "panel.png")
+        shutil.copyfile(out / "train_and_plots.png", PICTURES / "train.png")
 
 
 def _drive(out: Path) -> None:
@@ -83,6 +91,7 @@ def _drive(out: Path) -> None:
     segment.results.overlay_box.setCurrentIndex(segment.results.overlay_box.findData("off"))
     segment.box.collapsed = True
     _review(host, widget.panel.review, view, grab, out)
+    _train(host, widget.panel.train, grab, out)
     _show_setup(host, widget.panel.setup)
     grab("panel_setup")
     widget.panel.setup.box.collapsed = True
@@ -118,6 +127,53 @@ def _review(host: object, review: object, view: object, grab: object, out: Path)
     review.box.collapsed = True
 
 
+def _train(host: object, train: object, grab: object, out: Path) -> None:
+    """Train on made-up brains: the cases, the plan, the run with its curves, the outcome."""
+    from SemiSupSegLib.phantom.cohort import write_cohort
+
+    train.box.collapsed = False
+    grab("panel_train_empty")
+    cohort = write_cohort(out / "phantoms", 16, 8, 3, size=(48, 52, 44))
+    train.cases.set_folder(cohort.cases)
+    train.cases.scan()
+    host.spin(lambda: train.plan.plan is not None, PATIENCE_SECONDS)
+    plan = train.plan
+    plan.preset_box.setCurrentIndex(plan.preset_box.findData("fast_check"))
+    plan.options.depth_box.setCurrentIndex(plan.options.depth_box.findData("common"))
+    for key, text in TRAINING.items():
+        plan.options.set(key, text)
+    host.spin(lambda: plan.plan is not None and not plan.is_planning, PATIENCE_SECONDS)
+    grab("panel_train")
+    grab("panel_train_2x", scale=2.0)
+    grab("panel_train_dark", dark=True)
+    plan.set_out(out / "run")
+    host.spin(lambda: plan.plan is not None and not plan.is_planning, PATIENCE_SECONDS)
+    plan.start()
+    host.spin(lambda: len(train.run.view.stages) > 2, PATIENCE_SECONDS)
+    train.run.pause_or_resume()
+    host.spin(lambda: train.run.status_name == "paused", PATIENCE_SECONDS)
+    train.run.toggle_plots()
+    for name in ("cases", "plan"):
+        train.fold(name)
+    grab("panel_train_run")
+    train.run.pause_or_resume()
+    host.spin(lambda: train.run.status_name == "finished", PATIENCE_SECONDS)
+    host.spin(lambda: train.outcome.outcome is not None, PATIENCE_SECONDS)
+    host.spin(lambda: not train.outcome.is_comparing, PATIENCE_SECONDS)
+    files = []
+    for name in ("losses", "dice", "cases", "voxels"):
+        one = host.plot_view(f"SemiSupSeg{name.capitalize()}")
+        one.resize(VIEW_PIXELS, 360)
+        files.append(one.png(out / f"plot_{name}.png"))
+    grab("panel_train_finished")
+    _beside(files[:2], out / "plots_above.png")
+    _beside(files[2:], out / "plots_below.png")
+    _below([out / "plots_above.png", out / "plots_below.png"], out / "plots.png")
+    _beside([out / "panel_train_finished.png", out / "plots.png"], out / "train_and_plots.png")
+    train.run.toggle_plots()
+    train.box.collapsed = True
+
+
 def _show_setup(host: object, setup: object) -> None:
     """Open Setup after a self-test."""
     setup.box.collapsed = False
@@ -143,6 +199,14 @@ def _beside(files: list[Path], target: Path) -> None:
         for one in images
     ]
     imsave(target, np.concatenate(padded, axis=1))
+
+
+def _below(files: list[Path], target: Path) -> None:
+    """Put pictures of one width below each other."""
+    import numpy as np
+    from matplotlib.image import imread, imsave
+
+    imsave(target, np.concatenate([imread(file)[..., :3] for file in files]))
 
 
 if __name__ == "__main__":

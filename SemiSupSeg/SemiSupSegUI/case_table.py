@@ -156,7 +156,7 @@ class CaseTable:
     def set_uses(self, uses: Mapping[str, str]) -> None:
         """Say what cases are used for."""
         for case_id, use in uses.items():
-            if case_id in self._rows:
+            if case_id in self._rows and self._uses.get(case_id) != use:
                 self._uses[case_id] = use
                 self._show_use(case_id)
 

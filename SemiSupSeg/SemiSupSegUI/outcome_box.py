@@ -89,6 +89,11 @@ class OutcomeBox:
             self._compare(None)
         self.update()
 
+    @property
+    def is_comparing(self) -> bool:
+        """Whether figures are still to come."""
+        return _goes_on(self._job)
+
     def open_report(self) -> None:
         """Open the run's page in a browser; it is written first, if it is not there."""
         folder = self._folder

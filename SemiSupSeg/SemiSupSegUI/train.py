@@ -95,6 +95,10 @@ class TrainSection(Section):
         self.plan.close()
         self.run.close()
 
+    def fold(self, name: str) -> None:
+        """Fold a part away: cases, plan or run."""
+        self._boxes[name].collapsed = True
+
     def start(self, folder: Path, words: list[str]) -> None:
         """Start a run and follow it."""
         self.message.clear()
