@@ -1,5 +1,7 @@
 """A run's curves in Slicer's own plots: losses, Dice on validation, trust of cases and voxels.
 
+Below them a table of the stages.
+
 Every curve has a table of its own: curves of one chart begin and end where they like.
 """
 
@@ -33,6 +35,7 @@ _COLORS = (
 )
 """Of Okabe and Ito: told apart by colour-blind people, too."""
 _GREY = (0.5, 0.5, 0.5)
+_TABLE_TAG = "SemiSupSegStages"
 _ROOM = 1.35
 """So much longer than its curves an axis is where they would run below the legend."""
 
@@ -96,6 +99,8 @@ class LivePlots:
 
     def __init__(self) -> None:
         self._shown: dict[str, Chart] = {}
+        self._rows: list[tuple[str, ...]] = []
+        """Of the table of stages, its titles first."""
 
     @property
     def is_visible(self) -> bool:
@@ -108,6 +113,10 @@ class LivePlots:
             if self._shown.get(name) != chart:
                 _draw(name, chart, self._shown.get(name))
                 self._shown[name] = chart
+        rows = stage_rows(view)
+        if rows != self._rows:
+            _fill_stages(rows)
+            self._rows = rows
 
     def enter(self) -> None:
         """Show the charts beside each other."""
@@ -118,6 +127,10 @@ class LivePlots:
             view = slicer.mrmlScene.GetSingletonNode(_tag(name), "vtkMRMLPlotViewNode")
             if chart is not None and view is not None:
                 view.SetPlotChartNodeID(chart.GetID())
+        table = _node("vtkMRMLTableNode", "stages", make=False)
+        view = slicer.mrmlScene.GetSingletonNode(_TABLE_TAG, "vtkMRMLTableViewNode")
+        if table is not None and view is not None:
+            view.SetTableNodeID(table.GetID())
 
     def leave(self) -> None:
         """Show again what was there before."""
@@ -127,11 +140,11 @@ class LivePlots:
         """Remove all nodes: another run is followed, or none."""
         for node in _own_nodes():
             slicer.mrmlScene.RemoveNode(node)
-        self._shown = {}
+        self.forget()
 
     def forget(self) -> None:
         """The scene closes, and the nodes go with it."""
-        self._shown = {}
+        self._shown, self._rows = {}, []
 
 
 def register_layout() -> None:
@@ -146,7 +159,8 @@ def register_layout() -> None:
         + "</layout></item>"
         for pair in (_CHARTS[:2], _CHARTS[2:])
     )
-    LAYOUT.register(rows=rows)
+    table = f'<item><view class="vtkMRMLTableViewNode" singletontag="{_TABLE_TAG}"></view></item>'
+    LAYOUT.register(rows=rows + table)
 
 
 def _tag(name: str) -> str:
@@ -237,6 +251,49 @@ def _voxels_chart(view: RunView) -> Chart:
         x_range=(0.0, _ROOM * last + 1),
         y_range=(0.0, 1.0),
     )
+
+
+def stage_rows(view: RunView) -> list[tuple[str, ...]]:
+    """Return the table of stages: how many cases, and how much of their voxels is trusted."""
+    names = list(dict.fromkeys(name for one in view.stages for name in one["by_class"]))
+    titles = (
+        _("Stage"),
+        _("Cases"),
+        _("Trusted"),
+        _("Ignored"),
+        _("Unlearned"),
+        *(_("{name} trusted").format(name=name) for name in names),
+    )
+    rows = [
+        (
+            str(one["stage"]),
+            str(one["cases"]),
+            *(percent(one["shares"][what]) for what in ("accepted", "ignored", "unlearned")),
+            *(percent(one["by_class"].get(name, {}).get("accepted")) for name in names),
+        )
+        for one in view.stages
+    ]
+    return [titles, *rows]
+
+
+def percent(share: float | None) -> str:
+    """Return a share in percent."""
+    return "-" if share is None else f"{share:.0%}"
+
+
+def _fill_stages(rows: Sequence[tuple[str, ...]]) -> None:
+    node = _node("vtkMRMLTableNode", "stages", title=_("Training stages"))
+    node.SetHideFromEditors(False)
+    content = vtk.vtkTable()
+    for at, title in enumerate(rows[0]):
+        column = vtk.vtkStringArray()
+        column.SetName(title)
+        for row in rows[1:]:
+            column.InsertNextValue(row[at])
+        content.AddColumn(column)
+    node.SetUseColumnTitleAsColumnHeader(True)
+    node.SetLocked(True)
+    node.SetAndObserveTable(content)
 
 
 def _steps(counts: Sequence[float]) -> tuple[tuple[float, float], ...]:

@@ -30,6 +30,8 @@ class OutcomeBox:
         self._jobs, self._message, self._on_models = jobs, message, on_models
         self._folder: Path | None = None
         self._is_finished = False
+        self._is_fresh = False
+        """Whether the run has ended while somebody looked on."""
         self.outcome: Mapping[str, Any] | None = None
         """Of `outcome --json`."""
         self._default = ""
@@ -79,11 +81,17 @@ class OutcomeBox:
             row.addWidget(button)
         layout.addLayout(row)
 
-    def show(self, folder: Path | None, *, is_finished: bool) -> None:
-        """Show what came of a run; nothing while it goes on."""
+    def show(self, folder: Path | None, *, is_finished: bool, is_fresh: bool) -> None:
+        """Show what came of a run; nothing while it goes on.
+
+        Args:
+            folder: Of the run.
+            is_finished: Whether it is.
+            is_fresh: Whether it ended just now: its report is opened, its student registered.
+        """
         if (folder, is_finished) == (self._folder, self._is_finished):
             return
-        self._folder, self._is_finished = folder, is_finished
+        self._folder, self._is_finished, self._is_fresh = folder, is_finished, is_fresh
         self.outcome, self.registered, self._default, self._no_comparison = None, "", "", ""
         if folder is not None and is_finished:
             self._compare(None)
@@ -114,7 +122,7 @@ class OutcomeBox:
         self.update()
 
     def register(self) -> None:
-        """Copy the student to the registered models."""
+        """Copy the student to the registered models; the default stays as it is."""
         if self._folder is None:
             return
         before = {one.name for one in registry.registered_models()}
@@ -130,7 +138,7 @@ class OutcomeBox:
             self.update()
 
         with self._message.errors_shown():
-            words = ["models", "import", str(self._folder)]
+            words = ["models", "import", str(self._folder), "--keep-default"]
             self._register_job = run_command(self._jobs, words, ended)
             self._message.mind(_("Checking and copying the model ..."))
         self.update()
@@ -197,6 +205,12 @@ class OutcomeBox:
                 self._message.fail(end.error, end.log)
             else:
                 self.outcome = end.answer
+                self.registered = end.answer["registered"] or self.registered
+                if self._is_fresh:
+                    self._is_fresh = False
+                    self.open_report()
+                    if not self.registered:
+                        self.register()
                 if against is None and registry.default_model():
                     self._default = str(registry.default_model())
                     self._compare(self._default)

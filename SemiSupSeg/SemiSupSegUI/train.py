@@ -55,6 +55,8 @@ class TrainSection(Section):
         self.open_button.toolTip = _("Look at a run that was started elsewhere, or earlier.")
         self.duplicate_button = push_button(_("Duplicate with changes"), self.duplicate)
         self.layout.addWidget(self.message.widget)
+        self._watched: Path | None = None
+        """The run that somebody has seen going on."""
         self._boxes = {}
         for name, title, widgets in (
             ("cases", _("Cases"), (self.cases.widget,)),
@@ -135,7 +137,12 @@ class TrainSection(Section):
 
     def _run_changed(self) -> None:
         is_finished = self.run.status_name == "finished"
-        self.outcome.show(self.run.folder, is_finished=is_finished)
+        if self.run.is_live:
+            self._watched = self.run.folder
+        is_fresh = is_finished and self._watched == self.run.folder
+        self.outcome.show(self.run.folder, is_finished=is_finished, is_fresh=is_fresh)
+        if is_finished:
+            self._watched = None
         self.update()
 
     def _choose_run(self) -> None:

@@ -13,7 +13,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.workers.followed_run import FollowedRun
 from SemiSupSegLib.workers.run_view import RunView
 from SemiSupSegUI.jobs import Jobs
-from SemiSupSegUI.live_plots import LivePlots
+from SemiSupSegUI.live_plots import LivePlots, percent
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.section import enable, push_button
 from SemiSupSegUI.stage_case import StageCase
@@ -293,7 +293,7 @@ class TrainingRun:
             cells = (
                 str(one["stage"]),
                 str(one["cases"]),
-                *(_percent(one["shares"][what]) for what in ("accepted", "ignored", "unlearned")),
+                *(percent(one["shares"][what]) for what in ("accepted", "ignored", "unlearned")),
             )
             for column, text in enumerate(cells):
                 item = self.stages.item(row, column)
@@ -394,7 +394,3 @@ def device_text(view: RunView) -> str:
     if device["utilisation"] is not None:
         text += _(", {share:.0%} busy").format(share=device["utilisation"])
     return text
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.0%}"

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     importing.add_argument(
         "--name", help="under which it is found (default: its own, with a number if that is taken)"
     )
+    importing.add_argument(
+        "--keep-default", action="store_true", help="the first model becomes no default either"
+    )
     exporting = actions.add_parser("export", help="write a model as one zip file")
     exporting.add_argument("model", help="a registered name, a package or a run folder")
     exporting.add_argument("file", type=Path)
@@ -98,7 +101,9 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _import(arguments: argparse.Namespace) -> None:
-    model = registry.register(arguments.source, arguments.name)
+    model = registry.register(
+        arguments.source, arguments.name, may_be_default=not arguments.keep_default
+    )
     print(f"{model.name} is registered{' and the default' if model.is_default else ''}.")
     # Only for a forecast: without torch, or if its weights do not fit, whoever uses it is told.
     with contextlib.suppress(ImportError, SemiSupSegError):

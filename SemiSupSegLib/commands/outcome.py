@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         "version": 1,
         "teacher": compare_with_teacher(folder),
         "other": None,
+        "registered": _registered(folder.models / "student"),
     }
     _print(content["teacher"], "teacher")
     if arguments.against is not None:
@@ -57,6 +59,20 @@ def run(arguments: argparse.Namespace) -> int:
         make_folder_of(arguments.json)
         write_json(arguments.json, content)
     return 0
+
+
+def _registered(student: Path) -> str | None:
+    """Return the name under which the student is registered, if it is."""
+    from SemiSupSegLib.errors import SemiSupSegError
+    from SemiSupSegLib.models.package import identity
+    from SemiSupSegLib.models.registry import registered_models
+
+    own = identity(student)
+    for model in registered_models():
+        with contextlib.suppress(SemiSupSegError):
+            if model.manifest is not None and identity(model.folder) == own:
+                return model.name
+    return None
 
 
 def _tell(done: int, total: int) -> None:

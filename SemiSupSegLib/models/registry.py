@@ -126,15 +126,18 @@ def resolve_model(name_or_path: str | Path) -> Path:
     return find_model(str(name_or_path)).folder if is_bare and not path.exists() else path
 
 
-def register(source: Path, name: str | None = None) -> RegisteredModel:
+def register(
+    source: Path, name: str | None = None, *, may_be_default: bool = True
+) -> RegisteredModel:
     """Check a package, zip or run folder, and copy it to the user's models.
 
-    The first model becomes the default.
+    The first model becomes the default, if it may.
 
     Args:
         source: Stays as it is.
         name: Under which it is found; None: the name in its manifest, with a number if that is
             taken: students of one task and method have the same.
+        may_be_default: Whether nobody need ask for that.
 
     Raises:
         UsageError: If the name is taken or cannot be a folder's name.
@@ -150,7 +153,7 @@ def register(source: Path, name: str | None = None) -> RegisteredModel:
     _make_private_folder()
     with new_folder(models_folder() / chosen) as temporary:
         write_copy(package, temporary)
-    if is_first:
+    if is_first and may_be_default:
         set_default(chosen)
     return find_model(chosen)
 

@@ -272,11 +272,15 @@ def view(**changes):
         "stages": [
             {
                 "stage": 1,
+                "cases": 2,
+                "shares": {"accepted": 0.75, "ignored": 0.0, "unlearned": 0.25},
                 "by_class": {"edema": {"accepted": 0.7}, "necrosis": {"accepted": None}},
                 "histogram": {"all": [3, 1], "stage": [0, 1]},
             },
             {
                 "stage": 2,
+                "cases": 4,
+                "shares": {"accepted": 0.5, "ignored": 0.5, "unlearned": 0.0},
                 "by_class": {"edema": {"accepted": 0.8}, "necrosis": {"accepted": 0.2}},
                 "histogram": {"all": [3, 1], "stage": [1, 1]},
             },
@@ -327,6 +331,28 @@ class LivePlotsTest(PanelTest):
         self.assertEqual(
             cases, [(0.0, 0.0), (0.0, 3.0), (0.5, 3.0), (0.5, 1.0), (1.0, 1.0), (1.0, 0.0)]
         )
+
+    def test_the_stages_stand_in_a_table_of_the_scene(self):
+        self.plots.show(view())
+        self.plots.enter()
+
+        tag = "SemiSupSegStages"
+        shown = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLTableViewNode")
+        table = shown.GetTableNode()
+        names = [table.GetColumnName(at) for at in range(table.GetNumberOfColumns())]
+        rows = [
+            [table.GetCellText(row, at) for at in range(len(names))]
+            for row in range(table.GetNumberOfRows())
+        ]
+        self.assertEqual(
+            names,
+            [
+                *("Stage", "Cases", "Trusted", "Ignored", "Unlearned"),
+                *("edema trusted", "necrosis trusted"),
+            ],
+        )
+        self.assertEqual(rows[0], ["1", "2", "75%", "0%", "25%", "70%", "-"])
+        self.assertEqual(rows[1], ["2", "4", "50%", "50%", "0%", "80%", "20%"])
 
     def test_a_class_has_one_colour_and_the_teacher_is_dashed(self):
         self.plots.show(view())

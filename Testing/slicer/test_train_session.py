@@ -169,16 +169,25 @@ class TrainSessionTest(TrainTest):
         self.wait(lambda: outcome.outcome is not None, "the outcome")
         self.assertGreater(outcome.table.rowCount, 3)
         self.assertTrue(outcome.sentence.text)
-        outcome.register_button.click()
-        self.wait(lambda: outcome.registered or "\u2716" in self.said, "the registered model")
-        self.assertNotIn("\u2716", self.said)
+        # It ended while the panel looked on.
+        self.wait(lambda: outcome.registered, "the registered model")
+        self.wait(lambda: self.opened, "the report")
+        self.assertTrue((out / "report.html").is_file())
         self.assertIn(outcome.registered, [one.name for one in registry.registered_models()])
-        # The first model is what there is; another one takes its place by a click only.
+        self.assertIsNone(registry.default_model())
+        self.wait(lambda: outcome.default_button.enabled, "the way to the default")
+        outcome.default_button.click()
         self.assertEqual(registry.default_model(), outcome.registered)
         self.assertIn("already", outcome.default_button.toolTip)
-        outcome.report_button.click()
-        self.wait(lambda: self.opened, f"the report; {self.said}")
-        self.assertTrue((out / "report.html").is_file())
+
+        # Whoever finds the finished run gets the same figures, and no second copy of the student.
+        self.train.open_run(out)
+        self.wait_for("finished")
+        self.wait(lambda: outcome.outcome is not None, "the outcome")
+        self.wait(lambda: not outcome.is_comparing, "the comparison")
+        self.assertEqual(outcome.registered, registry.default_model())
+        self.assertEqual(len(self.opened), 1)
+        self.assertIn("same model", outcome.sentence.text)
 
     def test_another_runs_choices_are_taken_over_and_changed(self):
         self.scan()
@@ -186,8 +195,8 @@ class TrainSessionTest(TrainTest):
         self.start()
         self.wait_for("finished")
         first = self.followed.folder
-        self.train.outcome.register_button.click()
-        self.wait(lambda: self.train.outcome.registered, f"the registered model; {self.said}")
+        self.wait(lambda: self.train.outcome.default_button.enabled, "the registered model")
+        self.train.outcome.default_button.click()
         default = self.train.outcome.registered
         former = json.loads((first / "run.json").read_text())
 
@@ -210,9 +219,7 @@ class TrainSessionTest(TrainTest):
         # The second student is judged on the same cases as the model in use.
         outcome = self.train.outcome
         self.wait(lambda: (outcome.outcome or {}).get("other"), f"the comparison; {self.said}")
-        outcome.register_button.click()
-        self.wait(lambda: outcome.registered or "\u2716" in self.said, "the registered model")
-        self.assertNotIn("\u2716", self.said)
+        self.wait(lambda: outcome.registered and not outcome.is_comparing, "the registered model")
         self.assertNotEqual(outcome.registered, default)
         self.assertEqual(registry.default_model(), default)
         is_worse = outcome.outcome["other"]["is_worse"]

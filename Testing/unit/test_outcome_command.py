@@ -9,6 +9,7 @@ import pytest
 
 from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.files import read_json
+from SemiSupSegLib.models import registry
 from SemiSupSegLib.runs.run_folder import RunFolder
 
 AFFINE = np.diag([-1.5, -1.5, 2.0, 1.0])
@@ -78,6 +79,7 @@ def test_student_and_teacher_are_compared_as_the_run_has_judged_them(runs, capsy
     assert difference["n"] == 6
     assert difference["low"] <= difference["mean"] <= difference["high"]
     assert found["other"] is None
+    assert found["registered"] is None
     said = capsys.readouterr().out
     assert f"{rows['mean']['student']:.3f}" in said
     assert found["teacher"]["sentence"] in said
@@ -137,3 +139,12 @@ def test_cases_that_moved_are_named(runs, tmp_path, capsys):
 
     assert code == 1
     assert "no case case4" in capsys.readouterr().err
+
+
+def test_a_student_that_is_registered_is_found_by_its_content(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMISUPSEG_HOME", str(tmp_path))
+    assert main(["models", "import", str(runs / "short"), "--name", "other"]) == 0
+    assert main(["models", "import", str(runs / "long"), "--name", "mine", "--keep-default"]) == 0
+
+    assert outcome(runs, "long")[1]["registered"] == "mine"
+    assert registry.default_model() == "other"

@@ -114,6 +114,12 @@ def test_a_name_is_taken_once_whatever_its_case(two_models, a_package, name):
         registry.register(a_package.folder, name)
 
 
+def test_a_model_that_may_not_be_the_default_is_not(a_package, a_home):
+    registry.register(a_package.folder, may_be_default=False)
+
+    assert registry.default_model() is None
+
+
 def test_a_model_without_a_given_name_gets_a_free_one(a_package, a_home):
     names = [registry.register(a_package.folder).name for _ in range(3)]
 
