@@ -103,15 +103,11 @@ class TrainSection(Section):
 
     def start(self, folder: Path, words: list[str]) -> None:
         """Start a run and follow it."""
-        self.message.clear()
-        self.run.follow(folder, words)
-        self.update()
+        self._follow(folder, words)
 
     def open_run(self, folder: str | Path) -> None:
         """Follow a run that is there."""
-        self.message.clear()
-        self.run.follow(folder)
-        self.update()
+        self._follow(Path(folder), None)
 
     def duplicate(self) -> None:
         """Choose what the run was asked for; the user changes it and starts another."""
@@ -131,6 +127,12 @@ class TrainSection(Section):
         none = "" if self.run.request is not None else _("No run is followed.")
         enable(self.duplicate_button, none, _("Choose the same, to change some of it."))
         enable(self.open_button, "", _("Look at a run that was started elsewhere, or earlier."))
+
+    def _follow(self, folder: Path, words: list[str] | None) -> None:
+        self.message.clear()
+        self.outcome.show(None, is_finished=False, is_fresh=False)
+        self.run.follow(folder, words)
+        self.update()
 
     def _cases_changed(self) -> None:
         self.plan.changed()
