@@ -12,6 +12,8 @@ LABELLED, UNLABELLED, VALIDATION = "train_labelled", "train_unlabelled", "valida
 """Uses of a case, as in a split file; an empty text: it is left out."""
 _CASE, _STATE, _USE, _PATIENT, _CHANNELS, _SIZE, _FINDING = range(7)
 _WIDTHS = (130, 80, 150, 90, 120, 100, 400)
+_ROWS_AT_ONCE = 250
+"""So many rows are written at a time: thousands would hold up the window."""
 _UNUSABLE = "unusable"
 _FINDINGS = "findings"
 
@@ -37,7 +39,14 @@ class CaseTable:
         self._rows: dict[str, int] = {}
         self._cases: dict[str, Mapping[str, Any]] = {}
         self._uses: dict[str, str] = {}
+        self._use_words = use_words()
+        """Looked up once: a translation takes too long for each of thousands of rows."""
         self._on_selected = on_selected
+        self._unshown: dict[str, None] = {}
+        """Cases whose use is still to be written into their rows, in order."""
+        self._timer = qt.QTimer()
+        self._timer.setInterval(0)
+        assert self._timer.connect("timeout()", self._show_uses)
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -122,6 +131,7 @@ class CaseTable:
 
     def clear(self) -> None:
         """Forget all cases."""
+        self.close()
         self._rows, self._cases, self._uses = {}, {}, {}
         self.model.setRowCount(0)
 
@@ -158,7 +168,13 @@ class CaseTable:
         for case_id, use in uses.items():
             if case_id in self._rows and self._uses.get(case_id) != use:
                 self._uses[case_id] = use
-                self._show_use(case_id)
+                self._unshown[case_id] = None
+        self._show_uses()
+
+    def close(self) -> None:
+        """Write no more rows."""
+        self._timer.stop()
+        self._unshown = {}
 
     def split(self) -> dict[str, list[str]]:
         """Return the cases by use, as a split file has them."""
@@ -190,8 +206,17 @@ class CaseTable:
         index = self.model.index(row, column)
         self.model.setData(index, value, qt.Qt.DisplayRole if role is None else role)
 
+    def _show_uses(self) -> None:
+        for case_id in list(self._unshown)[:_ROWS_AT_ONCE]:
+            del self._unshown[case_id]
+            self._show_use(case_id)
+        if self._unshown:
+            self._timer.start()
+        else:
+            self._timer.stop()
+
     def _show_use(self, case_id: str) -> None:
-        words = use_words()[self._uses[case_id]] if case_id in self._uses else ""
+        words = self._use_words[self._uses[case_id]] if case_id in self._uses else ""
         self._set(self._rows[case_id], _USE, words)
 
     def _filter_states(self, _index: int) -> None:

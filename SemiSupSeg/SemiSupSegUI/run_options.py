@@ -64,6 +64,7 @@ class RunOptions:
         self._options = options
         if is_same:
             self._show_values()
+            self._show_changes()
         else:
             self._rebuild()
 
@@ -145,11 +146,13 @@ class RunOptions:
         else:
             # Numbers, too: a box with a range would say what the library does not.
             editor = qt.QLineEdit()
-            connected = editor.connect(
-                "editingFinished()", lambda: self._edited(key, editor.text.strip())
-            )
+            connected = editor.connect("editingFinished()", lambda: self._entered(key, editor))
         assert connected
         return editor
+
+    def _entered(self, key: str, editor) -> None:
+        editor.modified = False
+        self._edited(key, editor.text.strip())
 
     def _edited(self, key: str, text: str) -> None:
         if self._is_filling or text == self._current(key):
@@ -169,7 +172,8 @@ class RunOptions:
                 editor.checked = text == "true"
             elif option["kind"] == "choice":
                 editor.setCurrentIndex(editor.findData(text))
-            else:
+            elif not editor.modified:
+                # A plan may be answered while somebody types.
                 editor.text = text
         self._is_filling = False
 

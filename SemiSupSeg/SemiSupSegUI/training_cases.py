@@ -155,6 +155,9 @@ class TrainingCases:
             edit.text = request[name]["folder"] if request[name] else ""
         self.patient_edit.text = request["patient"] or ""
         self.set_task(request["task"] or "")
+        if self._scan is not None:
+            # Of another folder, perhaps; it would get these cases' uses.
+            self._scan.close()
         self.scan()
         self._wanted_split = request["split"]
 
@@ -231,6 +234,7 @@ class TrainingCases:
 
     def close(self) -> None:
         """The panel goes."""
+        self.table.close()
         if self._scan is not None:
             self._scan.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unittest.mock
 from pathlib import Path
 
 import qt
@@ -74,6 +75,32 @@ class CaseTableTest(PanelTest):
         self.table.search_edit.text = "0003"
         self.assertEqual(self.table.num_shown, 1)
         self.assertEqual(self.text(0, 0), "case 0003")
+
+    def test_showing_what_cases_are_used_for_translates_no_word_a_row(self):
+        from SemiSupSegUI import case_table
+
+        for number in range(200):
+            self.table.put(case(number))
+        uses = {f"case {number:04d}": "validation" for number in range(200)}
+
+        with unittest.mock.patch.object(case_table, "_", wraps=case_table._) as translate:
+            self.table.set_uses(uses)
+
+        self.assertEqual(translate.call_count, 0)
+        self.assertEqual(self.text(199, 2), "validation")
+
+    def test_uses_of_thousands_of_cases_are_known_at_once_and_shown_bit_by_bit(self):
+        for number in range(600):
+            self.table.put(case(number))
+
+        self.table.set_uses({f"case {number:04d}": "validation" for number in range(600)})
+
+        self.assertEqual(len(self.table.split()["validation"]), 600)
+        self.assertEqual(self.text(0, 2), "validation")
+        self.assertNotEqual(self.text(599, 2), "validation")
+        self.wait(lambda: self.text(599, 2) == "validation", "the last row")
+        shown = {self.text(row, 2) for row in range(600)}
+        self.assertEqual(shown, {"validation"})
 
     def test_what_becomes_known_of_a_case_takes_the_place_of_what_was_known(self):
         self.table.put({**case(1), "size": None, "is_checked": False})
@@ -244,6 +271,22 @@ class RunOptionsTest(PanelTest):
         self.assertEqual(self.options.settings, {"fractions": "[1.0]"})
         self.depth("all")
         self.assertEqual(self.options.editor("fractions").text, "[1.0]")
+
+    def test_what_is_being_typed_stays_when_an_answer_comes(self):
+        self.depth("all")
+        rate = self.options.editor("optimizer.rate")
+        rate.text = "0.0"
+        # As it is while somebody types.
+        rate.modified = True
+
+        self.options.show([dict(one) for one in OPTIONS])
+        self.assertEqual(rate.text, "0.0")
+        rate.text = "0.05"
+        self.options._entered("optimizer.rate", rate)
+
+        self.assertEqual(self.options.settings, {"optimizer.rate": "0.05"})
+        self.options.reset()
+        self.assertEqual(rate.text, "0.003")
 
     def test_another_method_has_other_options_and_keeps_the_changes_that_it_knows(self):
         self.options.set("fractions", "[1.0]")
