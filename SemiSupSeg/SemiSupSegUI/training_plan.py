@@ -54,13 +54,19 @@ class TrainingPlan:
         self._hindrance, self._start = hindrance, start
         self._job: Job | None = None
         self._asked: tuple[str, ...] = ()
-        """The words of the plan that is being made or is there."""
+        """The words of the plan that is being made or is there; empty: none was made since."""
         self.plan: Mapping[str, Any] | None = None
         """What a worker has found; None: nothing yet, or it was about other wishes."""
         self._error = ""
         self._split_file: Path | None = None
         self._is_own_out = False
         self._is_filling = False
+        self._is_method_new = False
+        """Whether options were changed that another method may not have."""
+        self._wanted: Mapping[str, Any] | None = None
+        """A run's request that is taken over when it is known what there is to choose."""
+        self._started = ""
+        """The run folder that was given away last; it may not be there yet."""
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.setInterval(_WAIT_MS)
@@ -83,7 +89,7 @@ class TrainingPlan:
         self.iterations_box.specialValueText = _("as the preset has it")
         self.iterations_box.toolTip = _("Optimizer updates of all phases together.")
         self.seed_box = qt.QSpinBox()
-        self.seed_box.setRange(0, 1_000_000)
+        self.seed_box.setRange(0, 2**31 - 1)
         self.seed_box.toolTip = _("Another number draws other patches; the same gives the same.")
         form.addRow(_("Preset:"), self.preset_box)
         form.addRow(_("Method:"), self.method_box)
@@ -114,9 +120,10 @@ class TrainingPlan:
         layout.addWidget(self.start_button)
         connected = [
             *(
-                box.connect("currentIndexChanged(int)", self.changed)
-                for box in (self.preset_box, self.method_box, self.device_box)
+                box.connect("currentIndexChanged(int)", self._method_chosen)
+                for box in (self.preset_box, self.method_box)
             ),
+            self.device_box.connect("currentIndexChanged(int)", self.changed),
             self.iterations_box.connect("valueChanged(int)", self.changed),
             self.seed_box.connect("valueChanged(int)", self.changed),
             self.copy_button.connect("clicked()", self.copy_command),
@@ -148,8 +155,9 @@ class TrainingPlan:
         return words
 
     def enter(self) -> None:
-        """The panel is shown: ask for presets and options, if that was not done."""
-        if self.preset_box.count == 0 and not self.is_planning and not self._hindrance():
+        """The panel is shown: plan, if that was not done or has failed."""
+        is_due = not self._asked or bool(self._error)
+        if is_due and not self.is_planning and not self._hindrance():
             self.make()
         self.update()
 
@@ -163,27 +171,33 @@ class TrainingPlan:
     def make(self) -> None:
         """Make a plan of what is chosen; without cases, of presets and options only."""
         self._timer.stop()
-        if self._hindrance():
-            return
-        self._write_split()
-        # First what there is to choose, which is known at once.
-        about_cases = not self._cases.why_not and self.preset_box.count > 0
-        if about_cases:
-            self._propose_out()
-            words = [*self.words, "--out", self.out_edit.text.strip()]
-        else:
-            words = ["--options", *self._without_cases()]
+        # Whatever was planned is about other wishes.
+        self._asked, self.plan, self._error = (), None, ""
         if self._job is not None and not self._job.is_ended:
             self._jobs.cancel(self._job)
-        self._asked, self.plan, self._error = tuple(words), None, ""
+        self._job = None
+        if self._hindrance():
+            self.update()
+            return
+        is_chosen = self.preset_box.count > 0 and not self._is_method_new
+        # First what there is to choose, which is known at once.
+        about_cases = not self._cases.why_not and is_chosen
         job = None
 
         def ended(end: Ended) -> None:
-            if job is self._job:
+            # Another plan is due if something has changed meanwhile.
+            if job is self._job and not self._timer.active:
                 self._planned(end, about_cases=about_cases)
 
         with self._message.errors_shown():
+            self._write_split()
+            if about_cases:
+                self._propose_out()
+                words = [*self.words, "--out", self.out_edit.text.strip()]
+            else:
+                words = ["--options", *self._without_cases()]
             job = self._job = run_command(self._jobs, ["plan", *words], ended, wants_answer=True)
+            self._asked = tuple(words)
         self.update()
 
     def set_out(self, out: str | Path) -> None:
@@ -202,7 +216,7 @@ class TrainingPlan:
                 return
         out = self.out_edit.text.strip()
         self._start(Path(out), ["train", *self.words, "--out", out])
-        self._is_own_out = False
+        self._is_own_out, self._started = False, out
         self.changed()
 
     def copy_command(self) -> None:
@@ -211,7 +225,13 @@ class TrainingPlan:
 
     def take_over(self, request: Mapping[str, Any]) -> None:
         """Choose what another run was asked for, but for its folder."""
+        if self.preset_box.count == 0:
+            self._wanted = request
+            return
+        self._wanted = None
         self._is_filling = True
+        if request["device"] and self.device_box.findData(request["device"]) < 0:
+            self.device_box.addItem(request["device"], request["device"])
         for box, name in (
             (self.preset_box, "preset"),
             (self.method_box, "method"),
@@ -221,14 +241,17 @@ class TrainingPlan:
         self.iterations_box.value = request["iterations"] or 0
         self.seed_box.value = request["seed"]
         self.options.settings = dict(request["settings"])
-        self._is_filling = False
+        self._is_filling = self._is_method_new = False
         self.changed()
 
     def update(self) -> None:
         """Show the command and what it takes, and say why it cannot be started."""
         out = self.out_edit.text.strip() or _("RUN")
-        self.command_edit.text = command_line(_python(), ["train", *self.words, "--out", out])
-        self.command_edit.setCursorPosition(0)
+        command = command_line(_python(), ["train", *self.words, "--out", out])
+        # A live run brings this here each second: what is marked in the line stays marked.
+        if self.command_edit.text != command:
+            self.command_edit.text = command
+            self.command_edit.setCursorPosition(0)
         self.estimate.text = self._estimate_text()
         self.estimate.visible = bool(self.estimate.text)
         enable(
@@ -247,16 +270,21 @@ class TrainingPlan:
             self.update()
             return
         answer = end.answer
-        self.options.show(answer["options"])
-        if not about_cases:
-            if self.preset_box.count == 0:
-                self._offer(answer)
-            if not self._cases.why_not:
-                self.changed()
+        # A plan that is refused tells what was found out until then, perhaps nothing of this.
+        if "options" in answer:
+            self.options.show(answer["options"])
         if about_cases:
             self.plan = answer
-            if not self._cases.is_own_split:
+            if not self._cases.is_own_split and "split" in answer:
                 self._cases.show_split(answer["split"])
+        else:
+            self._is_method_new = False
+            if self.preset_box.count == 0:
+                self._offer(answer)
+            if self._wanted is not None:
+                self.take_over(self._wanted)
+            elif not self._cases.why_not:
+                self.changed()
         self.update()
 
     def _offer(self, answer: Mapping[str, Any]) -> None:
@@ -275,9 +303,19 @@ class TrainingPlan:
             self.method_box.setItemData(at, tip, qt.Qt.ToolTipRole)
         self._is_filling = False
 
+    def _method_chosen(self, _index: int) -> None:
+        if not self._is_filling:
+            self._is_method_new = bool(self.options.settings)
+            self.changed()
+
     def _without_cases(self) -> list[str]:
         words = self.words
         del words[: len(self._cases.words)]
+        if self._is_method_new and self.options.settings:
+            # Options that the method does not have would be refused; all have a network's name.
+            del words[words.index("--set") :]
+            name = self.options.settings.get("network.name")
+            words += ["--set", f"network.name={name}"] if name else []
         return words
 
     def _write_split(self) -> None:
@@ -295,7 +333,9 @@ class TrainingPlan:
         runs = user_data_folder() / "runs"
         name = Path(self._cases.folder_edit.text.strip()).name or "run"
         number = 1
-        while (runs / f"{name}-{number}").exists():
+        while (runs / f"{name}-{number}").exists() or str(
+            runs / f"{name}-{number}"
+        ) == self._started:
             number += 1
         self.out_edit.text = str(runs / f"{name}-{number}")
 
@@ -315,8 +355,13 @@ class TrainingPlan:
             return self._error or _("There is no plan yet.")
         if self.plan["why_not"]:
             return str(self.plan["why_not"])
-        if not self.out_edit.text.strip():
+        out = self.out_edit.text.strip()
+        if not out:
             return _("Choose a run folder.")
+        if not Path(out).is_absolute():
+            return _(
+                "{folder} is no whole path. Choose the run folder with the button ...."
+            ).format(folder=out)
         return ""
 
     def _estimate_text(self) -> str:
@@ -328,33 +373,40 @@ class TrainingPlan:
             return ""
         text = estimate_text(self.plan)
         if self.plan["why_not"]:
-            text = f"\u2716 {self.plan['why_not']}\n{text}"
+            text = f"\u2716 {self.plan['why_not']}\n{text}".strip()
         return text
 
 
 def estimate_text(plan: Mapping[str, Any]) -> str:
-    """Return in words what a run will take."""
-    told = plan["estimate"]
-    lines = [
-        _("{time} on {device}, {iterations} updates").format(
-            time=duration_text(told["seconds"]),
-            device=told["device_name"],
-            iterations=plan["iterations"],
-        ),
-        _("Memory {memory:.1f} GB (free: {free:.0f}), disk {disk:.1f} GB (free: {disk_free:.0f})"),
-    ]
-    lines[1] = lines[1].format(
+    """Return in words what a run will take, as far as that was found out."""
+    told = plan.get("estimate")
+    lines = [] if told is None else _estimate_lines(told, plan["iterations"])
+    lines += [f"\u26a0 {one}" for one in plan.get("findings", ())]
+    return "\n".join(lines)
+
+
+def _estimate_lines(told: Mapping[str, Any], iterations: int) -> list[str]:
+    lines = []
+    if told["seconds"] is not None:
+        lines.append(
+            _("{time} on {device}, {iterations} updates").format(
+                time=duration_text(told["seconds"]),
+                device=told["device_name"],
+                iterations=iterations,
+            )
+        )
+    room = _("Memory {memory:.1f} GB (free: {free:.0f}), disk {disk:.1f} GB").format(
         memory=told["memory_bytes"] / _GB,
         free=told["free_memory_bytes"] / _GB,
         disk=(told["disk_bytes"] + told["store_bytes"]) / _GB,
-        disk_free=told["free_disk_bytes"] / _GB,
     )
+    if told["free_disk_bytes"] is not None:
+        room += _(" (free: {free:.0f})").format(free=told["free_disk_bytes"] / _GB)
     if told["device_memory_bytes"] is not None:
-        lines[1] += _("; GPU {memory:.1f} GB (free: {free:.1f})").format(
+        room += _("; GPU {memory:.1f} GB (free: {free:.1f})").format(
             memory=told["device_memory_bytes"] / _GB, free=(told["free_device_bytes"] or 0) / _GB
         )
-    lines += [f"\u26a0 {one}" for one in plan["findings"]]
-    return "\n".join(lines)
+    return [*lines, room]
 
 
 def duration_text(seconds: float) -> str:

@@ -1,0 +1,299 @@
+"""What is chosen in the section Train while workers answer late, refuse, or are not there."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unittest.mock
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from semisupseg_testing import PanelTest
+
+NO_SPLIT = {"train_labelled": [], "train_unlabelled": [], "validation": []}
+REQUEST = {
+    "cases": {"given": "cases", "folder": "/data/cases"},
+    "reviews": None,
+    "former": None,
+    "task": "brats",
+    "method": "supervised",
+    "preset": "best",
+    "split": {**NO_SPLIT, "train_labelled": ["case 0001"], "validation": ["case 0002"]},
+    "patient": None,
+    "iterations": 1200,
+    "seed": 7,
+    "device": "cuda:1",
+    "settings": {"rate": "0.01"},
+}
+
+
+def option(key, default=1.0):
+    """Return an option as `plan` tells it."""
+    return {
+        "key": key, "group": "Method", "title": key, "help": f"What {key} is.", "kind": "float",
+        "default": default, "value": default, "depth": "common", "choices": None,
+    }  # fmt: skip
+
+
+OPTIONS = {
+    "presets": [{"name": "standard", "title": "Standard"}, {"name": "best", "title": "Best"}],
+    "methods": [
+        {"name": name, "title": name, "paper": "-", "needs": "-", "forward_passes": 1}
+        for name in ("curriculum", "supervised")
+    ],
+    "preset": "standard",
+    "method": "curriculum",
+    "options": [option("rate")],
+}
+ESTIMATE = {
+    "seconds": 60.0, "memory_bytes": 10**9, "device_memory_bytes": None, "disk_bytes": 10**9,
+    "store_bytes": 10**9, "free_disk_bytes": 10**12, "free_memory_bytes": 10**10,
+    "free_device_bytes": None, "device_name": "CPU",
+}  # fmt: skip
+PLAN = {
+    "why_not": "", "iterations": 100, "findings": [], "options": OPTIONS["options"],
+    "estimate": ESTIMATE, "split": {**NO_SPLIT, "train_labelled": ["case 0001"]},
+}  # fmt: skip
+
+
+def case(number, state="labelled"):
+    """Return a case as `scan --lines` tells it."""
+    return {
+        "kind": "case", "id": f"case {number:04d}", "patient": f"p{number:04d}", "state": state,
+        "channels": ["t1"], "size": [9, 9, 9], "spacing": [1.0, 1.0, 1.0], "is_checked": True,
+        "reasons": [],
+    }  # fmt: skip
+
+
+class Asked:
+    """A command that somebody waits for."""
+
+    def __init__(self, words, on_end):
+        self.words, self._on_end = list(words), on_end
+        self.is_ended = False
+
+    def answer(self, answer=None, error=""):
+        """Let the command end."""
+        from SemiSupSegUI.command_job import Ended
+
+        self.is_ended = True
+        self._on_end(Ended(error, "", answer))
+
+
+class WishesTest(PanelTest):
+    """The section with workers whose answers the test gives."""
+
+    def setUp(self):
+        super().setUp()
+        self.hindrance = ""
+        self.asked_for = []
+        for module in ("training_plan", "outcome_box"):
+            patch = unittest.mock.patch(f"SemiSupSegUI.{module}.run_command", self.run_command)
+            patch.start()
+            self.addCleanup(patch.stop)
+        self.jobs = self.widget.logic.jobs
+        patch = unittest.mock.patch.object(self.jobs, "cancel")
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.started = []
+        self.train = self.new_section()
+        self.plan, self.cases = self.train.plan, self.train.cases
+        self.plan._start = lambda folder, words: self.started.append(words)
+
+    def new_section(self):
+        """Return a section that no panel has entered yet."""
+        from SemiSupSegUI.train import TrainSection
+
+        section = TrainSection(
+            self.jobs,
+            lambda question: True,
+            lambda title: "",
+            lambda: self.hindrance,
+            lambda: None,
+            self.panel.review,
+        )
+        self.addCleanup(section.cleanup)
+        return section
+
+    def run_command(self, _jobs, words, on_end, *, wants_answer=False):
+        """Remember what was asked for."""
+        self.asked_for.append(Asked(words, on_end))
+        return self.asked_for[-1]
+
+    def make(self):
+        """Let the time after the last change pass."""
+        self.plan.make()
+        return self.asked_for[-1]
+
+    def scanned(self, num_cases=4):
+        """Let a scan of a folder have ended, and the presets be known."""
+        self.plan.make()
+        self.asked_for[-1].answer(OPTIONS)
+        self.cases.folder_edit.text = str(self.folder / "cases")
+        self.cases._scanned = tuple(self.cases.words)
+        for number in range(num_cases):
+            self.cases.table.put(case(number))
+        self.cases.update()
+
+    def planned(self, plan=PLAN):
+        """Let a plan be there."""
+        self.scanned()
+        self.make().answer(plan)
+
+
+class PlanTest(WishesTest):
+    """Plans that are refused, late, or cannot be made."""
+
+    def test_a_plan_that_is_refused_at_once_says_why(self):
+        self.planned({"why_not": "No labelled case. Add one.", "would_fit": {}})
+
+        self.assertEqual(self.plan.start_button.toolTip, "No labelled case. Add one.")
+        self.assertEqual(self.plan.estimate.text, "\u2716 No labelled case. Add one.")
+
+    def test_what_does_not_fit_is_said_with_what_was_counted(self):
+        estimate = {**ESTIMATE, "seconds": None, "free_disk_bytes": None}
+        self.planned({**PLAN, "why_not": "Too large.", "estimate": estimate})
+
+        self.assertEqual(self.plan.start_button.toolTip, "Too large.")
+        first, second = self.plan.estimate.text.splitlines()
+        self.assertEqual(first, "\u2716 Too large.")
+        self.assertEqual(second, "Memory 1.0 GB (free: 10), disk 2.0 GB")
+
+    def test_an_answer_about_former_wishes_is_left_alone(self):
+        self.scanned()
+        late = self.make()
+        self.plan.options.set("rate", "0.01")
+        self.plan.iterations_box.value = 500
+
+        late.answer({**PLAN, "options": [option("other")]})
+
+        self.assertIsNone(self.plan.plan)
+        self.assertEqual(self.plan.options.settings, {"rate": "0.01"})
+        self.make().answer(PLAN)
+        self.assertEqual(self.plan.plan, PLAN)
+
+    def test_what_was_changed_while_no_worker_could_run_is_planned_before_it_is_started(self):
+        self.planned()
+        self.hindrance = "No Python."
+        self.cases.table.view.selectRow(0)
+        self.cases.exclude_button.click()
+        self.plan.make()
+        self.assertEqual(self.plan.start_button.toolTip, "No Python.")
+
+        self.hindrance = ""
+        num_asked = len(self.asked_for)
+        self.train.setup_changed()
+
+        self.assertEqual(len(self.asked_for), num_asked + 1)
+        self.assertFalse(self.plan.start_button.enabled)
+        self.asked_for[-1].answer(PLAN)
+        self.plan.start_button.click()
+        words = self.started[0]
+        split = json.loads(Path(words[words.index("--split") + 1]).read_text())
+        self.assertNotIn("case 0000", split["train_labelled"])
+
+    def test_a_plan_that_failed_for_want_of_packages_is_made_once_they_are_there(self):
+        self.plan.make()
+        self.asked_for[-1].answer(error="No module named torch")
+
+        self.train.setup_changed()
+
+        self.assertEqual(len(self.asked_for), 2)
+
+    def test_an_option_that_another_method_does_not_have_is_forgotten(self):
+        self.planned()
+        self.plan.options.set("rate", "0.01")
+        self.make().answer(PLAN)
+
+        self.plan.method_box.setCurrentIndex(self.plan.method_box.findData("supervised"))
+        offer = self.make()
+        self.assertIn("--options", offer.words)
+        self.assertNotIn("--set", offer.words)
+        offer.answer({**OPTIONS, "method": "supervised", "options": [option("momentum")]})
+
+        self.assertEqual(self.plan.options.settings, {})
+        self.assertFalse(self.plan.options.changes.visible)
+        self.assertIn("--cases", self.make().words)
+
+    def test_two_runs_one_after_the_other_get_two_folders(self):
+        self.planned()
+        first = self.plan.out_edit.text
+        self.plan.start()
+        # The run's process has not made its folder yet.
+        self.make()
+
+        self.assertNotEqual(self.plan.out_edit.text, first)
+
+    def test_a_run_folder_is_given_by_its_whole_path(self):
+        self.planned()
+        self.plan.set_out("run 1")
+        self.make().answer(PLAN)
+
+        self.assertIn("run 1 is no whole path", self.plan.start_button.toolTip)
+
+    def test_what_is_marked_in_the_command_stays_marked(self):
+        self.planned()
+        self.plan.command_edit.setSelection(0, 4)
+
+        self.train.update()
+
+        self.assertEqual(len(self.plan.command_edit.selectedText), 4)
+
+
+class DuplicateTest(WishesTest):
+    """Choosing what another run was asked for."""
+
+    def test_a_run_is_taken_over_before_it_is_known_what_there_is_to_choose(self):
+        offer = self.make()
+        self.plan.take_over(REQUEST)
+        self.assertFalse(offer.is_ended)
+
+        offer.answer(OPTIONS)
+
+        chosen = [box.currentData for box in (self.plan.preset_box, self.plan.method_box)]
+        self.assertEqual(chosen, ["best", "supervised"])
+        words = self.plan.words
+        for pair in (("--device", "cuda:1"), ("--iterations", "1200"), ("--seed", "7")):
+            self.assertEqual(words[words.index(pair[0]) + 1], pair[1])
+        self.assertEqual(self.plan.options.settings, {"rate": "0.01"})
+
+    def test_options_that_were_taken_over_are_told_and_can_be_taken_back(self):
+        self.make().answer(OPTIONS)
+        self.plan.take_over(REQUEST)
+        self.make().answer({**OPTIONS, "preset": "best", "method": "supervised"})
+
+        self.assertIn("rate = 0.01", self.plan.options.changes.text)
+        self.assertTrue(self.plan.options.reset_button.enabled)
+
+    def test_a_scan_of_another_folder_does_not_get_the_split(self):
+        scans = []
+
+        class Scan:
+            is_ended = False
+
+            def __init__(self, _jobs, words, _on_line, on_end):
+                self.words, self.on_end = words, on_end
+                scans.append(self)
+
+            def close(self):
+                self.is_ended = True
+
+        with unittest.mock.patch("SemiSupSegUI.training_cases.Scanning", Scan):
+            self.cases.set_folder(self.folder / "others")
+            self.cases.scan()
+            self.cases.take_over(REQUEST)
+
+            self.assertTrue(scans[0].is_ended)
+            self.assertEqual(scans[1].words[1], "/data/cases")
+            for number in range(3):
+                self.cases.table.put(case(number))
+            scans[1].is_ended = True
+            scans[1].on_end("")
+
+        self.assertEqual(self.cases.table.use_of("case 0002"), "validation")
+        self.assertEqual(self.cases.table.split(), REQUEST["split"])
+
+
+if __name__ == "__main__":
+    unittest.main()
