@@ -59,7 +59,8 @@ class TrainTest(PanelTest):
         return self.panel.train.run
 
     def scan(self):
-        """Find the cases, and wait until it is known what a run would take."""
+        """Find the cases, and wait until it is known what a small run would take."""
+        self.choose_little()
         self.train.cases.set_folder(self.cohort.cases)
         self.train.cases.set_task("brats")
         self.train.cases.scan()
@@ -74,12 +75,12 @@ class TrainTest(PanelTest):
         self.assertEqual(self.plan._error, "")
 
     def choose_little(self, iterations=60):
-        """Choose a training of seconds."""
+        """Choose a training of seconds; a larger one would be tried for as long."""
+        self.wait(lambda: self.plan.preset_box.count > 0, "the presets")
         self.plan.preset_box.setCurrentIndex(self.plan.preset_box.findData("fast_check"))
         for key, text in TINY.items():
             self.plan.options.set(key, text)
         self.plan.iterations_box.value = iterations
-        self.wait_for_plan()
 
     def start(self):
         """Start the planned run."""
@@ -117,7 +118,7 @@ class TrainSessionTest(TrainTest):
 
         self.select("Phantom_0008")
         self.train.cases.exclude_button.click()
-        self.choose_little()
+        self.wait_for_plan()
         self.assertEqual(table.use_of("Phantom_0008"), "")
         self.assertIn("updates", self.plan.estimate.text)
         self.assertIn("--split", self.plan.command_edit.text)
@@ -189,7 +190,8 @@ class TrainSessionTest(TrainTest):
 
     def test_another_runs_choices_are_taken_over_and_changed(self):
         self.scan()
-        self.choose_little(iterations=12)
+        self.plan.iterations_box.value = 12
+        self.wait_for_plan()
         self.start()
         self.wait_for("finished")
         first = self.followed.folder
