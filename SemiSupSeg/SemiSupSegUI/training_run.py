@@ -271,7 +271,10 @@ class TrainingRun:
             _("Let the run wait; a GPU's memory is free meanwhile."),
         )
         enable(self.stop_button, not_live, _("It writes a checkpoint first; Resume goes on."))
-        done = _("The run is finished.") if status == "finished" else ""
+        done = {
+            "finished": _("The run is finished."),
+            "missing": _("There is no run in this folder."),
+        }.get(status, "")
         enable(
             self.resume_button,
             none if self._run is None else (done or (_("The run goes on.") if live else "")),
@@ -356,6 +359,7 @@ def status_text(view: RunView, folder: str) -> str:
         "failed": _("The run has failed"),
         "finished": _("Finished"),
         "dead": _("The run's process is gone"),
+        "missing": _("There is no run"),
         "foreign-host-silent": _("The computer that the run is on says nothing"),
     }
     text = words[view.status]

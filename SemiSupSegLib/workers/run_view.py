@@ -26,7 +26,7 @@ _NAMES = {
     "end": "Judging the models",
 }
 """Phases in words."""
-ENDED = ("stopped", "failed", "finished", "dead")
+ENDED = ("stopped", "failed", "finished", "dead", "missing")
 """Statuses in which nobody works on the run."""
 
 
@@ -38,7 +38,8 @@ class RunView:
     """When this was written, seconds since 1970."""
     status: str = "waiting"
     """`waiting` (nothing told yet), `running`, `paused`, `stopped`, `failed`, `finished`, `dead`
-    (the process is gone without a word) or `foreign-host-silent` (so is, perhaps, one elsewhere).
+    (the process is gone without a word), `foreign-host-silent` (so is, perhaps, one elsewhere) or
+    `missing` (the folder is not there, or holds no run).
     """
     is_locked_by: str | None = None
     """A living process that works on the run and that this watcher did not start, in words."""

@@ -71,6 +71,8 @@ class Watcher:
         """How what was started here ended."""
         self._before: RunState | None = None
         """What an earlier session has left in state.json."""
+        self._not_started = ""
+        """Why the command could not be started here."""
         self._log_offset = 0
         self._command: tuple[str, ...] = ()
         self._wanted: str | None = None
@@ -85,7 +87,7 @@ class Watcher:
     def start(self, words: Sequence[str]) -> None:
         """Start or resume the run, unless somebody works on it already."""
         self._command = tuple(words)
-        self._refused = ""
+        self._refused = self._not_started = ""
         try:
             self._run.path.mkdir(parents=True, exist_ok=True)
             self._look_at_lock()
@@ -100,7 +102,8 @@ class Watcher:
             self._code = None
             self._child = start_worker(sys.executable, words, log, has_life_line=False)
         except OSError as error:
-            told = {"status": "failed", "error": f"The run was not started. {in_sentences(error)}"}
+            self._not_started = f"The run was not started. {in_sentences(error)}"
+            told = {"status": "failed", "error": self._not_started}
             self._write({**told, "command": list(words)})
 
     def carry_out_wishes(self) -> bool:
@@ -121,9 +124,18 @@ class Watcher:
         Raises:
             OSError: If the run folder does not answer.
         """
+        try:
+            self._look()
+        except OSError:
+            # Of a folder in which nothing could be started that is told already.
+            if not self._not_started:
+                raise
+        (self._mirror / "heard").touch()
+
+    def _look(self) -> None:
         self._look_at_child()
         self._look_at_lock()
-        has_news = self._record.read()
+        has_news = self._read()
         if self._record.command:
             self._command = self._record.command
         status = self._status()
@@ -136,7 +148,15 @@ class Watcher:
             self._request = self._record.request
             write_json(self._mirror / "request.json", self._request)
         self._copy_log()
-        (self._mirror / "heard").touch()
+
+    def _read(self) -> bool:
+        """Take in what has changed; a folder that was never seen is told, not waited for."""
+        try:
+            return self._record.read()
+        except FileNotFoundError:
+            if self._content.get("status", "missing") != "missing":
+                raise
+            return False
 
     def _write(self, content: Mapping[str, Any]) -> None:
         # Somebody may delete the jobs' folders while a panel is open.
@@ -165,15 +185,24 @@ class Watcher:
             return told if own else "waiting"
         if self._is_worked_on:
             return told if has_begun else "waiting"
+        if self._not_started and not has_begun:
+            return "failed"
         if self._code not in (None, 0, 3) and not has_begun:
             return "failed"
         if state is None and self._code is not None:
             return "failed"
+        if state is None and self._silent is None:
+            return self._status_without_state()
         if state is not None and told in ("waiting", "running", "paused"):
             if self._silent is not None and self._silent.host != platform.node():
                 return "foreign-host-silent"
             return "dead"
         return told
+
+    def _status_without_state(self) -> str:
+        if self._record.problem is not None:
+            return "failed"
+        return "missing" if self._record.request is None else "dead"
 
     def _told(self, status: str) -> dict[str, Any]:
         """Return what a view says of the process."""
@@ -185,8 +214,15 @@ class Watcher:
         error = state.error if state is not None and status in ("failed", "stopped") else None
         log = self._run.path / "worker.log"
         has_begun = state is not None and state != self._before
-        if status == "failed" and not has_begun and self._code is not None:
+        if status == "failed" and not has_begun and self._not_started:
+            error = self._not_started
+        elif status == "failed" and not has_begun and self._code is not None:
             error = why_ended([log], self._code, offset=self._log_offset)
+        elif status == "missing":
+            error = (
+                f"{self._run.path} holds no run. It was moved or removed, its drive or share is "
+                "not connected, or it is another folder."
+            )
         elif status == "dead":
             error = self._why_dead()
         elif status == "foreign-host-silent" and self._silent is not None:
@@ -222,6 +258,8 @@ class Watcher:
             return None
 
     def _what_to_do(self, status: str) -> str:
+        if status == "missing":
+            return "Connect the drive, or open the run where it is now."
         if status not in ("stopped", "failed", "dead", "foreign-host-silent"):
             return ""
         checkpoint = self._record.history.checkpoint

@@ -344,3 +344,40 @@ def test_a_folder_that_cannot_be_made_is_told(folder, runner):
 
     until(runner, status_is(run, "failed"))
     assert "The run was not started." in run.view.error
+
+
+def test_a_folder_without_a_run_is_told_and_followed_once_there_is_one(tmp_path):
+    runner = new_runner(tmp_path)
+    run = RunFolder(tmp_path / "run")
+    followed = runner.follow(tmp_path / "mirror", run.path)
+    until(runner, status_is(followed, "missing"))
+    assert followed.is_ended
+    assert f"{run.path} holds no run." in followed.view.error
+    heard = (tmp_path / "mirror" / "heard").stat().st_mtime_ns
+    until(runner, lambda: (tmp_path / "mirror" / "heard").stat().st_mtime_ns > heard)
+
+    run.path.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEAF, str(run.path)],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    until(runner, status_is(followed, "running"))
+    process.kill()
+    process.communicate()
+    runner.close()
+
+
+def test_why_a_run_was_not_started_stays_told(tmp_path):
+    runner = new_runner(tmp_path)
+    run = tmp_path / "run"
+    # Where the run's words go there is something else.
+    (run / "worker.log").mkdir(parents=True)
+
+    followed = runner.follow(tmp_path / "mirror", run, ["train"])
+
+    until(runner, status_is(followed, "failed"), lambda: (tmp_path / "mirror" / "heard").exists())
+    first = (tmp_path / "mirror" / "heard").stat().st_mtime_ns
+    until(runner, lambda: (tmp_path / "mirror" / "heard").stat().st_mtime_ns > first)
+    assert followed.view.status == "failed"
+    assert "The run was not started." in followed.view.error
+    runner.close()
