@@ -9,6 +9,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI.command_job import Ended, run_command
@@ -125,27 +126,40 @@ class OutcomeBox:
         """Copy the student to the registered models; the default stays as it is."""
         if self._folder is None:
             return
-        before = {one.name for one in registry.registered_models()}
+        folder, before = self._folder, set()
 
         def ended(end: Ended) -> None:
             if end.error:
                 self._message.fail(end.error, end.log)
             else:
-                new = {one.name for one in registry.registered_models()} - before
-                self.registered = next(iter(new), "")
                 self._message.say(end.last_line)
-                self._on_models()
+                with self._message.errors_shown():
+                    new = {one.name for one in registry.registered_models()} - before
+                    if folder == self._folder:
+                        self.registered = next(iter(new), "")
+                    self._on_models()
             self.update()
 
         with self._message.errors_shown():
-            words = ["models", "import", str(self._folder), "--keep-default"]
+            before = {one.name for one in registry.registered_models()}
+            words = ["models", "import", str(folder), "--keep-default"]
             self._register_job = run_command(self._jobs, words, ended)
             self._message.mind(_("Checking and copying the model ..."))
         self.update()
 
     def set_default(self) -> None:
-        """Let Segment take the student when nothing is chosen."""
+        """Let Segment take the student when nothing is chosen; never before it was compared."""
         with self._message.errors_shown():
+            present = registry.default_model()
+            if present is not None and present not in (self._default, self.registered):
+                self._message.mind(
+                    _(
+                        "{name} is the default by now. The student is compared with it first."
+                    ).format(name=present)
+                )
+                self._compare_with(present)
+                self.update()
+                return
             registry.set_default(self.registered)
             self._message.say(_("{name} is the default now.").format(name=self.registered))
         self._on_models()
@@ -177,8 +191,11 @@ class OutcomeBox:
     def _why_not_default(self) -> str:
         if not self.registered:
             return _("Register the student first.")
-        if registry.default_model() == self.registered:
-            return _("It is the default already.")
+        try:
+            if registry.default_model() == self.registered:
+                return _("It is the default already.")
+        except SemiSupSegError as error:
+            return str(error)
         if _goes_on(self._job):
             return _("It is being compared with the present default.")
         other = (self.outcome or {}).get("other")
@@ -211,13 +228,20 @@ class OutcomeBox:
                     self.open_report()
                     if not self.registered:
                         self.register()
-                if against is None and registry.default_model():
-                    self._default = str(registry.default_model())
-                    self._compare(self._default)
+                with self._message.errors_shown():
+                    default = registry.default_model()
+                    if against is None and default is not None:
+                        self._compare_with(default)
             self.update()
 
         with self._message.errors_shown():
             job = self._job = run_command(self._jobs, words, ended, wants_answer=True)
+
+    def _compare_with(self, default: str) -> None:
+        self._default, self._no_comparison = default, ""
+        if self.outcome is not None:
+            self.outcome = {**self.outcome, "other": None}
+        self._compare(default)
 
     def _show_table(self) -> None:
         outcome = self.outcome

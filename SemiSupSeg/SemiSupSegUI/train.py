@@ -112,11 +112,13 @@ class TrainSection(Section):
     def duplicate(self) -> None:
         """Choose what the run was asked for; the user changes it and starts another."""
         request = self.run.request
-        if request is None:
+        if request is None or self._why_not_duplicate():
             return
         self.cases.take_over(request)
         self.plan.take_over(request)
-        self.message.say(_("Its choices are taken over. Scan, change what you like, and start."))
+        self.message.say(
+            _("Its choices are taken over, and its cases are looked at. Change what you like.")
+        )
         self.update()
 
     def update(self) -> None:
@@ -124,8 +126,11 @@ class TrainSection(Section):
         self.plan.update()
         self.run.update()
         self.outcome.update()
-        none = "" if self.run.request is not None else _("No run is followed.")
-        enable(self.duplicate_button, none, _("Choose the same, to change some of it."))
+        enable(
+            self.duplicate_button,
+            self._why_not_duplicate(),
+            _("Choose the same, to change some of it."),
+        )
         enable(self.open_button, "", _("Look at a run that was started elsewhere, or earlier."))
 
     def _follow(self, folder: Path, words: list[str] | None) -> None:
@@ -133,6 +138,15 @@ class TrainSection(Section):
         self.outcome.show(None, is_finished=False, is_fresh=False)
         self.run.follow(folder, words)
         self.update()
+
+    def _why_not_duplicate(self) -> str:
+        if self.run.folder is None:
+            return _("No run is followed.")
+        if self.run.request is None:
+            return _("What the run was asked for is not known yet.")
+        if self.run.request["former"]:
+            return _("It learnt from corrections: start another such run in Review.")
+        return ""
 
     def _cases_changed(self) -> None:
         self.plan.changed()

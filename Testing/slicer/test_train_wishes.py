@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import types
 import unittest.mock
 from pathlib import Path
 
@@ -293,6 +294,112 @@ class DuplicateTest(WishesTest):
 
         self.assertEqual(self.cases.table.use_of("case 0002"), "validation")
         self.assertEqual(self.cases.table.split(), REQUEST["split"])
+
+
+OUTCOME = {"teacher": {"num_validation": 0, "rows": [], "sentence": "Teacher."}, "other": None}
+
+
+class OutcomeTest(WishesTest):
+    """What a run has brought, while models and runs change."""
+
+    def setUp(self):
+        super().setUp()
+        self.outcome = self.train.outcome
+        self.default, self.models = "old", ["old"]
+        registry = "SemiSupSegLib.models.registry."
+        for name, replacement in (
+            ("default_model", lambda: self.default),
+            ("registered_models", lambda: [types.SimpleNamespace(name=one) for one in self.models]),
+            ("set_default", self.set_default),
+        ):
+            patch = unittest.mock.patch(registry + name, replacement)
+            patch.start()
+            self.addCleanup(patch.stop)
+
+    def set_default(self, name):
+        """Choose the default."""
+        self.default = name
+
+    def finished(self, other=None):
+        """Show a finished run, compared with the default if there is one."""
+        self.outcome.show(self.folder / "run", is_finished=True)
+        self.asked_for[-1].answer(OUTCOME)
+        if self.default is not None:
+            self.asked_for[-1].answer({**OUTCOME, "other": other or self.judged(is_worse=False)})
+
+    def judged(self, *, is_worse):
+        """Return a comparison with another model."""
+        return {"name": self.default, "rows": [], "sentence": "Other.", "is_worse": is_worse}
+
+    def registered(self):
+        """Let the student be registered."""
+        self.outcome.register()
+        self.models.append("student")
+        self.asked_for[-1].answer()
+
+    def test_a_default_that_was_chosen_meanwhile_is_compared_first(self):
+        self.finished()
+        self.registered()
+        self.default = "new"
+
+        self.outcome.default_button.click()
+
+        self.assertEqual(self.default, "new")
+        self.assertEqual(self.asked_for[-1].words[-2:], ["--against", "new"])
+        self.asked_for[-1].answer({**OUTCOME, "other": self.judged(is_worse=True)})
+        self.assertFalse(self.outcome.default_button.enabled)
+        self.assertIn("worse than the present default, new", self.outcome.default_button.toolTip)
+
+    def test_a_comparison_that_fails_leaves_no_figures_of_another_model(self):
+        self.finished(self.judged(is_worse=False))
+        self.registered()
+        self.default = "new"
+        self.outcome.set_default()
+
+        self.asked_for[-1].answer(error="It has other classes.")
+
+        self.assertEqual(
+            self.outcome.sentence.text, "Teacher.\nNot compared with new: It has other classes."
+        )
+        self.outcome.set_default()
+        self.assertEqual(self.default, "student")
+
+    def test_a_damaged_registry_is_said_and_stops_nothing(self):
+        from SemiSupSegLib.errors import SemiSupSegError
+
+        self.finished()
+        self.registered()
+        broken = unittest.mock.Mock(side_effect=SemiSupSegError("registry.json is damaged."))
+        with (
+            unittest.mock.patch("SemiSupSegLib.models.registry.default_model", broken),
+            unittest.mock.patch("SemiSupSegLib.models.registry.registered_models", broken),
+        ):
+            self.train.update()
+            self.assertEqual(self.outcome.default_button.toolTip, "registry.json is damaged.")
+            self.outcome.register()
+            self.assertIn("registry.json is damaged.", self.train.message.text)
+
+    def test_another_run_does_not_show_what_a_former_one_has_brought(self):
+        self.finished()
+        self.train.run.follow(self.folder / "run")
+        self.train.outcome.update()
+        self.assertTrue(self.outcome.sentence.text)
+
+        self.train.open_run(self.folder / "other")
+
+        self.assertEqual(self.outcome.sentence.text, "")
+        self.assertIsNone(self.outcome.outcome)
+
+    def test_a_run_that_learnt_from_corrections_is_not_taken_over_as_another_method(self):
+        run = self.train.run
+        run.follow(self.folder / "run")
+        run._run.request = {**REQUEST, "former": {"folder": "/runs/1"}, "method": "corrections"}
+
+        self.train.duplicate()
+        self.train.update()
+
+        self.assertIn("learnt from corrections", self.train.duplicate_button.toolTip)
+        self.assertEqual(self.cases.folder_edit.text, "")
 
 
 if __name__ == "__main__":
