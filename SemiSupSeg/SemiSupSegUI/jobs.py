@@ -155,11 +155,21 @@ class Jobs:
                 self._steps.append(work)
 
     def _tell(self, changed: Sequence[Job | FollowedRun]) -> None:
-        for job in changed:
-            for known, listener in list(self._listeners):
-                if known is job:
-                    listener(job)
+        told = [
+            (job, listener)
+            for job in changed
+            for known, listener in self._listeners
+            if known is job
+        ]
+        first: Exception | None = None
+        for job, listener in told:
+            try:
+                listener(job)
+            except Exception as error:  # The others are told all the same: they hear it once.
+                first = first or error
         self._listeners = [one for one in self._listeners if not _is_over(one[0])]
+        if first is not None:
+            raise first
 
 
 def _is_over(work: Job | FollowedRun) -> bool:

@@ -119,7 +119,9 @@ class FollowedRun:
         if self.watcher.poll() is not None and now - self._begun >= _RESTART_SECONDS:
             # Killed, perhaps; the run does not need it, but the window does.
             close_input(self.watcher)
-            self.watcher = self._begin(None)
+            # Its Python may be gone; nobody else's jobs must suffer, and it is tried again.
+            with contextlib.suppress(OSError):
+                self.watcher = self._begin(None)
         return self._read() or (self.request is not None) != had_request
 
     @property

@@ -381,3 +381,23 @@ def test_why_a_run_was_not_started_stays_told(tmp_path):
     assert followed.view.status == "failed"
     assert "The run was not started." in followed.view.error
     runner.close()
+
+
+def test_a_watcher_that_cannot_be_replaced_holds_nobody_up(tmp_path):
+    runner = new_runner(tmp_path)
+    followed = runner.follow(tmp_path / "mirror", tmp_path / "run")
+    until(runner, status_is(followed, "missing"))
+    followed.watcher.kill()
+    followed.watcher.wait()
+    # As if the Python of the workers had been removed.
+    runner._python = str(tmp_path / "no python")
+    followed._begun -= 60
+
+    followed._looked -= 60
+    assert runner.poll() == []
+
+    runner._python = sys.executable
+    followed._begun -= 60
+    former = followed.watcher.pid
+    until(runner, lambda: followed.watcher.pid != former)
+    runner.close()
