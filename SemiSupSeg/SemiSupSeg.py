@@ -60,11 +60,12 @@ class SemiSupSeg(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", self._register)
 
     def _register(self):
-        """Tell other modules, once they are all there, of the made-up case and our layout."""
-        from SemiSupSegUI import demonstration, overlays
+        """Tell other modules, once they are all there, of the made-up case and our layouts."""
+        from SemiSupSegUI import demonstration, live_plots, overlays
 
-        # First the layout: a scene that was saved in it would open broken without it.
+        # First the layouts: a scene that was saved in one would open broken without it.
         overlays.register_layout()
+        live_plots.register_layout()
         demonstration.register_sample()
 
 

@@ -47,8 +47,14 @@ class Layout:
             # The scene was saved in it; nobody knows what was there before.
             self._before = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
-    def leave(self) -> None:
-        """Lay them out as before, unless the user has chosen another layout meanwhile."""
+    def leave(self, *, is_wished: bool = False) -> None:
+        """Lay them out as before, unless the user has chosen another layout meanwhile.
+
+        Args:
+            is_wished: Whether to leave it also if a scene was saved in it.
+        """
+        if is_wished and self.is_on:
+            self.enter()
         if self._before is not None and self.is_on:
             slicer.app.layoutManager().setLayout(self._before)
         self._before = None

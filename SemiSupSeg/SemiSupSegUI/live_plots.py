@@ -132,9 +132,9 @@ class LivePlots:
         if table is not None and view is not None:
             view.SetTableNodeID(table.GetID())
 
-    def leave(self) -> None:
-        """Show again what was there before."""
-        LAYOUT.leave()
+    def leave(self, *, is_wished: bool = False) -> None:
+        """Show again what was there before; if wished, also if nobody knows what that was."""
+        LAYOUT.leave(is_wished=is_wished)
 
     def clear(self) -> None:
         """Remove all nodes: another run is followed, or none."""

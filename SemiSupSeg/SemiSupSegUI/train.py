@@ -44,12 +44,12 @@ class TrainSection(Section):
         super().__init__(_("Train"))
         self._ask_folder, self._hindrance = ask_folder, hindrance
         self.message = Message()
-        self.cases = TrainingCases(jobs, self.message, self._cases_changed)
+        self.cases = TrainingCases(jobs, self.message, self._cases_changed, hindrance)
         self.plan = TrainingPlan(jobs, self.message, ask, self.cases, hindrance, self.start)
         stage_case = StageCase(
             jobs, self.message, review.open_folder, review.why_not_open, lambda: self.run.update()
         )
-        self.run = TrainingRun(jobs, self.message, ask, self._run_changed, stage_case)
+        self.run = TrainingRun(jobs, self.message, ask, self._run_changed, stage_case, hindrance)
         self.outcome = OutcomeBox(jobs, self.message, on_models)
         self.open_button = push_button(_("Open run..."), self._choose_run)
         self.open_button.toolTip = _("Look at a run that was started elsewhere, or earlier.")
@@ -88,6 +88,7 @@ class TrainSection(Section):
 
     def setup_changed(self) -> None:
         """The workers' packages have changed."""
+        self.cases.update()
         self.plan.enter()
         self.update()
 

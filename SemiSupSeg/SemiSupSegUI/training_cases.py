@@ -27,10 +27,18 @@ class TrainingCases:
         jobs: Scans in a worker.
         message: Where it is said how something went.
         changed: Told when the cases, or what they are used for, have changed.
+        hindrance: Returns why no worker can run, or an empty text.
     """
 
-    def __init__(self, jobs: Jobs, message: Message, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        message: Message,
+        changed: Callable[[], None],
+        hindrance: Callable[[], str],
+    ) -> None:
         self._jobs, self._message, self._changed = jobs, message, changed
+        self._hindrance = hindrance
         self._scan: Scanning | None = None
         self._scanned: tuple[str, ...] = ()
         """Of what the table is."""
@@ -216,10 +224,14 @@ class TrainingCases:
         no_folder = "" if self.folder_edit.text.strip() else _("Choose a folder of cases.")
         enable(
             self.scan_button,
-            scanning or no_folder,
+            scanning or no_folder or self._hindrance(),
             _("Find the cases and check them; nothing is changed."),
         )
-        enable(self.stop_button, "" if self.is_scanning else _("Nothing is being scanned."))
+        enable(
+            self.stop_button,
+            "" if self.is_scanning else _("Nothing is being scanned."),
+            _("End the scan; what it has found stays in the table."),
+        )
         selected = self.table.selected
         none = scanning or ("" if selected else _("Select cases in the table."))
         enable(self.train_button, none, _("A case with a label teaches with it."))

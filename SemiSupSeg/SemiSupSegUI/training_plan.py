@@ -360,7 +360,7 @@ class TrainingPlan:
             return _("Choose a run folder.")
         if not Path(out).is_absolute():
             return _(
-                "{folder} is no whole path. Choose the run folder with the button ...."
+                "{folder} is no whole path: choose a folder, or write all of its path."
             ).format(folder=out)
         return ""
 

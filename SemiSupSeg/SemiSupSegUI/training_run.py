@@ -34,6 +34,7 @@ class TrainingRun:
         ask: Puts a question to the user, who says yes or no.
         on_change: Told when the run has begun, gone on or ended.
         stage_case: Opens a stage's case in the scene.
+        hindrance: Returns why no worker can run, or an empty text.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class TrainingRun:
         ask: Callable[[str], bool],
         on_change: Callable[[], None],
         stage_case: StageCase,
+        hindrance: Callable[[], str],
     ) -> None:
+        self._hindrance = hindrance
         self._jobs, self._message, self._ask, self._on_change = jobs, message, ask, on_change
         self._run: FollowedRun | None = None
         self._is_silence_told = False
@@ -188,7 +191,7 @@ class TrainingRun:
     def toggle_plots(self) -> None:
         """Show the curves, or what was shown before them."""
         if self.plots.is_visible:
-            self.plots.leave()
+            self.plots.leave(is_wished=True)
         elif self._run is not None:
             self.plots.show(self.view)
             self.plots.enter()
@@ -230,7 +233,8 @@ class TrainingRun:
         self.warnings.visible = bool(warnings)
 
     def scene_closes(self) -> None:
-        """Nodes are about to go."""
+        """Nodes are about to go; no case comes into the next scene."""
+        self.stage_case.cancel()
         self.plots.leave()
         self.plots.forget()
 
@@ -277,12 +281,15 @@ class TrainingRun:
         }.get(status, "")
         enable(
             self.resume_button,
-            none if self._run is None else (done or (_("The run goes on.") if live else "")),
+            (none if self._run is None else "")
+            or done
+            or (_("The run goes on.") if live else "")
+            or self._hindrance(),
             _("Go on from the last checkpoint."),
         )
         enable(
             self.plots_button,
-            none if self._run is None else "",
+            none if self._run is None and not self.plots.is_visible else "",
             _("Losses, Dice on validation and trust, in a layout of their own."),
         )
         self.plots_button.checked = self.plots.is_visible

@@ -63,8 +63,11 @@ class ModuleTest(PanelTest):
     def test_when_slicer_has_started_layout_and_sample_are_known(self):
         if slicer.app.layoutManager() is None:
             self.skipTest("there is no layout manager without a main window")
-        from SemiSupSegUI import overlays
+        from SemiSupSegUI import live_plots, overlays
 
+        node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+        for layout in (overlays.LAYOUT, live_plots.LAYOUT):
+            node.SetLayoutDescription(layout.identity, "")
         listed = []
 
         class SampleDataLogic:
@@ -87,8 +90,8 @@ class ModuleTest(PanelTest):
         with mock.patch.dict(sys.modules, {"SampleData": module}):
             slicer.modules.SemiSupSegInstance._register()
 
-        node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
-        self.assertTrue(node.IsLayoutDescription(overlays.LAYOUT.identity))
+        for layout in (overlays.LAYOUT, live_plots.LAYOUT):
+            self.assertIn("<view", node.GetLayoutDescription(layout.identity))
         ((category, _name, uris, files, names, kinds),) = listed
         self.assertEqual(category, "SemiSupSeg")
         self.assertEqual([len(one) for one in (uris, files, names, kinds)], [4] * 4)

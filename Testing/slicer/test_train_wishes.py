@@ -8,9 +8,14 @@ import types
 import unittest.mock
 from pathlib import Path
 
+import slicer
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest
+
+from SemiSupSegLib.runs.state import RunState, RunStatus
+from SemiSupSegLib.workers.run_view import RunView
 
 NO_SPLIT = {"train_labelled": [], "train_unlabelled": [], "validation": []}
 REQUEST = {
@@ -241,6 +246,18 @@ class PlanTest(WishesTest):
 
         self.assertEqual(len(self.plan.command_edit.selectedText), 4)
 
+    def test_what_needs_a_worker_says_what_hinders_it(self):
+        self.cases.set_folder(self.folder)
+        self.train.run.follow(self.folder / "run")
+        self.train.run._run.view = RunView(status="stopped")
+        self.hindrance = "Packages are missing."
+
+        self.train.setup_changed()
+
+        run = self.train.run
+        for button in (self.cases.scan_button, run.resume_button, self.plan.start_button):
+            self.assertEqual((button.enabled, button.toolTip), (False, "Packages are missing."))
+
 
 class DuplicateTest(WishesTest):
     """Choosing what another run was asked for."""
@@ -400,6 +417,64 @@ class OutcomeTest(WishesTest):
 
         self.assertIn("learnt from corrections", self.train.duplicate_button.toolTip)
         self.assertEqual(self.cases.folder_edit.text, "")
+
+
+class SceneTest(WishesTest):
+    """The curves and a stage's case, when scenes come and go."""
+
+    def test_curves_of_a_scene_that_was_saved_with_them_can_be_left(self):
+        from SemiSupSegUI import live_plots
+
+        manager = slicer.app.layoutManager()
+        live_plots.register_layout()
+        manager.setLayout(live_plots.LAYOUT.identity)
+        self.train.update()
+
+        self.train.run.plots_button.click()
+
+        self.assertFalse(self.train.run.plots.is_visible)
+
+    def test_no_case_of_a_training_comes_into_the_next_scene(self):
+        stage_case = self.train.run.stage_case
+        opened, told = [], []
+        stage_case._open_case = opened.append
+        with unittest.mock.patch.object(
+            self.jobs, "run", side_effect=lambda _folder, _words, listener: told.append(listener)
+        ):
+            self.panel.review.reviewer_box.text = "ann"
+            stage_case.start(self.folder / "run", 1, "case 0001")
+        stage_case._job = job = types.SimpleNamespace(
+            is_ended=True, state=RunState(status=RunStatus.FINISHED), folder=None
+        )
+
+        self.train.scene_closes()
+        told[0](job)
+
+        self.assertEqual(opened, [])
+        self.assertIn("no case was opened", self.train.message.text)
+
+
+class JobsTest(PanelTest):
+    """Who is told of jobs."""
+
+    def test_a_listener_that_fails_keeps_nobody_from_being_told(self):
+        from SemiSupSegUI.jobs import Jobs
+
+        runner = unittest.mock.Mock()
+        jobs = Jobs(runner)
+        self.addCleanup(jobs.close)
+        first, second = (types.SimpleNamespace(is_ended=True) for _ in range(2))
+        runner.run.side_effect = [first, second]
+        told = []
+        jobs.run(self.folder, [], lambda job: told.append(1 // 0))
+        jobs.run(self.folder, [], told.append)
+        runner.poll.return_value = [first, second]
+
+        with self.assertRaises(ZeroDivisionError):
+            jobs._tick()
+
+        self.assertEqual(told, [second])
+        self.assertTrue(jobs.is_idle)
 
 
 if __name__ == "__main__":
