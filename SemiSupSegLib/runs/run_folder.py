@@ -93,6 +93,19 @@ class RunFolder:
         """Return whether a run was started here."""
         return self.run_json.is_file()
 
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that is not new, not empty, and no run's.
+
+        Raises:
+            UsageError: If it is a file, or holds other people's files.
+        """
+        foreign = [] if self.is_run() else self._foreign_entries()
+        if foreign:
+            raise UsageError(
+                f"{self.path} is not a run folder and not empty (it holds {foreign[0]}). "
+                "Choose a new or empty folder."
+            )
+
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and freeze `config` as its run.json.
 
@@ -104,12 +117,7 @@ class RunFolder:
         """
         if self.is_run():
             raise UsageError(f"{self.path} already holds a run. Choose another folder.")
-        foreign = self._foreign_entries()
-        if foreign:
-            raise UsageError(
-                f"{self.path} is not a run folder and not empty (it holds {foreign[0]}). "
-                "Choose a new or empty folder."
-            )
+        self.refuse_foreign()
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         content = {"format": "semisupseg-run", "version": 1, "created": created, **config}
         # Tuples become lists: what is checked is what will be read back.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from SemiSupSegLib.cases.case import Case, ImageSource
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.methods.protocol import Phase
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.preparation.store import default_store
@@ -108,9 +108,20 @@ def _plan(request: TrainRequest, measured: Measured, told: dict[str, Any]) -> No
     disk = why_disk_does_not_fit(
         _with_store(choice, told["estimate"]["store_bytes"], request.out, store), request.out
     )
-    told["why_not"] = " ".join(one for one in (told["why_not"], disk) if one)
+    told["why_not"] = " ".join(
+        one for one in (told["why_not"], disk, _why_not_there(request.out)) if one
+    )
     if trial is not None:
         told["estimate"].update(_cost(trial, phases, work, choice, sizes.seconds))
+
+
+def _why_not_there(out: Path) -> str:
+    """Return why no run can be started in a folder; empty if one can."""
+    try:
+        RunFolder(out).refuse_foreign()
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def _as_asked(

@@ -261,6 +261,15 @@ def test_a_run_without_disk_is_refused_by_plan_and_train(a_folder, monkeypatch, 
     assert not (a_folder / "run" / "run.json").exists()
 
 
+def test_a_folder_that_holds_something_else_is_refused_before_the_start(a_folder, measured):
+    out = a_folder / "cases"
+
+    plan = planning.plan_run(request_for(a_folder, out=out), measured)
+
+    assert plan["why_not"].startswith(f"{out} is not a run folder and not empty")
+    assert plan["split"]["train_labelled"]
+
+
 def test_what_cannot_be_trained_is_told_in_one_sentence(a_folder, capsys):
     request = request_for(a_folder, settings={"training.patch_size": "[20, 20, 20]"})
 
