@@ -14,6 +14,7 @@ _CASE, _STATE, _USE, _PATIENT, _CHANNELS, _SIZE, _FINDING = range(7)
 _WIDTHS = (130, 80, 150, 90, 120, 100, 400)
 _ROWS_AT_ONCE = 250
 """So many rows are written at a time: thousands would hold up the window."""
+_ROW_PIXELS = 22
 _UNUSABLE = "unusable"
 _FINDINGS = "findings"
 
@@ -100,6 +101,7 @@ class CaseTable:
         self.view.setSortingEnabled(True)
         self.view.setWordWrap(False)
         self.view.verticalHeader().visible = False
+        self.view.verticalHeader().setDefaultSectionSize(_ROW_PIXELS)
         self.view.setMinimumHeight(180)
         for column, width in enumerate(_WIDTHS):
             self.view.setColumnWidth(column, width)

@@ -32,10 +32,13 @@ _COLORS = (
     (0.8, 0.475, 0.655),
     (0.337, 0.706, 0.914),
     (0.835, 0.369, 0.0),
+    (0.0, 0.0, 0.0),
+    (0.941, 0.894, 0.259),
 )
 """Of Okabe and Ito: told apart by colour-blind people, too."""
 _GREY = (0.5, 0.5, 0.5)
 _TABLE_TAG = "SemiSupSegStages"
+_LOSSES = ("supervised", "high", "low", "log_variance")
 _ROOM = 1.35
 """So much longer than its curves an axis is where they would run below the legend."""
 
@@ -67,6 +70,7 @@ class Chart:
 
 def charts(view: RunView) -> dict[str, Chart]:
     """Return the four charts of a run, as its watcher tells them."""
+    top = _top(view.dice)
     marks = [float(one["iteration"]) for one in view.stage_marks if one["stage"] is not None]
     return {
         "losses": Chart(
@@ -74,8 +78,8 @@ def charts(view: RunView) -> dict[str, Chart]:
             _("update"),
             _("loss"),
             tuple(
-                Curve(name.replace("_", " "), _pairs(points), _color(at))
-                for at, (name, points) in enumerate(sorted(view.losses.items()))
+                Curve(_loss_title(name), _pairs(view.losses[name]), _color(at))
+                for at, name in enumerate(_shown_losses(view.losses))
             ),
         ),
         "dice": Chart(
@@ -84,10 +88,10 @@ def charts(view: RunView) -> dict[str, Chart]:
             _("Dice"),
             (
                 *_dice_curves(view.dice),
-                *([Curve(_("stages"), _fence(marks, 1.0), _GREY, width=1)] if marks else []),
+                *([Curve(_("stages"), _fence(marks, top), _GREY, width=1)] if marks else []),
             ),
             x_range=(0.0, _ROOM * max([1.0, *_last_updates(view.dice), *marks])),
-            y_range=(0.0, 1.0),
+            y_range=(0.0, top),
         ),
         "cases": _cases_chart(view),
         "voxels": _voxels_chart(view),
@@ -182,6 +186,30 @@ def _fence(places: Sequence[float], height: float) -> tuple[tuple[float, float],
         ends = (0.0, height) if at % 2 == 0 else (height, 0.0)
         points += [(place, ends[0]), (place, ends[1])]
     return tuple(points)
+
+
+def _shown_losses(losses: Mapping[str, Points]) -> list[str]:
+    """Return the terms that are told apart by what they learn from, else all."""
+    known = [name for name in _LOSSES if name in losses]
+    return known or sorted(losses)
+
+
+def _loss_title(name: str) -> str:
+    titles = {
+        "supervised": _("labels"),
+        "high": _("trusted pseudo-labels"),
+        "low": _("doubtful pseudo-labels"),
+        "log_variance": _("uncertainty"),
+    }
+    return titles.get(name, name.replace("_", " "))
+
+
+def _top(dice: Mapping[str, Mapping[str, Points]]) -> float:
+    """Return a round value above all Dice: early ones would lie flat below an axis to 1."""
+    most = max(
+        (y for one in dice.values() for points in one.values() for _x, y in points), default=1
+    )
+    return min(1.0, (int(most * 10) + 1) / 10)
 
 
 def _last_updates(dice: Mapping[str, Mapping[str, Points]]) -> list[float]:

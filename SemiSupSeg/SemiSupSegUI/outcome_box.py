@@ -92,6 +92,10 @@ class OutcomeBox:
         """
         if (folder, is_finished) == (self._folder, self._is_finished):
             return
+        if _goes_on(self._job):
+            # It segments all validation cases, for a run that nobody looks at.
+            self._jobs.cancel(self._job)
+        self._job = None
         self._folder, self._is_finished, self._is_fresh = folder, is_finished, is_fresh
         self.outcome, self.registered, self._default, self._no_comparison = None, "", "", ""
         if folder is not None and is_finished:

@@ -43,6 +43,11 @@ class StageCase:
         self._job: Job | None = None
 
     @property
+    def why_not(self) -> str:
+        """Why no case can be opened now, or an empty text."""
+        return self._why_not_open()
+
+    @property
     def is_running(self) -> bool:
         """Whether a case is being made."""
         return self._job is not None

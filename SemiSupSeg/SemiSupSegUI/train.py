@@ -46,8 +46,13 @@ class TrainSection(Section):
         self.message = Message()
         self.cases = TrainingCases(jobs, self.message, self._cases_changed, hindrance)
         self.plan = TrainingPlan(jobs, self.message, ask, self.cases, hindrance, self.start)
+        self._review = review
         stage_case = StageCase(
-            jobs, self.message, review.open_folder, review.why_not_open, lambda: self.run.update()
+            jobs,
+            self.message,
+            self._open_result,
+            self._why_not_open,
+            lambda: self.run.update(),
         )
         self.run = TrainingRun(jobs, self.message, ask, self._run_changed, stage_case, hindrance)
         self.outcome = OutcomeBox(jobs, self.message, on_models)
@@ -138,6 +143,10 @@ class TrainSection(Section):
         self.message.clear()
         self.outcome.show(None, is_finished=False, is_fresh=False)
         self.run.follow(folder, words)
+        if words is not None:
+            # What goes on comes into sight.
+            self.fold("cases")
+            self.fold("plan")
         self.update()
 
     def _why_not_duplicate(self) -> str:
@@ -148,6 +157,14 @@ class TrainSection(Section):
         if self.run.request["former"]:
             return _("It learnt from corrections: start another such run in Review.")
         return ""
+
+    def _open_result(self, folder: Path) -> None:
+        self._review.box.collapsed = False
+        self._review.open_folder(folder)
+
+    def _why_not_open(self) -> str:
+        why_not = self._review.why_not_open()
+        return _("In Review: {why}").format(why=why_not) if why_not else ""
 
     def _cases_changed(self) -> None:
         self.plan.changed()

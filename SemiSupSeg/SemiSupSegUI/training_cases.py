@@ -207,7 +207,15 @@ class TrainingCases:
         if not chosen:
             return
         self.is_own_split = True
-        self.table.set_uses({one: self.table.possible_use(one, use) for one in chosen})
+        uses = {one: self.table.possible_use(one, use) for one in chosen}
+        self.table.set_uses(uses)
+        others = sum(found != use for found in uses.values())
+        if use == VALIDATION and others:
+            self._message.mind(
+                _("{count} of {all} cases cannot be used for validation: no label.").format(
+                    count=others, all=len(uses)
+                )
+            )
         self.update()
         self._changed()
 

@@ -291,14 +291,20 @@ class TrainingPlan:
         """Fill the lists of presets and methods, once."""
         self._is_filling = True
         for preset in answer["presets"]:
-            self.preset_box.addItem(preset["title"], preset["name"])
+            # What stands before the colon is its name; the tool tip has all.
+            self.preset_box.addItem(preset["title"].partition(":")[0], preset["name"])
+            at = self.preset_box.count - 1
+            self.preset_box.setItemData(at, preset["title"], qt.Qt.ToolTipRole)
         self.preset_box.setCurrentIndex(max(0, self.preset_box.findData(answer["preset"])))
         self.method_box.addItem(_("The preset's"), "")
         for method in answer["methods"]:
-            self.method_box.addItem(f"{method['name']}: {method['title']}", method["name"])
+            self.method_box.addItem(method["name"].capitalize(), method["name"])
             at = self.method_box.count - 1
-            tip = _("{paper}; needs {needs}; {passes} forward passes an update").format(
-                paper=method["paper"], needs=method["needs"], passes=method["forward_passes"]
+            tip = _("{title}; {paper}; needs {needs}; {passes} forward passes an update").format(
+                title=method["title"],
+                paper=method["paper"],
+                needs=method["needs"],
+                passes=method["forward_passes"],
             )
             self.method_box.setItemData(at, tip, qt.Qt.ToolTipRole)
         self._is_filling = False
@@ -365,6 +371,9 @@ class TrainingPlan:
         return ""
 
     def _estimate_text(self) -> str:
+        why_not = self._hindrance() or self._cases.why_not
+        if why_not:
+            return f"\u2192 {why_not}"
         if self.is_planning:
             return _("Measuring what the run will take ...")
         if self._error:

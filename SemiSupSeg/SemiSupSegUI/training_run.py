@@ -316,7 +316,7 @@ class TrainingRun:
         stages = self.view.stages
         offered = [
             (
-                _("Stage {stage}, {rank}: {case}").format(
+                _("Stage {stage}, {rank} trusted: {case}").format(
                     stage=one["stage"], rank=shown["rank"], case=shown["case"]
                 ),
                 f"{one['stage']} {shown['case']}",
@@ -340,7 +340,7 @@ class TrainingRun:
         busy = _("A case is being opened.") if self.stage_case.is_running else ""
         enable(
             self.open_case_button,
-            why_not or busy,
+            why_not or busy or self.stage_case.why_not,
             _("Segmentation, pseudo-label and all maps, while the run goes on."),
         )
         enable(

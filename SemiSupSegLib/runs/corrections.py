@@ -132,7 +132,8 @@ def plan_corrections(
     ]
     notes = _notes(left_out, spoilt, num_reviews - len(joined) - len(spoilt), cases)
     if not reviewed:
-        raise SemiSupSegError(" ".join([_nothing(reviews, bool(left_out)), *notes]))
+        nothing = _nothing(reviews, bool(left_out)) if left_out or not notes else _NONE_USABLE
+        raise SemiSupSegError(" ".join([*notes, nothing]))
     members = _members(run, former, known, plain, reviewed, cases)
     labelled = [*split["train_labelled"]]
     labelled += sorted(set(reviewed) - set(labelled))
@@ -190,6 +191,12 @@ def _no_folder(cases: Path, run: Path) -> str:
         f"{cases}, the folder of cases of {run}, is not there. If it was moved, give its new "
         "place; else put it back."
     )
+
+
+_NONE_USABLE = (
+    "So there is nothing to learn from. Reviewed cases must lie in the folder of cases: copy "
+    "theirs into it, or give a folder that holds the run's cases and the reviewed ones."
+)
 
 
 def _nothing(reviews: Path, has_others: bool) -> str:

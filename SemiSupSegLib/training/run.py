@@ -111,6 +111,9 @@ def _lead(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
             distribution.announce(is_finished=True)
             return TrainOutcome(was_finished=True)
         _refuse_other_processes(run, config, distribution)
+    else:
+        # Before anything is written there.
+        run.refuse_foreign()
     with Lock(run.lock_file) as lock:
         if not distribution.is_alone:
             distribution.while_waiting = lock.heartbeat

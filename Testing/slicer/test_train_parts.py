@@ -367,7 +367,7 @@ class LivePlotsTest(PanelTest):
         # On to where the student is now.
         self.assertEqual(dice["WT (teacher)"], [(10.0, 0.4), (20.0, 0.5), (40.0, 0.5)])
         # Up at the first mark, down at the second.
-        self.assertEqual(dice["stages"], [(20.0, 0.0), (20.0, 1.0), (30.0, 1.0), (30.0, 0.0)])
+        self.assertEqual(dice["stages"], [(20.0, 0.0), (20.0, 0.7), (30.0, 0.7), (30.0, 0.0)])
         voxels = self.chart("voxels")
         self.assertEqual(voxels, {"edema": [(1.0, 0.7), (2.0, 0.8)], "necrosis": [(2.0, 0.2)]})
         cases = self.chart("cases")["all unlabelled cases"]
@@ -409,6 +409,13 @@ class LivePlotsTest(PanelTest):
         self.assertEqual(student.GetLineStyle(), student.LineStyleSolid)
         self.assertEqual(teacher.GetLineStyle(), teacher.LineStyleDash)
         self.assertEqual(student.GetPlotType(), student.PlotTypeScatter)
+
+    def test_losses_are_named_by_what_is_learnt_from(self):
+        losses = {name: [[10, 1.0]] for name in ("ce", "dice", "supervised", "high", "loss")}
+
+        self.plots.show(view(losses=losses))
+
+        self.assertEqual(set(self.chart("losses")), {"labels", "trusted pseudo-labels"})
 
     def test_only_what_has_changed_is_touched_and_nothing_is_made_twice(self):
         self.plots.show(view())

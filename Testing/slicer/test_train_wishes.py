@@ -407,6 +407,16 @@ class OutcomeTest(WishesTest):
         self.assertEqual(self.outcome.sentence.text, "")
         self.assertIsNone(self.outcome.outcome)
 
+    def test_a_comparison_ends_when_another_run_is_looked_at(self):
+        self.default = None
+        self.outcome.show(self.folder / "run", is_finished=True)
+        comparing = self.outcome._job
+
+        self.train.open_run(self.folder / "other")
+
+        self.jobs.cancel.assert_called_once_with(comparing)
+        self.assertFalse(self.outcome.is_comparing)
+
     def test_a_run_that_learnt_from_corrections_is_not_taken_over_as_another_method(self):
         run = self.train.run
         run.follow(self.folder / "run")

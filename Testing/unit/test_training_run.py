@@ -279,6 +279,17 @@ def _has_started(events: Path, phase: str) -> bool:
     return bool(begun) and any(one["kind"] == "checkpoint" for one in lines[begun[0] :])
 
 
+def test_a_folder_that_is_refused_is_left_as_it_is(a_folder_of_cases):
+    out = a_folder_of_cases / "papers"
+    out.mkdir()
+    (out / "thesis.txt").write_text("precious")
+
+    with pytest.raises(UsageError, match=r"it holds thesis\.txt"):
+        train(request_for(a_folder_of_cases, "papers"))
+
+    assert [one.name for one in out.iterdir()] == ["thesis.txt"]
+
+
 def test_a_run_goes_on_with_nothing_but_its_folder(a_folder_of_cases, capsys):
     train(request_for(a_folder_of_cases, "undisturbed"))
     request = request_for(a_folder_of_cases, "stopped")
