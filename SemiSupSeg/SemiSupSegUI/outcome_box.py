@@ -190,7 +190,11 @@ class OutcomeBox:
             or (_("Wait until it is copied.") if _goes_on(self._register_job) else ""),
             _("Segment and Models offer it then."),
         )
-        enable(self.default_button, self._why_not_default(), _("Segment takes it from now on."))
+        enable(
+            self.default_button,
+            self._why_not_default(),
+            _("Segment takes it from now on. It is compared with the present default first."),
+        )
 
     def _why_not_default(self) -> str:
         if not self.registered:
@@ -229,17 +233,21 @@ class OutcomeBox:
                 self.registered = end.answer["registered"] or self.registered
                 if self._is_fresh:
                     self._is_fresh = False
-                    self.open_report()
-                    if not self.registered:
-                        self.register()
-                with self._message.errors_shown():
-                    default = registry.default_model()
-                    if against is None and default is not None:
-                        self._compare_with(default)
+                    self._end_in_sight()
             self.update()
 
         with self._message.errors_shown():
             job = self._job = run_command(self._jobs, words, ended, wants_answer=True)
+
+    def _end_in_sight(self) -> None:
+        """Do what whoever has watched the run expects; later, its buttons do it."""
+        self.open_report()
+        if not self.registered:
+            self.register()
+        with self._message.errors_shown():
+            default = registry.default_model()
+            if default is not None:
+                self._compare_with(default)
 
     def _compare_with(self, default: str) -> None:
         self._default, self._no_comparison = default, ""

@@ -184,8 +184,8 @@ class TrainSessionTest(TrainTest):
         # Whoever finds the finished run gets the same figures, and no second copy of the student.
         self.train.open_run(out)
         self.wait_for("finished")
-        self.wait(lambda: "same model" in outcome.sentence.text, "the comparison")
-        self.assertEqual(outcome.registered, registry.default_model())
+        self.wait(lambda: outcome.registered == registry.default_model(), "the outcome")
+        self.assertFalse(outcome.is_comparing)
         self.assertEqual(len(self.opened), 1)
 
     def test_another_runs_choices_are_taken_over_and_changed(self):

@@ -313,7 +313,11 @@ class DuplicateTest(WishesTest):
         self.assertEqual(self.cases.table.split(), REQUEST["split"])
 
 
-OUTCOME = {"teacher": {"num_validation": 0, "rows": [], "sentence": "Teacher."}, "other": None}
+OUTCOME = {
+    "teacher": {"num_validation": 0, "rows": [], "sentence": "Teacher."},
+    "other": None,
+    "registered": None,
+}
 
 
 class OutcomeTest(WishesTest):
@@ -339,7 +343,7 @@ class OutcomeTest(WishesTest):
 
     def finished(self, other=None):
         """Show a finished run, compared with the default if there is one."""
-        self.outcome.show(self.folder / "run", is_finished=True)
+        self.outcome.show(self.folder / "run", is_finished=True, is_fresh=False)
         self.asked_for[-1].answer(OUTCOME)
         if self.default is not None:
             self.asked_for[-1].answer({**OUTCOME, "other": other or self.judged(is_worse=False)})
@@ -409,7 +413,7 @@ class OutcomeTest(WishesTest):
 
     def test_a_comparison_ends_when_another_run_is_looked_at(self):
         self.default = None
-        self.outcome.show(self.folder / "run", is_finished=True)
+        self.outcome.show(self.folder / "run", is_finished=True, is_fresh=False)
         comparing = self.outcome._job
 
         self.train.open_run(self.folder / "other")
