@@ -146,6 +146,7 @@ def _train(host: object, train: object, grab: object, out: Path) -> None:
     grab("panel_train")
     grab("panel_train_2x", scale=2.0)
     grab("panel_train_dark", dark=True)
+    plan.iterations_box.value = 110
     plan.set_out(out / "run")
     host.spin(lambda: plan.plan is not None and not plan.is_planning, PATIENCE_SECONDS)
     plan.start()

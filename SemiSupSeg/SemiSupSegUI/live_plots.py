@@ -221,7 +221,11 @@ def _dice_curves(dice: Mapping[str, Mapping[str, Points]]) -> list[Curve]:
     end = max(_last_updates(dice), default=0.0)
     curves = []
     for network, is_dashed in (("student", False), ("teacher", True)):
-        for name, points in dice.get(network, {}).items():
+        shown = dice.get(network, {})
+        if is_dashed and "mean" in shown:
+            # One line to be measured by; seven more would hide the student's.
+            shown = {"mean": shown["mean"]}
+        for name, points in shown.items():
             title = _("{name} (teacher)").format(name=name) if is_dashed else name
             color = _color(targets.index(name))
             pairs = _pairs(points)

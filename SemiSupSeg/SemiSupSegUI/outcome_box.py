@@ -67,6 +67,7 @@ class OutcomeBox:
         self.table.columnCount = len(titles)
         self.table.setHorizontalHeaderLabels(titles)
         self.table.verticalHeader().visible = False
+        self.table.verticalHeader().setDefaultSectionSize(22)
         self.table.editTriggers = qt.QAbstractItemView.NoEditTriggers
         self.table.setMinimumHeight(150)
         self.table.toolTip = _(

@@ -22,6 +22,7 @@ _SETTING = "SemiSupSeg/TrainingRun"
 _STEPS = 1000
 _SILENT_SECONDS = 20.0
 _LISTEN_MS = 1000
+_ROW_PIXELS = 22
 _LIVE = ("waiting", "running", "paused", "foreign-host-silent")
 
 
@@ -89,6 +90,7 @@ class TrainingRun:
         self.stages.columnCount = len(titles)
         self.stages.setHorizontalHeaderLabels(titles)
         self.stages.verticalHeader().visible = False
+        self.stages.verticalHeader().setDefaultSectionSize(_ROW_PIXELS)
         self.stages.editTriggers = qt.QAbstractItemView.NoEditTriggers
         self.stages.selectionMode = qt.QAbstractItemView.NoSelection
         self.stages.setMaximumHeight(190)
@@ -299,6 +301,7 @@ class TrainingRun:
         self.stages.visible = bool(stages)
         if self.stages.rowCount != len(stages):
             self.stages.rowCount = len(stages)
+            self.stages.resizeColumnsToContents()
         for row, one in enumerate(stages):
             cells = (
                 str(one["stage"]),

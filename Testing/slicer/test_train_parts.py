@@ -410,6 +410,16 @@ class LivePlotsTest(PanelTest):
         self.assertEqual(teacher.GetLineStyle(), teacher.LineStyleDash)
         self.assertEqual(student.GetPlotType(), student.PlotTypeScatter)
 
+    def test_the_teacher_is_one_line_if_it_has_a_mean(self):
+        dice = {
+            "student": {"WT": [[30, 0.5]], "mean": [[30, 0.4]]},
+            "teacher": {"WT": [[10, 0.4]], "mean": [[10, 0.3]]},
+        }
+
+        self.plots.show(view(dice=dice, stage_marks=[]))
+
+        self.assertEqual(set(self.chart("dice")), {"WT", "mean", "mean (teacher)"})
+
     def test_losses_are_named_by_what_is_learnt_from(self):
         losses = {name: [[10, 1.0]] for name in ("ce", "dice", "supervised", "high", "loss")}
 
