@@ -120,6 +120,8 @@ class TrainSection(Section):
         request = self.run.request
         if request is None or self._why_not_duplicate():
             return
+        for name in ("cases", "plan"):
+            self._boxes[name].collapsed = False
         self.cases.take_over(request)
         self.plan.take_over(request)
         self.message.say(
