@@ -11,7 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.workers.runner import Job
-from SemiSupSegUI.command_job import Ended, run_command
+from SemiSupSegUI.command_job import Ended, open_page, run_command
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.section import enable, push_button
@@ -165,18 +165,10 @@ class CohortBox:
         if folder is None:
             return
 
-        def ended(end: Ended) -> None:
-            if end.error:
-                self._message.fail(end.error, end.log)
-            else:
-                page = folder / "review.html"
-                self._message.say(_("The summary was written: {page}").format(page=page))
-                qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
-            self.update()
-
         words = ["review", "export", "--results", str(folder), "--format", "html"]
         with self._message.errors_shown():
-            self._summary_job = run_command(self._jobs, words, ended)
+            page = folder / "review.html"
+            self._summary_job = open_page(self._jobs, self._message, words, page, self.update)
             self._message.mind(_("Writing the summary ..."))
         self.update()
 

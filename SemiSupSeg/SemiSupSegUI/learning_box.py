@@ -14,10 +14,10 @@ from SemiSupSegLib.workers.followed_run import FollowedRun
 from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.run_view import RunView
 from SemiSupSegLib.workers.runner import Job
-from SemiSupSegUI.command_job import Ended, run_command
+from SemiSupSegUI.command_job import Ended, goes_on, open_report, run_and_tell, run_command
 from SemiSupSegUI.jobs import Jobs, log_tail
 from SemiSupSegUI.message import Message
-from SemiSupSegUI.section import enable, push_button
+from SemiSupSegUI.section import enable, folder_row, push_button
 
 _SETTING = "SemiSupSeg/LearningRun"
 _GOING_ON = "SemiSupSeg/LearningRunGoingOn"
@@ -76,11 +76,11 @@ class LearningBox:
         self.widget = qt.QWidget()
         form = qt.QFormLayout(self.widget)
         form.setContentsMargins(0, 0, 0, 0)
-        self.run_edit = self._folder_row(form, _("Run:"), self._run_edited)
+        self.run_edit = folder_row(form, _("Run:"), self._run_edited)
         self.run_edit.toolTip = _("The finished run whose model has made the results.")
-        self.cases_edit = self._folder_row(form, _("Its cases:"), self._cases_edited)
+        self.cases_edit = folder_row(form, _("Its cases:"), self._cases_edited)
         self.cases_edit.toolTip = _("The folder of cases that it was trained on, where it is now.")
-        self.out_edit = self._folder_row(form, _("New run:"), self._out_edited)
+        self.out_edit = folder_row(form, _("New run:"), self._out_edited)
         self.out_edit.toolTip = _("A new folder for the run that learns.")
         self.iterations_box = qt.QSpinBox()
         self.iterations_box.setRange(0, 1_000_000)
@@ -122,26 +122,6 @@ class LearningBox:
         row.addWidget(self.report_button)
         row.addWidget(self.register_button)
         form.addRow(row)
-
-    def _folder_row(self, form, title: str, edited: Callable[[str], None]):
-        edit = qt.QLineEdit()
-        assert edit.connect("textEdited(QString)", edited)
-        browse = qt.QToolButton()
-        browse.text = "..."
-        browse.toolTip = _("Choose the folder")
-
-        def choose() -> None:
-            path = qt.QFileDialog.getExistingDirectory(self.widget, title, edit.text)
-            if path:
-                edit.text = path
-                edited(path)
-
-        assert browse.connect("clicked()", choose)
-        row = qt.QHBoxLayout()
-        row.addWidget(edit)
-        row.addWidget(browse)
-        form.addRow(title, row)
-        return edit
 
     @property
     def is_running(self) -> bool:
@@ -220,18 +200,9 @@ class LearningBox:
         if folder is None:
             return
 
-        def ended(end: Ended) -> None:
-            if end.error:
-                self._message.fail(end.error, end.log)
-            else:
-                page = folder / "report.html"
-                self._message.say(_("The report: {page}").format(page=page))
-                qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
-            self.update()
-
         # The run's own page may be under way still: written twice, it is whole all the same.
         with self._message.errors_shown():
-            self._report_job = run_command(self._jobs, ["report", str(folder)], ended)
+            self._report_job = open_report(self._jobs, self._message, folder, self.update)
         self.update()
 
     def register(self) -> None:
@@ -240,17 +211,11 @@ class LearningBox:
         if folder is None:
             return
 
-        def ended(end: Ended) -> None:
-            if end.error:
-                self._message.fail(end.error, end.log)
-            else:
-                self._message.say(end.last_line)
-                self.on_registered()
-            self.update()
-
         with self._message.errors_shown():
             words = ["models", "import", str(folder)]
-            self._register_job = run_command(self._jobs, words, ended)
+            self._register_job = run_and_tell(
+                self._jobs, self._message, words, self._registered, self.update
+            )
             self._message.mind(_("Checking and copying the model ..."))
         self.update()
 
@@ -273,8 +238,8 @@ class LearningBox:
         is_finished = view.status == "finished"
         no_result = "" if is_finished else _("Nothing was learnt yet.")
         busy = _("Wait until it is written.")
-        enable(self.report_button, no_result or (busy if _goes_on(self._report_job) else ""))
-        enable(self.register_button, no_result or (busy if _goes_on(self._register_job) else ""))
+        enable(self.report_button, no_result or (busy if goes_on(self._report_job) else ""))
+        enable(self.register_button, no_result or (busy if goes_on(self._register_job) else ""))
         self.progress_bar.visible = self.is_running
         self.progress_label.visible = self.is_running
         if self.is_running:
@@ -285,6 +250,10 @@ class LearningBox:
     def close(self) -> None:
         """The panel goes; a run goes on."""
         self._timer.stop()
+
+    def _registered(self, end: Ended) -> None:
+        self._message.say(end.last_line)
+        self.on_registered()
 
     # Whether it can be learnt
 
@@ -302,7 +271,7 @@ class LearningBox:
             return _("Choose the run whose model has made the results.")
         if self._reviews() is None:
             return _("Open a folder of results with reviewed cases first.")
-        if _goes_on(self._check) or self._timer.active:
+        if goes_on(self._check) or self._timer.active:
             return _("The folders are being looked at.")
         if not self.out_edit.text.strip():
             return self._why_not or _("Choose a folder for the new run.")
@@ -402,10 +371,6 @@ class LearningBox:
         self.table.resizeColumnsToContents()
         self.table.visible = bool(targets)
         self.sentence.text = outcome.get("sentence", "")
-
-
-def _goes_on(job: Job | None) -> bool:
-    return job is not None and not job.is_ended
 
 
 def _cells(name: str, one: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.workers.runner import Job
-from SemiSupSegUI.command_job import Ended, run_command
+from SemiSupSegUI.command_job import Ended, goes_on, open_report, run_and_tell, run_command
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.section import enable, push_button
@@ -93,7 +93,7 @@ class OutcomeBox:
         """
         if (folder, is_finished) == (self._folder, self._is_finished):
             return
-        if _goes_on(self._job):
+        if goes_on(self._job):
             # It segments all validation cases, for a run that nobody looks at.
             self._jobs.cancel(self._job)
         self._job = None
@@ -106,7 +106,7 @@ class OutcomeBox:
     @property
     def is_comparing(self) -> bool:
         """Whether figures are still to come."""
-        return _goes_on(self._job)
+        return goes_on(self._job)
 
     def open_report(self) -> None:
         """Open the run's page in a browser; it is written first, if it is not there."""
@@ -114,41 +114,27 @@ class OutcomeBox:
         if folder is None:
             return
 
-        def ended(end: Ended) -> None:
-            if end.error:
-                self._message.fail(end.error, end.log)
-            else:
-                page = folder / "report.html"
-                self._message.say(_("The report: {page}").format(page=page))
-                qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
-            self.update()
-
         with self._message.errors_shown():
-            self._report_job = run_command(self._jobs, ["report", str(folder)], ended)
+            self._report_job = open_report(self._jobs, self._message, folder, self.update)
         self.update()
 
     def register(self) -> None:
         """Copy the student to the registered models; the default stays as it is."""
         if self._folder is None:
             return
-        folder, before = self._folder, set()
-
-        def ended(end: Ended) -> None:
-            if end.error:
-                self._message.fail(end.error, end.log)
-            else:
-                self._message.say(end.last_line)
-                with self._message.errors_shown():
-                    new = {one.name for one in registry.registered_models()} - before
-                    if folder == self._folder:
-                        self.registered = next(iter(new), "")
-                    self._on_models()
-            self.update()
-
+        folder = self._folder
         with self._message.errors_shown():
             before = {one.name for one in registry.registered_models()}
+
+            def copied(end: Ended) -> None:
+                self._message.say(end.last_line)
+                new = {one.name for one in registry.registered_models()} - before
+                if folder == self._folder:
+                    self.registered = next(iter(new), "")
+                self._on_models()
+
             words = ["models", "import", str(folder), "--keep-default"]
-            self._register_job = run_command(self._jobs, words, ended)
+            self._register_job = run_and_tell(self._jobs, self._message, words, copied, self.update)
             self._message.mind(_("Checking and copying the model ..."))
         self.update()
 
@@ -178,17 +164,17 @@ class OutcomeBox:
         if outcome is not None:
             other = outcome["other"] or {}
             lines = [outcome["teacher"]["sentence"], other.get("sentence"), self._no_comparison]
-        if _goes_on(self._job):
+        if goes_on(self._job):
             lines.append(_("Comparing on the validation cases ..."))
         self.sentence.text = "\n".join(one for one in lines if one)
         self._show_table()
-        busy = _("Wait until it is written.") if _goes_on(self._report_job) else ""
+        busy = _("Wait until it is written.") if goes_on(self._report_job) else ""
         enable(self.report_button, busy, _("One page with all figures and pictures."))
         is_there = _("It is registered as {name}.").format(name=self.registered)
         enable(
             self.register_button,
             (is_there if self.registered else "")
-            or (_("Wait until it is copied.") if _goes_on(self._register_job) else ""),
+            or (_("Wait until it is copied.") if goes_on(self._register_job) else ""),
             _("Segment and Models offer it then."),
         )
         enable(
@@ -205,7 +191,7 @@ class OutcomeBox:
                 return _("It is the default already.")
         except SemiSupSegError as error:
             return str(error)
-        if _goes_on(self._job):
+        if goes_on(self._job):
             return _("It is being compared with the present default.")
         other = (self.outcome or {}).get("other")
         if other and other["is_worse"]:
@@ -277,10 +263,6 @@ class OutcomeBox:
                 self.table.setItem(row, column, qt.QTableWidgetItem(text))
         self.table.resizeColumnsToContents()
         self.table.visible = bool(rows)
-
-
-def _goes_on(job: Job | None) -> bool:
-    return job is not None and not job.is_ended
 
 
 def _number(value: float | None) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import ctk
 import qt
 import slicer
+from slicer.i18n import tr as _
 
 
 class Section:
@@ -49,6 +50,28 @@ def enable(button, why_not: str, tool_tip: str = "") -> None:
     """Enable a button, or disable it with a tool tip that says why."""
     button.enabled = not why_not
     button.toolTip = why_not or tool_tip
+
+
+def folder_row(form, title: str, edited: Callable[[str], None]):
+    """Add a line with a folder and a button to choose it to a form, and return its text field."""
+    edit = qt.QLineEdit()
+    assert edit.connect("textEdited(QString)", edited)
+    browse = qt.QToolButton()
+    browse.text = "..."
+    browse.toolTip = _("Choose the folder")
+
+    def choose() -> None:
+        path = qt.QFileDialog.getExistingDirectory(edit, title, edit.text)
+        if path:
+            edit.text = path
+            edited(path)
+
+    assert browse.connect("clicked()", choose)
+    row = qt.QHBoxLayout()
+    row.addWidget(edit)
+    row.addWidget(browse)
+    form.addRow(title, row)
+    return edit
 
 
 def node_box(node_class: str, none_text: str):

@@ -15,7 +15,7 @@ from SemiSupSegUI.case_table import LABELLED, UNLABELLED, VALIDATION, CaseTable
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.scanning import Scanning
-from SemiSupSegUI.section import enable, push_button
+from SemiSupSegUI.section import enable, folder_row, push_button
 
 _SETTING = "SemiSupSeg/TrainingCases"
 
@@ -320,25 +320,3 @@ class TrainingCases:
             file = qt.QFileDialog.getOpenFileName(self.widget, _("Task file"), "", "*.json")
             self.set_task(file or "")
         self._edited()
-
-
-def folder_row(form, title: str, edited: Callable[[str], None]):
-    """Add a line with a folder and a button to choose it to a form, and return its text field."""
-    edit = qt.QLineEdit()
-    assert edit.connect("textEdited(QString)", edited)
-    browse = qt.QToolButton()
-    browse.text = "..."
-    browse.toolTip = _("Choose the folder")
-
-    def choose() -> None:
-        path = qt.QFileDialog.getExistingDirectory(edit, title, edit.text)
-        if path:
-            edit.text = path
-            edited(path)
-
-    assert browse.connect("clicked()", choose)
-    row = qt.QHBoxLayout()
-    row.addWidget(edit)
-    row.addWidget(browse)
-    form.addRow(title, row)
-    return edit

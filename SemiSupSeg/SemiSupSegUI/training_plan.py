@@ -19,8 +19,8 @@ from SemiSupSegUI.command_job import Ended, run_command
 from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.run_options import RunOptions
-from SemiSupSegUI.section import enable, push_button
-from SemiSupSegUI.training_cases import TrainingCases, folder_row
+from SemiSupSegUI.section import enable, folder_row, push_button
+from SemiSupSegUI.training_cases import TrainingCases
 from SemiSupSegUI.worker import worker_python
 
 _WAIT_MS = 600
