@@ -11,11 +11,17 @@ from SemiSupSegLib.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent / "Resources"
 """Beside the library, in git as well as installed."""
+DEFAULT_PRESET = "standard"
 
 
 def preset_names() -> list[str]:
     """Return the names of the files in Resources/Presets, which `train --preset` takes."""
     return sorted(file.stem for file in (ROOT / "Presets").glob("*.json"))
+
+
+def default_preset(method: str | None) -> str:
+    """Return the preset that `train` takes if none is said: the method's own, if it has one."""
+    return method if method is not None and method in preset_names() else DEFAULT_PRESET
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from SemiSupSegLib.commands.run_arguments import add_run_arguments, request_of, settings_of
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import make_folder_of, write_json
+from SemiSupSegLib.resources import default_preset
 
 if TYPE_CHECKING:
     from SemiSupSegLib.training.offer import Variant
@@ -56,7 +57,7 @@ def _offer(arguments: argparse.Namespace) -> dict[str, Any]:
 
     variant: Variant = "gpu" if choose_device(arguments.device).type == "cuda" else "cpu"
     return offer(
-        preset=arguments.preset,
+        preset=arguments.preset or default_preset(arguments.method),
         method=arguments.method,
         variant=variant,
         settings=settings_of(arguments.settings),

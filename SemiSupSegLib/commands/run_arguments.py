@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from SemiSupSegLib.commands.scan import PATIENT_HELP
 from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.resources import preset_names
+from SemiSupSegLib.resources import DEFAULT_PRESET, default_preset, preset_names
 
 if TYPE_CHECKING:
     from SemiSupSegLib.training.request import TrainRequest
@@ -25,8 +25,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", help="default: the preset's; see train --list-methods")
     parser.add_argument(
         "--preset",
-        default="standard",
-        help=f"one of {', '.join(preset_names())} (default: %(default)s)",
+        help=f"one of {', '.join(preset_names())} (default: the method's own, else "
+        f"{DEFAULT_PRESET})",
     )
     parser.add_argument(
         "--split", type=Path, help="JSON: train_labelled, train_unlabelled, validation"
@@ -92,7 +92,7 @@ def request_of(arguments: argparse.Namespace) -> TrainRequest:
         reviews=arguments.reviews,
         task=arguments.task,
         method=arguments.method,
-        preset=arguments.preset,
+        preset=arguments.preset or default_preset(arguments.method),
         split=arguments.split,
         patient=arguments.patient,
         iterations=arguments.iterations,

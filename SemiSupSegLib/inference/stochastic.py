@@ -31,7 +31,7 @@ def dropout_logits(
         passes: How many.
     """
     for _ in range(passes):
-        with _only_dropout_active(network):
+        with only_dropout_active(network):
             logits = network.segment(network.body(stem))
         yield logits
 
@@ -52,7 +52,7 @@ def seeded_dropout_logits(
 
 
 @contextlib.contextmanager
-def _only_dropout_active(network: nn.Module) -> Iterator[None]:
+def only_dropout_active(network: nn.Module) -> Iterator[None]:
     """Put the network in eval mode but its dropout in train mode; all in eval mode afterwards."""
     network.eval()
     for module in network.modules():

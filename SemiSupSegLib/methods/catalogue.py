@@ -17,8 +17,10 @@ from SemiSupSegLib.methods.curriculum import (
     less_mixing,
     scratch_bytes,
 )
+from SemiSupSegLib.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
+from SemiSupSegLib.methods.uamt import UAMT, UAMTOptions
 
 
 def _nothing(options: object, share: float) -> Mapping[str, str]:
@@ -67,6 +69,22 @@ METHODS: dict[str, MethodEntry] = {
         forward_passes="1",
         options=SupervisedOptions,
         make=Supervised,
+    ),
+    "mean_teacher": MethodEntry(
+        title="predictions agree with those of the network's own moving average",
+        paper="Tarvainen & Valpola 2017, arXiv 1703.01780",
+        needs="labelled and unlabelled cases",
+        forward_passes="1 + 1 of unlabelled patches",
+        options=MeanTeacherOptions,
+        make=MeanTeacher,
+    ),
+    "uamt": MethodEntry(
+        title="Mean Teacher where the teacher is sure",
+        paper="Yu et al. 2019, arXiv 1907.07034",
+        needs="labelled and unlabelled cases; a network with dropout",
+        forward_passes="1 + (passes + 1) of unlabelled patches",
+        options=UAMTOptions,
+        make=UAMT,
     ),
     "curriculum": MethodEntry(
         title="teacher, trusted cases first, doubtful voxels unlearned",

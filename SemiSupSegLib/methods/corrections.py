@@ -8,7 +8,7 @@ teacher stays as it is and goes along, so that agreement can still be told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from SemiSupSegLib.losses.supervised import SupervisedLossOptions
 from SemiSupSegLib.methods.distillation import distil_phase, distil_step
 from SemiSupSegLib.methods.protocol import (
     Batch,
+    Build,
     Clock,
     NetworkOptions,
     OptimizerOptions,
@@ -34,7 +35,6 @@ from SemiSupSegLib.methods.supervised import (
     segmentation_parameters,
     supervised_step,
 )
-from SemiSupSegLib.networks.base import SegmentationNetwork
 
 _DISTIL = "student_distil"
 
@@ -99,7 +99,7 @@ class Corrections:
     def __init__(
         self,
         options: CorrectionsOptions,
-        build: Callable[[str], SegmentationNetwork],
+        build: Build,
         iterations: int,
     ) -> None:
         self._options = options

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -39,6 +39,7 @@ from SemiSupSegLib.methods.copy_paste import exchange_with_unlabelled, is_drawn
 from SemiSupSegLib.methods.distillation import distil_phase, distil_step
 from SemiSupSegLib.methods.protocol import (
     Batch,
+    Build,
     Clock,
     DivergenceError,
     NetworkOptions,
@@ -194,7 +195,7 @@ class Curriculum:
     def __init__(
         self,
         options: CurriculumOptions,
-        build: Callable[[str], SegmentationNetwork],
+        build: Build,
         iterations: int,
     ) -> None:
         self._options = options

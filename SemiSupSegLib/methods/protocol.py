@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.networks.base import SegmentationNetwork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +105,8 @@ class Phase:
     passes_per_patch: int = 3
     """Forward passes of a network that an update takes for each of its patches, a backward pass
     counted as two; what tells the time left."""
+    passes_per_unlabelled: int = 0
+    """Further ones that it takes for each unlabelled patch: a teacher's predictions of it."""
     prologue_work: int = 0
     """Forward passes over one patch that the prologue takes."""
     draws_as: str = ""
@@ -118,7 +121,22 @@ class Phase:
     @property
     def work_per_update(self) -> int:
         """Forward passes over one patch."""
-        return self.passes_per_patch * (self.labelled_per_batch + self.unlabelled_per_batch)
+        patches = self.labelled_per_batch + self.unlabelled_per_batch
+        further = self.passes_per_unlabelled * self.unlabelled_per_batch
+        return self.passes_per_patch * patches + further
+
+
+class Build(Protocol):
+    """Makes what learns; weights follow from the run's seed and a name."""
+
+    def __call__(self, name: str, network: NetworkOptions | None = None) -> SegmentationNetwork:
+        """Return a freshly initialised network.
+
+        Args:
+            name: Tells the run's networks apart. Methods that share it start from the same
+                weights, which makes their comparison a paired one.
+            network: Which one; None: the run's.
+        """
 
 
 class TrainingData(Protocol):

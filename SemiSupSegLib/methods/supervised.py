@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_lo
 from SemiSupSegLib.methods.copy_paste import exchange_labelled, is_drawn
 from SemiSupSegLib.methods.protocol import (
     Batch,
+    Build,
     Clock,
     NetworkOptions,
     OptimizerOptions,
@@ -63,7 +64,7 @@ class Supervised:
     def __init__(
         self,
         options: SupervisedOptions,
-        build: Callable[[str], SegmentationNetwork],
+        build: Build,
         iterations: int,
     ) -> None:
         self._options = options

@@ -14,13 +14,10 @@ from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.networks.catalogue import full_options
 from SemiSupSegLib.options import from_json, to_json, with_settings
 from SemiSupSegLib.preparation.options import PreparationOptions
-from SemiSupSegLib.resources import ROOT, check_format, preset_names
+from SemiSupSegLib.resources import DEFAULT_PRESET, ROOT, check_format, preset_names
 from SemiSupSegLib.training.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_METHOD = "curriculum"
-DEFAULT_PRESET = "standard"
 
 SHARED_OPTIONS = frozenset({"network", "optimizer", "loss", "labelled_per_batch", "ema"})
 """Options that a preset gives to any method; the others belong to the preset's own method."""

@@ -23,7 +23,7 @@ from SemiSupSegLib.inference.likeness import reference_of, scores_of
 from SemiSupSegLib.inference.maps import set_background
 from SemiSupSegLib.losses.uncertainty import log_variance_range
 from SemiSupSegLib.methods.catalogue import find_method
-from SemiSupSegLib.methods.protocol import Method
+from SemiSupSegLib.methods.protocol import Build, Method
 from SemiSupSegLib.models.package import ModelPackage, write_package
 from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.preparation.prepare import PreparedCase
@@ -53,7 +53,7 @@ def export_work(method: Method, data: RunData, *, goes_on: bool = False) -> int:
 def export(
     *,
     method: Method,
-    build: Callable[[str], SegmentationNetwork],
+    build: Build,
     trainer: Trainer,
     data: RunData,
     run: RunFolder,

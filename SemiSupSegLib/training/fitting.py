@@ -11,18 +11,21 @@ import torch
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.methods.catalogue import find_method
-from SemiSupSegLib.methods.protocol import Method
+from SemiSupSegLib.methods.protocol import Method, NetworkOptions
 from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.options import TrainingOptions
 
 
-def network_of(config: RunConfig, task: Task) -> SegmentationNetwork:
-    """Return the run's network, its weights drawn from torch's global generator."""
+def network_of(
+    config: RunConfig, task: Task, network: NetworkOptions | None = None
+) -> SegmentationNetwork:
+    """Return the run's network, or another, its weights drawn from torch's global generator."""
+    chosen = config.options.network if network is None else network
     return build_network(
-        config.options.network.name,
-        config.options.network.options,
+        chosen.name,
+        chosen.options,
         in_channels=len(task.channels),
         num_classes=task.num_classes,
     )
@@ -51,11 +54,16 @@ def imagined_method(config: RunConfig, task: Task, patch: tuple[int, int, int]) 
     Raises:
         UsageError: If network, patch and method do not go together.
     """
+
+    def build(name: str, network: NetworkOptions | None = None) -> SegmentationNetwork:
+        built = network_of(config, task, network)
+        built.check_patch(patch, config.options.labelled_per_batch)
+        return built
+
     with torch.device("meta"):
         try:
-            network_of(config, task).check_patch(patch, config.options.labelled_per_batch)
             return find_method(config.method).make(
-                config.options, lambda name: network_of(config, task), iterations=config.iterations
+                config.options, build, iterations=config.iterations
             )
         except ValueError as error:
             raise UsageError(f"This cannot be trained: {error}.") from error

@@ -24,7 +24,7 @@ from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task, load_task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError, in_sentences
 from SemiSupSegLib.methods.catalogue import find_method
-from SemiSupSegLib.methods.protocol import Method
+from SemiSupSegLib.methods.protocol import Build, Method, NetworkOptions
 from SemiSupSegLib.models.package import (
     ModelPackage,
     identity,
@@ -214,7 +214,7 @@ class _Session:
     """All that a process trains with."""
 
     method: Method
-    build: Callable[[str], SegmentationNetwork]
+    build: Build
     trainer: Trainer
     data: RunData
     before: ModelPackage | None
@@ -241,15 +241,15 @@ def _session(
     split = _frozen_split(content)
     before = read_package(run.before) if content.get("former") else None
 
-    def build(name: str) -> SegmentationNetwork:
+    def build(name: str, network: NetworkOptions | None = None) -> SegmentationNetwork:
         torch.manual_seed(seed_of(config.seed, "initialise", name))
-        network = network_of(config, task)
+        built = network_of(config, task, network)
         if before is not None and name in ("student", "teacher"):
             weights = before.weights(name)
-            network.load_state_dict(
+            built.load_state_dict(
                 {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}
             )
-        return network
+        return built
 
     progress.distribution = distribution
     patch_size: tuple[int, int, int] = tuple(content["patch_size"])

@@ -368,13 +368,21 @@ class Trainer:
         optimizer.zero_grad(set_to_none=True)
         result.total.backward()  # type: ignore[no-untyped-call]
         self._distribution.average(self._learnt_from(phase))
-        norm = torch.nn.utils.clip_grad_norm_(
-            phase.group.parameters, self._options.clip_norm or math.inf
-        )
+        norm = self._clip(phase)
         optimizer.step()
         self._method.after_step(phase, clock)
         self._recent.append((batch.case_ids, result, norm.detach()))
         return result
+
+    def _clip(self, phase: Phase) -> Tensor:
+        """Limit each network's gradient by itself, and return the norm of all before that."""
+        learning = {id(parameter) for parameter in phase.group.parameters}
+        norms = [
+            torch.nn.utils.clip_grad_norm_(own, self._options.clip_norm or math.inf)
+            for network in self._networks.values()
+            if (own := [one for one in network.parameters() if id(one) in learning])
+        ]
+        return torch.stack(norms).norm()
 
     def _learnt_from(self, phase: Phase) -> list[Tensor]:
         """Return what this process's patches have changed: gradients, statistics of batch norm."""

@@ -26,7 +26,7 @@ from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.methods.catalogue import find_method
-from SemiSupSegLib.methods.protocol import Phase
+from SemiSupSegLib.methods.protocol import NetworkOptions, Phase
 from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.options import to_json
 from SemiSupSegLib.preparation.prepare import PreparedCase
@@ -166,8 +166,8 @@ def try_out(
 def _timed(
     config: RunConfig, data: RunData, device: torch.device, run: RunFolder, progress: Progress
 ) -> dict[str, Any]:
-    def build(name: str) -> SegmentationNetwork:
-        return network_of(config, data.task)
+    def build(name: str, network: NetworkOptions | None = None) -> SegmentationNetwork:
+        return network_of(config, data.task, network)
 
     method = find_method(config.method).make(config.options, build, iterations=config.iterations)
     trainer = Trainer(

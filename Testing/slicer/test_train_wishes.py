@@ -94,7 +94,7 @@ class WishesTest(PanelTest):
         super().setUp()
         self.hindrance = ""
         self.asked_for = []
-        for module in ("training_plan", "outcome_box"):
+        for module in ("training_plan", "outcome_box", "command_job"):
             patch = unittest.mock.patch(f"SemiSupSegUI.{module}.run_command", self.run_command)
             patch.start()
             self.addCleanup(patch.stop)

@@ -5,6 +5,8 @@ import pytest
 from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.files import read_json
+from SemiSupSegLib.resources import preset_names
 from SemiSupSegLib.training.configuration import configure, fit_to_task
 
 
@@ -14,15 +16,18 @@ def test_the_methods_are_listed_without_naming_cases(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert code == 0
     assert lines[0].split("  ")[0] == "Method"
-    assert [line.split()[0] for line in lines[1:]] == ["supervised", "curriculum"]
-    assert "arXiv 2602.08797" in lines[2]
-    assert "labelled and unlabelled cases" in lines[2]
-    assert "1 + pseudo_labels.passes" in lines[2]
+    table = {line.split()[0]: line for line in lines[1:]}
+    assert {"supervised", "mean_teacher", "uamt", "curriculum"} <= set(table)
+    assert "corrections" not in table
+    assert "arXiv 2602.08797" in table["curriculum"]
+    assert "labelled and unlabelled cases" in table["curriculum"]
+    assert "1 + pseudo_labels.passes" in table["curriculum"]
 
 
 def test_the_help_names_the_presets(capsys):
     assert main(["train", "--help"]) == 0
-    assert "one of fast_check, liu_verbatim, standard" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"one of {', '.join(preset_names())}" in told
 
 
 def test_an_unknown_preset_gets_the_valid_ones(tmp_path, capsys):
@@ -30,7 +35,25 @@ def test_an_unknown_preset_gets_the_valid_ones(tmp_path, capsys):
 
     assert main(["train", *words, "--device", "cpu"]) == 2
     told = capsys.readouterr().err
-    assert "no preset 'fast'. Choose one of: fast_check, liu_verbatim, standard" in told
+    assert f"no preset 'fast'. Choose one of: {', '.join(preset_names())}" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "preset", "method"),
+    [
+        ([], "standard", "curriculum"),
+        (["--method", "uamt"], "uamt", "uamt"),
+        (["--method", "uamt", "--preset", "standard"], "standard", "uamt"),
+        (["--preset", "uamt"], "uamt", "uamt"),
+    ],
+)
+def test_a_method_brings_its_preset(tmp_path, words, preset, method):
+    file = tmp_path / "options.json"
+
+    assert main(["plan", "--options", "--device", "cpu", "--json", str(file), *words]) == 0
+
+    content = read_json(file)
+    assert (content["preset"], content["method"]) == (preset, method)
 
 
 def test_every_option_is_written_down_with_its_value():

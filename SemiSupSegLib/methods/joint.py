@@ -1,0 +1,197 @@
+"""Methods of one phase, in which labelled and unlabelled patches are learnt from together.
+
+A method of this kind is a loss on unlabelled patches: it derives from `Joint` and says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from SemiSupSegLib.losses.ema import teacher_of, update_teacher
+from SemiSupSegLib.losses.schedules import consistency_weight
+from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
+from SemiSupSegLib.methods.protocol import (
+    Batch,
+    Build,
+    Clock,
+    NetworkOptions,
+    OptimizerOptions,
+    ParameterGroup,
+    Phase,
+    StepResult,
+    TrainingData,
+)
+from SemiSupSegLib.methods.supervised import class_weights, segmentation_parameters
+
+STAIRS = 40
+"""Stairs of the ramp, as of UA-MT on the left atrium: 6,000 updates in steps of 150."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointOptions:
+    """What every method has that learns from both kinds of patches in one phase."""
+
+    COMMON: ClassVar = frozenset(
+        {"labelled_per_batch", "unlabelled_per_batch", "unlabelled_weight"}
+    )
+    """What a person may want to change first."""
+
+    network: NetworkOptions = field(default_factory=NetworkOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    loss: SupervisedLossOptions = field(
+        default_factory=lambda: SupervisedLossOptions(profile="liu")
+    )
+    labelled_per_batch: int = 2
+    """Labelled patches in a batch."""
+    unlabelled_per_batch: int = 2
+    """Unlabelled patches in a batch."""
+    unlabelled_weight: float = 0.1
+    """Weight of the loss on unlabelled patches, once its ramp is over; 0 or more."""
+    rampup_fraction: float = 1.0
+    """Share of the updates over which that weight climbs; the papers climb to the end."""
+    rampup_quantum: int = 0
+    """Updates per stair of the ramp; 0: a fortieth of the updates."""
+    ema: float = 0.99
+    """Decay of the moving average that is judged and exported."""
+
+    def __post_init__(self) -> None:
+        for name in ("labelled_per_batch", "unlabelled_per_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("unlabelled_weight", "rampup_quantum"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0")
+        if not 0 <= self.rampup_fraction <= 1:
+            raise ValueError(f"rampup_fraction is {self.rampup_fraction}, must be in [0, 1]")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is {self.ema}, must be in [0, 1)")
+
+
+class Joint:
+    """One network, its moving average, one phase; a subclass has the loss on unlabelled patches.
+
+    The moving average is what is judged and exported as `student`; in the mean-teacher family it
+    is the teacher, too, and the paper's student is `student_raw`.
+
+    Args:
+        options: The method's options.
+        build: Makes a freshly initialised network.
+        iterations: Optimizer updates of the whole run.
+    """
+
+    strong_view: ClassVar[bool] = False
+    """Whether unlabelled patches are strongly varied in intensity."""
+
+    def __init__(self, options: Any, build: Build, iterations: int) -> None:
+        self._options = options
+        self._iterations = iterations
+        # Weights and draws are those of supervised training: what a comparison then shows is
+        # not the luck of the first weights.
+        self._raw = build("teacher")
+        self._average = teacher_of(self._raw)
+        self._class_weights: Tensor | None = None
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Return the network and its moving average."""
+        return {"student_raw": self._raw, "student": self._average}
+
+    def predictors(self) -> Mapping[str, nn.Module]:
+        """Return the moving average, exported as `student`, and the network itself."""
+        return {"student": self._average, "student_raw": self._raw}
+
+    def state(self) -> dict[str, object]:
+        """Return nothing: the counters say it all."""
+        return {}
+
+    def load_state(self, state: Mapping[str, object]) -> None:
+        """Take nothing back."""
+
+    def phases(self, data: TrainingData) -> Sequence[Phase]:
+        """Return the one phase."""
+        options = self._options
+        self._class_weights = class_weights(data, options.loss)
+        if not data.unlabelled:
+            data.tell(
+                "warning",
+                message="There are no unlabelled cases: the network learns from the labelled "
+                "ones alone.",
+            )
+        return [
+            Phase(
+                name="joint",
+                draws_as="teacher",
+                iterations=self._iterations,
+                group=self.parameter_group(),
+                labelled_per_batch=options.labelled_per_batch,
+                unlabelled_per_batch=options.unlabelled_per_batch if data.unlabelled else 0,
+                unlabelled_cases=lambda: tuple(data.unlabelled),
+                strong_view=self.strong_view,
+                judged_at_end=("student_raw",),
+                passes_per_unlabelled=self.passes_per_unlabelled(),
+            )
+        ]
+
+    def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
+        """Return L = L_sup + λ(t)·L_unlabelled of a batch."""
+        known = batch.num_labelled
+        logits = self._raw(batch.images)
+        supervised = supervised_loss(
+            logits[:known], batch.labels, self._options.loss, self._class_weights
+        )
+        total = supervised["total"]
+        terms = {name: value for name, value in supervised.items() if name != "total"}
+        terms["supervised"] = total
+        if len(batch.images) > known:
+            loss, figures = self.unlabelled_loss(logits[known:], batch, clock)
+            total = total + self.weight(clock) * loss
+            terms.update(unlabelled=loss, **figures)
+        terms["loss"] = total
+        return StepResult(
+            total=total, terms={name: value.detach() for name, value in terms.items()}
+        )
+
+    def after_step(self, phase: Phase, clock: Clock) -> None:
+        """Move the average."""
+        update_teacher(self._average, self._raw, clock.phase_iteration, self._options.ema)
+
+    def weight(self, clock: Clock) -> float:
+        """Return λ(t)."""
+        options = self._options
+        return consistency_weight(
+            clock.phase_iteration,
+            self._iterations,
+            options.unlabelled_weight,
+            rampup_fraction=options.rampup_fraction,
+            rampup_quantum=options.rampup_quantum or max(1, self._iterations // STAIRS),
+        )
+
+    def parameter_group(self) -> ParameterGroup:
+        """Return what is learnt, and how."""
+        rates = self._options.optimizer
+        return ParameterGroup(
+            parameters=segmentation_parameters(self._raw),
+            optimizer=rates.optimizer,
+            rate=rates.rate,
+            weight_decay=rates.weight_decay,
+            schedule=rates.schedule,
+        )
+
+    def unlabelled_loss(
+        self, logits: Tensor, batch: Batch, clock: Clock
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return the loss on unlabelled patches, and further figures to log.
+
+        Args:
+            logits: The network's, of the unlabelled patches alone, (U, K, D, H, W).
+            batch: All patches.
+            clock: Where the run stands.
+        """
+        raise NotImplementedError
+
+    def passes_per_unlabelled(self) -> int:
+        """Return the predictions that an unlabelled patch takes besides the network's own."""
+        return 0
