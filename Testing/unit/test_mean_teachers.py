@@ -71,7 +71,7 @@ def test_voxels_outside_the_mask_do_not_count_and_an_empty_mask_is_zero():
 
     assert float(empty.detach()) == 0
     assert not logits.grad.any()
-    assert float(one) == pytest.approx(0.2**2)
+    assert one.item() == pytest.approx(0.2**2)
 
 
 def test_noise_is_cut_off_at_twice_its_deviation():
