@@ -113,7 +113,9 @@ class RunRecord:
             name: {row.phase for row in self.metrics if row.network == name}
             for name in ("student", "teacher")
         }
-        return not self.goes_on and bool(phases["student"] & phases["teacher"])
+        # In a phase of its own a teacher learns from labelled cases alone.
+        is_alone = "teacher" in phases["teacher"]
+        return not self.goes_on and not is_alone and bool(phases["student"] & phases["teacher"])
 
     def absence(self, what: str) -> str:
         """Say that something judged at the run's end is not there, and why."""
