@@ -499,7 +499,7 @@ def _choose_passes(student: SegmentationNetwork, passes: int | None) -> tuple[in
 
 
 def _load(package: ModelPackage, name: str, device: torch.device) -> SegmentationNetwork:
-    network = package.manifest["network"]
+    network = package.network(name)
     # Weights are loaded anyway: drawing random ones first would cost time and disturb a seed.
     with torch.device("meta"):
         built = build_network(

@@ -13,6 +13,8 @@ from SemiSupSegLib.methods.bcp import BCP, BCPOptions
 from SemiSupSegLib.methods.best import Best, BestOptions
 from SemiSupSegLib.methods.best import scratch_bytes as best_scratch_bytes
 from SemiSupSegLib.methods.corrections import Corrections, CorrectionsOptions
+from SemiSupSegLib.methods.cps import CPS, CPSOptions
+from SemiSupSegLib.methods.cross_teaching import CrossTeaching, CrossTeachingOptions
 from SemiSupSegLib.methods.curriculum import (
     Curriculum,
     CurriculumOptions,
@@ -20,8 +22,9 @@ from SemiSupSegLib.methods.curriculum import (
     less_mixing,
     scratch_bytes,
 )
+from SemiSupSegLib.methods.dual_network import DualNetwork, DualNetworkOptions
 from SemiSupSegLib.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
-from SemiSupSegLib.methods.protocol import Method
+from SemiSupSegLib.methods.protocol import Method, NetworkOptions
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 from SemiSupSegLib.methods.uamt import UAMT, UAMTOptions
 from SemiSupSegLib.methods.unimatch import UniMatch, UniMatchOptions
@@ -37,6 +40,18 @@ def _no_files(options: object, num_classes: int, voxels: Sequence[int]) -> int:
 
 def _the_same(options: object, task: Task) -> Mapping[str, str]:
     return {}
+
+
+def _one_network(options: Any) -> Sequence[NetworkOptions]:
+    return (options.network,)
+
+
+def _twice(options: Any) -> Sequence[NetworkOptions]:
+    return (options.network, options.network)
+
+
+def _two_networks(options: Any) -> Sequence[NetworkOptions]:
+    return (options.network, options.second)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +76,9 @@ class MethodEntry:
     scratch_bytes: Callable[[Any, int, Sequence[int]], int] = _no_files
     """Called with the options, the number of classes and the voxels of each unlabelled case;
     returns what the method's work files take at most."""
+    learning: Callable[[Any], Sequence[NetworkOptions]] = _one_network
+    """Called with the options; returns the networks that learn in one update, whose memory adds
+    up."""
     goes_on: bool = False
     """Whether it starts from a finished run (`learn`), not from nothing (`train`)."""
 
@@ -89,6 +107,33 @@ METHODS: dict[str, MethodEntry] = {
         forward_passes="1 + (passes + 1) of unlabelled patches",
         options=UAMTOptions,
         make=UAMT,
+    ),
+    "cps": MethodEntry(
+        title="two networks learn from each other's labels",
+        paper="Chen et al. 2021, arXiv 2106.01226",
+        needs="labelled and unlabelled cases",
+        forward_passes="2",
+        options=CPSOptions,
+        make=CPS,
+        learning=_twice,
+    ),
+    "cross_teaching": MethodEntry(
+        title="two architectures learn from each other's labels",
+        paper="Luo et al. 2022, arXiv 2112.04894",
+        needs="labelled and unlabelled cases",
+        forward_passes="2",
+        options=CrossTeachingOptions,
+        make=CrossTeaching,
+        learning=_two_networks,
+    ),
+    "dual_network": MethodEntry(
+        title="two architectures agree, where they are sure, and on what classes look like",
+        paper="Lu et al. 2025, arXiv 2509.13084",
+        needs="labelled and unlabelled cases",
+        forward_passes="2",
+        options=DualNetworkOptions,
+        make=DualNetwork,
+        learning=_two_networks,
     ),
     "bcp": MethodEntry(
         title="labelled and unlabelled patches exchange a box",

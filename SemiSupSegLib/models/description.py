@@ -39,6 +39,8 @@ def short_line(manifest: Mapping[str, Any]) -> str:
 def details(manifest: Mapping[str, Any]) -> str:
     """Return all that a person may want to know of a model, a line for each thing."""
     task, network = manifest["task"], manifest["network"]
+    other = manifest.get("teacher_network")
+    architecture = str(network["name"]) + (f", teacher {other['name']}" if other else "")
     channels = [
         one["name"] + ("" if one.get("required", True) else " (optional)")
         for one in task["channels"]
@@ -50,7 +52,7 @@ def details(manifest: Mapping[str, Any]) -> str:
         ("Method", method_name(manifest)),
         (
             "Network",
-            f"{network['name']}, patches of {_times(network.get('patch_size', ()))} voxels",
+            f"{architecture}, patches of {_times(network.get('patch_size', ()))} voxels",
         ),
         ("Made", date_of(manifest)),
         ("Licence", str(manifest.get("licence") or "")),

@@ -81,6 +81,14 @@ class ModelPackage:
         """Return whether it holds weights of `student`, `teacher` or `quality`."""
         return WEIGHT_FILES[network] in self.manifest["files"]
 
+    def network(self, role: str = "student") -> dict[str, Any]:
+        """Return architecture, channels, classes and patch of `student` or `teacher`.
+
+        The manifest names the teacher's architecture only where it is another than the student's.
+        """
+        other = self.manifest.get("teacher_network") if role == "teacher" else None
+        return {**self.manifest["network"], **(other or {})}
+
     def weights(self, network: str = "student") -> dict[str, NDArray[np.generic]]:
         """Return the arrays of one network by parameter name.
 

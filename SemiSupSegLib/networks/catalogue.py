@@ -8,6 +8,7 @@ from typing import Any
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.networks.base import SegmentationNetwork
+from SemiSupSegLib.networks.resnet34 import ResNet34, ResNet34Options
 from SemiSupSegLib.networks.transaspp import TransASPPOptions, TransASPPUNet
 from SemiSupSegLib.networks.unet3d import UNet3D, UNet3DOptions
 from SemiSupSegLib.networks.vnet import VNet, VNetOptions
@@ -17,6 +18,7 @@ NETWORKS: dict[str, tuple[type[Any], type[Any]]] = {
     "transaspp": (TransASPPOptions, TransASPPUNet),
     "vnet": (VNetOptions, VNet),
     "unet3d": (UNet3DOptions, UNet3D),
+    "resnet34": (ResNet34Options, ResNet34),
 }
 """Name → options dataclass and network."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -16,6 +17,8 @@ from SemiSupSegLib.networks.normalization import (
 
 _ENCODER_UNITS = (1, 2, 3, 3, 3)
 _DECODER_UNITS = (3, 3, 2, 1)
+LEVELS = len(_ENCODER_UNITS)
+"""Resolutions, each half of the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class VNet(SegmentationNetwork):
             shared_statistics=shared_statistics(options.norm),
         )
         norm = options.norm
-        channels = [options.width * 2**level for level in range(len(_ENCODER_UNITS))]
+        channels = [options.width * 2**level for level in range(LEVELS)]
         self.encoder = nn.ModuleList()
         self.shrink = nn.ModuleList()
         for level, units in enumerate(_ENCODER_UNITS):
@@ -64,12 +67,7 @@ class VNet(SegmentationNetwork):
             if level > 0:
                 down = nn.Conv3d(channels[level - 1], channels[level], 2, stride=2)
                 self.shrink.append(_activated(down, norm))
-        self.grow = nn.ModuleList()
-        self.decoder = nn.ModuleList()
-        for units, level in zip(_DECODER_UNITS, (3, 2, 1, 0), strict=True):
-            up = nn.ConvTranspose3d(channels[level + 1], channels[level], 2, stride=2)
-            self.grow.append(_activated(up, norm))
-            self.decoder.append(_units(channels[level], channels[level], units, norm))
+        self.grow, self.decoder = decoder(options.width, norm)
         self.dropout: nn.Module = nn.Dropout3d(0.5) if options.dropout else nn.Identity()
         self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
         if options.log_variance_head:
@@ -87,9 +85,39 @@ class VNet(SegmentationNetwork):
         """Return the last feature map of all levels of the encoder."""
         skips = list(stem)
         values = self.dropout(skips.pop())
-        for grow, block in zip(self.grow, self.decoder, strict=True):
-            values = block(grow(values) + skips.pop())
-        return cast("Tensor", self.dropout(values))
+        return cast("Tensor", self.dropout(decode(values, skips, self.grow, self.decoder)))
+
+
+def decoder(width: int, norm: Normalization) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """Return what doubles the resolution, and the units after it, from coarse to fine.
+
+    Args:
+        width: Channels of the finest level.
+        norm: Normalization.
+    """
+    grow, blocks = nn.ModuleList(), nn.ModuleList()
+    for units, level in zip(_DECODER_UNITS, (3, 2, 1, 0), strict=True):
+        channels = width * 2**level
+        up = nn.ConvTranspose3d(2 * channels, channels, 2, stride=2)
+        grow.append(_activated(up, norm))
+        blocks.append(_units(channels, channels, units, norm))
+    return grow, blocks
+
+
+def decode(
+    values: Tensor, skips: Sequence[Tensor], grow: Iterable[nn.Module], blocks: Iterable[nn.Module]
+) -> Tensor:
+    """Return the finest feature map, (B, width, D, H, W), with the skips added on the way.
+
+    Args:
+        values: Of the coarsest level.
+        skips: Maps of the other levels, from fine to coarse.
+        grow: Of `decoder`.
+        blocks: Of `decoder`.
+    """
+    for up, block, skip in zip(grow, blocks, reversed(skips), strict=True):
+        values = block(up(values) + skip)
+    return values
 
 
 def _units(in_channels: int, out_channels: int, count: int, norm: Normalization) -> nn.Sequential:

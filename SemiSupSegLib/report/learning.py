@@ -110,7 +110,9 @@ def _student_curve(record: RunRecord) -> Figure | None:
             axes.plot(*zip(*raw, strict=True), color=MUTED, linewidth=1, label="before averaging")
         _draw_dice(axes, series, STUDENT, _lowest_dice(record))
         teacher = record.series("dice.mean", network="teacher")
-        if teacher:
+        if record.learns_beside:
+            axes.plot(*zip(*teacher, strict=True), color=TEACHER, label="second network")
+        elif teacher:
             axes.axhline(
                 teacher[-1][1],
                 color=TEACHER,

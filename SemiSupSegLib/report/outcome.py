@@ -69,6 +69,13 @@ _TEACHER = _Rivals(
     names=("student", "teacher"),
     gain="Gain of the student over its teacher",
 )
+_BESIDE = _Rivals(
+    other="teacher",
+    ours="student",
+    theirs="second network",
+    names=("student", "second network"),
+    gain="The student and the network that learnt beside it",
+)
 _BEFORE = _Rivals(
     other="before",
     ours="student after",
@@ -79,7 +86,9 @@ _BEFORE = _Rivals(
 
 
 def _rivals(record: RunRecord) -> _Rivals:
-    return _BEFORE if record.goes_on else _TEACHER
+    if record.goes_on:
+        return _BEFORE
+    return _BESIDE if record.learns_beside else _TEACHER
 
 
 def headline(record: RunRecord) -> list[str]:
@@ -103,6 +112,11 @@ def headline(record: RunRecord) -> list[str]:
         ]
     shared = [case for case in student if case in teacher]
     ours, theirs = [student[case] for case in shared], [teacher[case] for case in shared]
+    if record.learns_beside:
+        sentences.append(
+            f"The second network, trained beside it on the same cases, reaches {fmean(theirs):.3f}."
+        )
+        return [*sentences, gain_sentence(ours, theirs, names=_BESIDE.names), *_of_both(record)]
     sentences.append(f"The teacher, trained only on the {labelled}, reaches {fmean(theirs):.3f}.")
     sentences.append(gain_sentence(ours, theirs))
     trainings = _trainings(record)
@@ -111,6 +125,13 @@ def headline(record: RunRecord) -> list[str]:
         if trainings.goes_on:
             sentences.append("A part of a gain may come from the longer training alone.")
     return sentences
+
+
+def _of_both(record: RunRecord) -> list[str]:
+    ensemble = record.mean_dice("ensemble")
+    if not ensemble:
+        return []
+    return [f"The mean of both networks' probabilities reaches {fmean(ensemble.values()):.3f}."]
 
 
 def _before_and_after(record: RunRecord, student: Mapping[str, float]) -> list[str]:
@@ -183,7 +204,7 @@ def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     split = record.config["split"]
     rivals = _rivals(record)
     student, teacher = record.mean_dice("student"), record.mean_dice(rivals.other)
-    best = record.mean_dice("best_validation")
+    best, ensemble = record.mean_dice("best_validation"), record.mean_dice("ensemble")
     trainings = _trainings(record)
     found = []
     if student:
@@ -192,6 +213,9 @@ def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
     if teacher and record.goes_on:
         remark = "Dice, of the model that it went on from"
         found.append((rivals.title("before"), number(fmean(teacher.values())), remark))
+    elif teacher and record.learns_beside:
+        remark = "Dice, trained beside it on the same cases"
+        found.append((rivals.title("teacher"), number(fmean(teacher.values())), remark))
     elif teacher:
         length = "" if trainings is None else f", {trainings.teacher:,} updates"
         remark = f"Dice, labelled cases only{length}"
@@ -202,7 +226,11 @@ def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
         if trainings is not None:
             more = " more" if trainings.goes_on else ""
             length = f"; with {trainings.student:,}{more} updates"
-        found.append(("Gain", number(gain.mean, sign=True), f"{_interval(gain)}{length}"))
+        title = "Difference" if record.learns_beside else "Gain"
+        found.append((title, number(gain.mean, sign=True), f"{_interval(gain)}{length}"))
+    if ensemble:
+        remark = "Dice, of their probabilities; not exported"
+        found.append(("Mean of both", number(fmean(ensemble.values())), remark))
     if best:
         found.append(("Best on validation", number(fmean(best.values())), "chosen on these cases"))
     counts = [len(split[name]) for name in ("train_labelled", "train_unlabelled", "validation")]

@@ -106,6 +106,17 @@ class RunRecord:
             return False
         return any(row.network == "teacher" for row in self.metrics) or "teacher" in self.networks
 
+    @property
+    def learns_beside(self) -> bool:
+        """Whether the teacher is a second network that learns beside the student, from the same."""
+        phases = {
+            name: {row.phase for row in self.metrics if row.network == name}
+            for name in ("student", "teacher")
+        }
+        # In a phase of its own a teacher learns from labelled cases alone.
+        is_alone = "teacher" in phases["teacher"]
+        return not self.goes_on and not is_alone and bool(phases["student"] & phases["teacher"])
+
     def absence(self, what: str) -> str:
         """Say that something judged at the run's end is not there, and why."""
         if not self.config["split"]["validation"]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.methods.catalogue import find_method
+from SemiSupSegLib.methods.protocol import NetworkOptions
 from SemiSupSegLib.networks.catalogue import full_options
 from SemiSupSegLib.options import from_json, to_json, with_settings
 from SemiSupSegLib.preparation.options import PreparationOptions
@@ -124,10 +125,12 @@ def configure(
         raise UsageError(f"--iterations is {total}, must be at least 1.")
     if seed < 0:
         raise UsageError(f"--seed is {seed}, must be 0 or more.")
-    asked = groups[""].get("network.name")
-    if asked is not None and asked != kept.get("network", {}).get("name"):
-        # The preset's options are those of another network.
-        kept["network"] = {"name": asked}
+    for role in ("network", "second"):
+        asked = groups[""].get(f"{role}.name")
+        has_role = role in {one.name for one in fields(entry.options)}
+        if asked is not None and has_role and asked != kept.get(role, {}).get("name"):
+            # The preset's options are those of another network.
+            kept[role] = {"name": asked}
     options = from_json(entry.options, kept, f"preset {preset}")
     training = from_json(TrainingOptions, part.get("training", {}), f"preset {preset}, training")
     preparation = from_json(PreparationOptions, part.get("preparation", {}), "preparation")
@@ -169,8 +172,11 @@ def _spelled_out(options: Any) -> Any:
 
     They are frozen in a run and in its models, which then mean the same in a later version.
     """
-    network = options.network
-    known = {"network": replace(network, options=full_options(network.name, network.options))}
+    known: dict[str, Any] = {
+        one.name: replace(network, options=full_options(network.name, network.options))
+        for one in fields(options)
+        if isinstance(network := getattr(options, one.name), NetworkOptions)
+    }
     if hasattr(options, "loss"):
         known["loss"] = options.loss.resolved()
     return replace(options, **known)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from SemiSupSegLib.methods.catalogue import find_method
+from SemiSupSegLib.methods.protocol import NetworkOptions
 from SemiSupSegLib.networks.catalogue import NETWORKS
 from SemiSupSegLib.options import to_json
 from SemiSupSegLib.training.configuration import RunConfig
@@ -25,7 +26,9 @@ from SemiSupSegLib.training.configuration import RunConfig
 _KINDS = {int: "int", float: "float", bool: "bool", str: "text", tuple: "list"}
 _WORDS = {"ema": "EMA", "n4": "N4", "aspp": "ASPP", "ce": "Cross-entropy"}
 """Spelled otherwise than a name's words."""
-_METHOD, _NETWORK = "Method", "Network"
+_METHOD = "Method"
+_NETWORKS = {"network": "Network", "second": "Second network"}
+"""Headings of the networks that a method has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +114,14 @@ def _of_dataclass(
         own = (*path, name)
         if dataclasses.is_dataclass(hint):
             below = typing.cast("type[Any]", hint)
-            yield from _of_dataclass(below, values[name], defaults[name], own, _titled(name))
-        elif own == ("network", "options"):
+            title = _NETWORKS.get(name) or _titled(name)
+            yield from _of_dataclass(below, values[name], defaults[name], own, title)
+        elif kind is NetworkOptions and name == "options":
             network, _ = NETWORKS[values["name"]]
-            yield from _of_dataclass(network, values[name], defaults[name], own, _NETWORK)
+            yield from _of_dataclass(network, values[name], defaults[name], own, group)
         else:
             form, choices = _form(hint)
-            if own == ("network", "name"):
+            if kind is NetworkOptions:
                 form, choices = "choice", tuple(NETWORKS)
             yield DescribedOption(
                 key=".".join(own),
@@ -145,7 +149,15 @@ def _form(hint: Any) -> tuple[str, tuple[Any, ...]]:
 
 
 def _field_helps(kind: type[Any]) -> dict[str, str]:
-    """Return the docstring below each field of a dataclass, on one line."""
+    """Return the docstring below each field of a dataclass, on one line; inherited ones, too."""
+    found: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(one):
+            found.update(_own_field_helps(one))
+    return found
+
+
+def _own_field_helps(kind: type[Any]) -> dict[str, str]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
     assert isinstance(definition, ast.ClassDef)
     found = {}

@@ -26,6 +26,10 @@ def describe_model(
         calibration: How the networks' outputs are read.
     """
     network = config.options.network
+    second = getattr(config.options, "second", None)
+    other: dict[str, Any] = {}
+    if second is not None and second != network:
+        other["teacher_network"] = {"name": second.name, "options": dict(second.options)}
     return {
         "task": task.to_json(),
         "network": {
@@ -35,6 +39,7 @@ def describe_model(
             "num_classes": task.num_classes,
             "patch_size": list(patch_size),
         },
+        **other,
         "method": config.method,
         "preparation": to_json(config.preparation),
         "calibration": calibration.to_json(),

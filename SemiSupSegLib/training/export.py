@@ -41,10 +41,13 @@ Judged = Callable[[PreparedCase], tuple[Tensor, Tensor | None]]
 """Class probabilities (K, D, H, W) and log-variance (D, H, W) of a prepared case."""
 
 
-def export_work(method: Method, data: RunData, *, goes_on: bool = False) -> int:
+def export_work(
+    method: Method, data: RunData, *, goes_on: bool = False, judges_ensemble: bool = False
+) -> int:
     """Return the forward passes over one patch that `export` takes."""
     # Calibrated and judged; so is a teacher, once more for itself; and the best student is judged.
     passes = 6 if "teacher" in method.predictors() else 3
+    passes += 2 * (judges_ensemble and "teacher" in method.predictors())
     # The model from before is judged, and the teacher, which is not this run's, not alone.
     passes += goes_on * (0 if "teacher" in method.predictors() else 1)
     return passes * data.count_windows(data.validation)
@@ -88,6 +91,10 @@ def export(
     }
     if teacher is not None:
         judged["teacher"] = _judge(teacher, data, calibration.teacher_temperature)
+        if config.training.judge_ensemble:
+            judged["ensemble"] = _judge_mean(
+                {student: calibration.temperature, teacher: calibration.teacher_temperature}, data
+            )
     if has_best:
         best.eval()
         judged["best_validation"] = _judge(best, data, calibration.temperature)
@@ -107,8 +114,12 @@ def export(
     figures = _figures(run)
     learnt = [] if before is None else compare_with_before(run, data)
     common = _manifest(data, run, config, calibration, figures)
+    if before is not None and before.manifest.get("teacher_network"):
+        common["teacher_network"] = dict(before.manifest["teacher_network"])
+    other = common.get("teacher_network")
     if not student.has_log_variance:
-        common["network"]["options"]["log_variance_head"] = False
+        for described in [common["network"], *([other] if other else [])]:
+            described["options"] = {**described["options"], "log_variance_head": False}
     write_package(
         run.models / "student",
         manifest={
@@ -140,10 +151,12 @@ def export(
         updates = trainer.updates_of("teacher")
         unlabelled = _num_unlabelled(data) if trainer.uses_unlabelled("teacher") else 0
         validation = {"student": figures["teacher"]} if "teacher" in figures else {}
+        alone_common = {name: one for name, one in common.items() if name != "teacher_network"}
         write_package(
             run.models / "teacher",
             manifest={
-                **common,
+                **alone_common,
+                "network": {**common["network"], **(other or {})},
                 "name": f"{data.task.name} {config.method} teacher",
                 "calibration": alone.to_json(),
                 "validation": validation,
@@ -225,6 +238,25 @@ def _judge(network: SegmentationNetwork, data: RunData, temperature: float) -> J
             with torch.inference_mode():
                 log_variance.masked_fill_(outside, log_variance_range(count)[0])
         return probabilities, log_variance
+
+    return judge
+
+
+def _judge_mean(temperatures: Mapping[SegmentationNetwork, float], data: RunData) -> Judged:
+    """Judge the mean of several networks' probabilities, each at its own temperature."""
+
+    def forward(patches: Tensor) -> Tensor:
+        parts = [
+            (network(patches).float() / temperature).softmax(1)
+            for network, temperature in temperatures.items()
+        ]
+        return torch.stack(parts).mean(0)
+
+    def judge(case: PreparedCase) -> tuple[Tensor, Tensor | None]:
+        (case_id,) = data.each([case.id], "judging")
+        probabilities = data.predict(case_id, forward, "final")
+        set_background(probabilities, data.outside(case_id))
+        return probabilities, None
 
     return judge
 
@@ -363,6 +395,7 @@ def _summary(data: RunData, figures: Mapping[str, Any]) -> list[str]:
         ("teacher", "Teacher"),
         ("before", "Student before"),
         ("student", "Student (last)"),
+        ("ensemble", "Mean of student and teacher"),
         ("best_validation", "Student (best on validation)"),
     ):
         if network in figures:

@@ -61,8 +61,8 @@ def summarise_validation(
     Args:
         run: The run folder.
         task: Classes and regions.
-        networks: `student`, perhaps `teacher`, `best_validation` and `before`, their temperature
-            applied.
+        networks: `student`, perhaps `teacher`, `ensemble`, `best_validation` and `before`, their
+            temperature applied.
         validation: Cases with labels.
         calibration: The student's, fitted on these cases.
     """

@@ -61,19 +61,20 @@ def needs_of(
         UsageError: If network, patch and method do not go together.
     """
     method = imagined_method(config, task, patch)
-    weights = {
-        name: sum(one.nbytes for one in network.state_dict().values())
-        for name, network in method.networks().items()
-    }
-    largest = max(weights.values())
+    weights = {name: _bytes_of(network) for name, network in method.networks().items()}
+    with torch.device("meta"):
+        learning = sum(
+            _bytes_of(network_of(config, task, one))
+            for one in find_method(config.method).learning(config.options)
+        )
     return Needs(
-        memory=_memory(config, task, shapes, patch, sum(weights.values()), largest),
-        disk=_disk(config, task, split, shapes, sum(weights.values()), largest),
+        memory=_memory(config, task, shapes, patch, sum(weights.values()), learning),
+        disk=_disk(config, task, split, shapes, sum(weights.values()), learning),
     )
 
 
 def kept_for_backward(config: RunConfig, task: Task, patch: tuple[int, int, int]) -> int:
-    """Return the bytes that the largest update's network keeps for its backward pass, float32.
+    """Return the bytes that the largest update's networks keep for their backward pass, float32.
 
     Nothing is computed: on the device used here tensors have shapes alone.
     """
@@ -87,10 +88,16 @@ def kept_for_backward(config: RunConfig, task: Task, patch: tuple[int, int, int]
         torch.device("meta"),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
     ):
-        network = network_of(config, task).train()
+        learning = [
+            network_of(config, task, one).train()
+            for one in find_method(config.method).learning(config.options)
+        ]
         images = torch.empty(1, len(task.channels), *patch)
-        network(images).log_softmax(1)
-        parameters = {one.untyped_storage()._cdata for one in network.parameters()}
+        for network in learning:
+            network(images).log_softmax(1)
+        parameters = {
+            one.untyped_storage()._cdata for network in learning for one in network.parameters()
+        }
     return patches_per_update(config) * sum(
         tensor.untyped_storage().nbytes()
         for storage, tensor in kept.items()
@@ -172,15 +179,19 @@ def in_words(num_bytes: float) -> str:
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.0f} MB"
 
 
+def _bytes_of(network: torch.nn.Module) -> int:
+    return sum(one.nbytes for one in network.state_dict().values())
+
+
 def _memory(
     config: RunConfig,
     task: Task,
     shapes: Mapping[str, tuple[int, int, int]],
     patch: tuple[int, int, int],
     weights: int,
-    largest: int,
+    learning: int,
 ) -> int:
-    update = _PARAMETER_COPIES * largest + WORKING_FACTOR * kept_for_backward(config, task, patch)
+    update = _PARAMETER_COPIES * learning + WORKING_FACTOR * kept_for_backward(config, task, patch)
     voxels = max((math.prod(shape) for shape in shapes.values()), default=0)
     # Probabilities, variance and entropy of a case, float32, and its image.
     volumes = 4 * (task.num_classes + 2) + 4 * len(task.channels)
@@ -194,12 +205,12 @@ def _disk(
     split: Split,
     shapes: Mapping[str, tuple[int, int, int]],
     weights: int,
-    largest: int,
+    learning: int,
 ) -> int:
     # One more than are kept while it is written; the best student likewise, and three packages
     # with two networks at most.
-    checkpoints = (KEPT + 1) * (weights + 2 * largest) + (KEPT + 1) * largest
-    packages = 4 * largest
+    checkpoints = (KEPT + 1) * (weights + 2 * learning) + (KEPT + 1) * learning
+    packages = 4 * learning
     voxels = [math.prod(shapes[case_id]) for case_id in split.train_unlabelled]
     scratch = find_method(config.method).scratch_bytes(config.options, task.num_classes, voxels)
     return checkpoints + packages + scratch + _SMALL_FILES

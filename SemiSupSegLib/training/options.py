@@ -68,6 +68,9 @@ class TrainingOptions:
     """Overlap of the sliding windows in validations during the run."""
     prediction_overlap: float = 0.5
     """Overlap of the sliding windows for pseudo-labels and final figures."""
+    judge_ensemble: bool = False
+    """Whether the mean of student and teacher is judged at the end, too, where both exist; it is
+    not exported."""
     log_every: int = 10
     """Updates between logged steps."""
     checkpoint_seconds: float = 45.0

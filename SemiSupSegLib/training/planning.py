@@ -93,7 +93,7 @@ def _plan(request: TrainRequest, measured: Measured, told: dict[str, Any]) -> No
             phases,
             start.config.training.validate_every,
             data.count_windows(data.validation, start.config.training.validation_overlap),
-            after=export_work(method, data),
+            after=export_work(method, data, judges_ensemble=start.config.training.judge_ensemble),
         )
         told["findings"] += [
             str(one["message"])

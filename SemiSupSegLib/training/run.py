@@ -243,8 +243,13 @@ def _session(
 
     def build(name: str, network: NetworkOptions | None = None) -> SegmentationNetwork:
         torch.manual_seed(seed_of(config.seed, "initialise", name))
+        known = before is not None and name in ("student", "teacher")
+        if before is not None and known:
+            # The former teacher may be of another architecture than the student that goes on.
+            own = before.network(name)
+            network = NetworkOptions(name=own["name"], options=own["options"])
         built = network_of(config, task, network)
-        if before is not None and name in ("student", "teacher"):
+        if before is not None and known:
             weights = before.weights(name)
             built.load_state_dict(
                 {key: torch.from_numpy(np.array(value)) for key, value in weights.items()}
@@ -279,7 +284,12 @@ def _session(
         options=config.training,
         seed=config.seed,
         device=device,
-        work_after=export_work(method, data, goes_on=before is not None),
+        work_after=export_work(
+            method,
+            data,
+            goes_on=before is not None,
+            judges_ensemble=config.training.judge_ensemble,
+        ),
         distribution=distribution,
     )
     return _Session(

@@ -385,7 +385,14 @@ class Trainer:
         norms = [
             torch.nn.utils.clip_grad_norm_(own, self._options.clip_norm or math.inf)
             for network in self._networks.values()
-            if (own := [one for one in network.parameters() if id(one) in learning])
+            if (
+                # Without a gradient (nothing of it was used) the norm would be on another device.
+                own := [
+                    one
+                    for one in network.parameters()
+                    if id(one) in learning and one.grad is not None
+                ]
+            )
         ]
         return torch.stack(norms).norm()
 

@@ -17,7 +17,9 @@ CHOICES = [(method, network) for method in METHODS for network in NETWORKS]
 
 def a_config(method: str, network: str) -> RunConfig:
     kind = METHODS[method].options
-    given = {"network": {"name": network, "options": to_json(NETWORKS[network][0]())}}
+    options = {"name": network, "options": to_json(NETWORKS[network][0]())}
+    roles = {"network", "second"} & {field.name for field in dataclasses.fields(kind)}
+    given = dict.fromkeys(roles, options)
     return RunConfig(
         preset="standard",
         method=method,
@@ -78,8 +80,9 @@ def test_a_choice_offers_its_own_value_and_only_what_is_accepted(method, network
                 assert to_json(changed)[rest.split(".")[0]] is not None
             elif one.key == "pseudo_labels.image_confidence" or choice == "oracle":
                 continue  # Bound to other options, which their own tests look at.
-            elif one.key == "network.name":
-                assert with_settings(config.options, {one.key: choice}).network.name == choice
+            elif one.key in ("network.name", "second.name"):
+                changed = with_settings(config.options, {one.key: choice})
+                assert getattr(changed, one.key.split(".")[0]).name == choice
             else:
                 with_settings(config.options, {one.key: text_of(choice)})
 

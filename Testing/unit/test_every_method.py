@@ -33,6 +33,8 @@ TINY = {
 SHORTER = {
     "curriculum": {"teacher_share": "4", "stage_share": "1", "head_share": "1",
                    "pseudo_labels.passes": "2"},
+    "cross_teaching": {"second.options": '{"width": 4, "norm": "group"}'},
+    "dual_network": {"second.options": '{"width": 4, "norm": "group"}'},
 }  # fmt: skip
 """What brings every part of a method into a few updates."""
 

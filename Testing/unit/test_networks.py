@@ -38,6 +38,9 @@ def count(name, options, in_channels=1, num_classes=2):
         ("unet3d", {}, (4, 4), 5_885_380),
         ("unet3d", {"norm": "batch"}, (1, 2), 5_886_994),
         ("unet3d", {"norm": "batch"}, (4, 4), 5_888_324),
+        ("resnet34", {"norm": "batch"}, (1, 2), 17_930_354),
+        ("resnet34", {"norm": "batch"}, (4, 4), 17_946_852),
+        ("resnet34", {"norm": "group"}, (1, 2), 17_930_354),
     ],
 )
 def test_a_network_has_the_published_number_of_parameters(name, options, channels, expected):
@@ -62,6 +65,27 @@ def test_the_parts_of_the_default_network_have_the_designed_sizes():
     assert sizes([network.segmentation_head, network.log_variance_head]) == [34, 3_473]
 
 
+def test_encoder_and_decoder_of_the_residual_network_have_the_published_sizes():
+    network = build_network("resnet34", {"norm": "batch"}, in_channels=1, num_classes=2)
+
+    def size(*modules):
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    assert size(network.entrance, network.encoder) == 15_858_384
+    assert size(network.grow, network.decoder, network.segmentation_head) == 2_071_970
+    assert [len(stage) for stage in network.encoder] == [3, 4, 6, 3]
+
+
+def test_stochastic_passes_of_the_residual_network_share_all_but_the_dropout():
+    network = build_network("resnet34", {"width": 2}, in_channels=1, num_classes=2)
+    image = torch.randn(1, 1, 16, 16, 32)
+
+    stem = network.stem(image)
+
+    assert [one.shape for one in stem] == [(1, 2, 16, 16, 32)]
+    torch.testing.assert_close(network.eval().body(stem), network.features(image))
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -74,6 +98,8 @@ def test_the_parts_of_the_default_network_have_the_designed_sizes():
         ("vnet", {"width": 4, "norm": "group", "log_variance_head": True}),
         ("unet3d", {"width": 4, "log_variance_head": True}),
         ("unet3d", {"width": 4, "norm": "group", "log_variance_head": True}),
+        ("resnet34", {"width": 4, "log_variance_head": True}),
+        ("resnet34", {"width": 4, "norm": "group", "log_variance_head": True}),
     ],
 )
 def test_maps_have_the_size_of_an_image_with_three_different_sides(name, options):
@@ -87,7 +113,7 @@ def test_maps_have_the_size_of_an_image_with_three_different_sides(name, options
     assert network.log_variance(features).shape == (1, 1, 16, 32, 48)
 
 
-@pytest.mark.parametrize("name", ["transaspp", "vnet", "unet3d"])
+@pytest.mark.parametrize("name", ["transaspp", "vnet", "unet3d", "resnet34"])
 def test_every_parameter_gets_a_finite_gradient_from_its_own_output(name):
     network = build_network(
         name, {"width": 4, "log_variance_head": True}, in_channels=1, num_classes=2
