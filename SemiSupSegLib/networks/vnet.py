@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from SemiSupSegLib.networks.base import SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.base import FurtherDecoder, SegmentationNetwork, log_variance_head
 from SemiSupSegLib.networks.normalization import (
     Normalization,
     normalization,
     shared_statistics,
 )
+from SemiSupSegLib.networks.upsampling import Resize, Upsampling
 
 _ENCODER_UNITS = (1, 2, 3, 3, 3)
 _DECODER_UNITS = (3, 3, 2, 1)
@@ -47,15 +49,17 @@ class VNet(SegmentationNetwork):
     """
 
     def __init__(self, options: VNetOptions, *, in_channels: int, num_classes: int) -> None:
+        channels = [options.width * 2**level for level in range(len(_ENCODER_UNITS))]
         super().__init__(
             in_channels=in_channels,
             num_classes=num_classes,
-            feature_channels=options.width,
+            level_channels=channels[:-1],
+            upsampling="transpose",
             divisor=16,
             shared_statistics=shared_statistics(options.norm),
         )
+        self._options = options
         norm = options.norm
-        channels = [options.width * 2**level for level in range(len(_ENCODER_UNITS))]
         self.encoder = nn.ModuleList()
         self.shrink = nn.ModuleList()
         for level, units in enumerate(_ENCODER_UNITS):
@@ -66,11 +70,10 @@ class VNet(SegmentationNetwork):
                 self.shrink.append(_activated(down, norm))
         self.grow = nn.ModuleList()
         self.decoder = nn.ModuleList()
-        for units, level in zip(_DECODER_UNITS, (3, 2, 1, 0), strict=True):
-            up = nn.ConvTranspose3d(channels[level + 1], channels[level], 2, stride=2)
-            self.grow.append(_activated(up, norm))
-            self.decoder.append(_units(channels[level], channels[level], units, norm))
-        self.dropout: nn.Module = nn.Dropout3d(0.5) if options.dropout else nn.Identity()
+        for part in self._decoder_levels("transpose"):
+            self.grow.append(part.grow)
+            self.decoder.append(part.block)
+        self.dropout = _dropout(options)
         self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
@@ -83,13 +86,58 @@ class VNet(SegmentationNetwork):
             skips.append(values)
         return tuple(skips)
 
-    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
-        """Return the last feature map of all levels of the encoder."""
-        skips = list(stem)
-        values = self.dropout(skips.pop())
+    def _encode(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (*stem[:-1], self.dropout(stem[-1]))
+
+    def _decode(self, encoded: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        *skips, values = encoded
         for grow, block in zip(self.grow, self.decoder, strict=True):
             values = block(grow(values) + skips.pop())
-        return cast("Tensor", self.dropout(values))
+            yield values if skips else self.dropout(values)
+
+    def further_decoder(self, upsampling: Upsampling) -> FurtherDecoder:
+        """Return another decoder; one that resizes convolves (3³) what it has resized.
+
+        Source: Wu et al. 2022 (MC-Net+), whose trilinear upsampling aligns the corners; ours
+        does not.
+        """
+        return FurtherDecoder(
+            self._decoder_levels(upsampling),
+            _dropout(self._options),
+            nn.Conv3d(self.feature_channels, self.num_classes, 1),
+        )
+
+    def _decoder_levels(self, upsampling: Upsampling) -> list[_DecoderLevel]:
+        width, norm = self._options.width, self._options.norm
+        levels = []
+        for units, level in zip(_DECODER_UNITS, (3, 2, 1, 0), strict=True):
+            channels = width * 2**level
+            grow = _grow(upsampling, 2 * channels, channels, norm)
+            levels.append(_DecoderLevel(grow, _units(channels, channels, units, norm)))
+        return levels
+
+
+class _DecoderLevel(nn.Module):
+    def __init__(self, grow: nn.Module, block: nn.Module) -> None:
+        super().__init__()
+        self.grow = grow
+        self.block = block
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        return cast("Tensor", self.block(self.grow(coarse) + skip))
+
+
+def _grow(
+    upsampling: Upsampling, in_channels: int, out_channels: int, norm: Normalization
+) -> nn.Sequential:
+    if upsampling == "transpose":
+        return _activated(nn.ConvTranspose3d(in_channels, out_channels, 2, stride=2), norm)
+    convolution = nn.Conv3d(in_channels, out_channels, 3, padding=1)
+    return nn.Sequential(Resize(upsampling), *_activated(convolution, norm))
+
+
+def _dropout(options: VNetOptions) -> nn.Module:
+    return nn.Dropout3d(0.5) if options.dropout else nn.Identity()
 
 
 def _units(in_channels: int, out_channels: int, count: int, norm: Normalization) -> nn.Sequential:
