@@ -56,7 +56,7 @@ def main(words: list[str] | None = None) -> int:
         module = importlib.import_module(f"SemiSupSegLib.commands.{name}")
         subparser = subparsers.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(subparser)
-        subparser.set_defaults(run=module.run)
+        subparser.set_defaults(run=module.run, goes_on=getattr(module, "goes_on", None))
     try:
         arguments = parser.parse_args(words)
     except SystemExit as end:
@@ -75,7 +75,9 @@ def main(words: list[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        # A command that can go on where it was says how.
+        more = f" {arguments.goes_on(arguments)}" if arguments.goes_on else ""
+        print(f"Interrupted.{more}", file=sys.stderr)
         return 3
     except BrokenPipeError:
         # A reader such as `head` has left; there is nobody to tell.

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         "other": None,
         "registered": _registered(folder.models / "student"),
     }
-    _print(content["teacher"], "teacher")
+    _print(content["teacher"], "teacher", "on the prepared grid, as in the run's report")
     if arguments.against is not None:
         package = load_model(arguments.against)
         cases = arguments.cases or Path(folder.read_config()["request"]["cases"]["folder"])
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
             folder, package, cases, device=arguments.device, progress=_tell
         )
         content["other"] = {"name": arguments.against, **compared}
-        _print(compared, "other")
+        _print(compared, "other", "on the images' own grid, as predict writes it")
     if arguments.json is not None:
         make_folder_of(arguments.json)
         write_json(arguments.json, content)
@@ -79,11 +79,12 @@ def _tell(done: int, total: int) -> None:
     print(f"segmented {done} of {total}", file=sys.stderr)
 
 
-def _print(compared: Mapping[str, Any], name: str) -> None:
+def _print(compared: Mapping[str, Any], name: str, where: str) -> None:
     rows = compared["rows"]
-    width = max([len("Dice"), *(len(one["target"]) for one in rows)])
+    width = max([0, *(len(one["target"]) for one in rows)])
     if rows:
-        print(f"{'Dice':<{width}}  student  {name:>7}  difference (95 % interval)")
+        print(f"Dice on the validation cases, {where}:")
+        print(f"{'':<{width}}  student  {name:>7}  difference (95 % interval)")
     for one in rows:
         line = f"{one['target']:<{width}}  {one['student']:7.3f}"
         difference = one["difference"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only tell what there is to choose, with the chosen preset's values; needs no cases",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write it for programs")
+    parser.add_argument(
+        "--json", metavar="FILE", help="write it for programs ('-': to the terminal)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan."""
-    if arguments.json is not None:
-        make_folder_of(arguments.json)
+    file = None if arguments.json in (None, "-") else Path(arguments.json)
+    if file is not None:
+        make_folder_of(file)
     if arguments.options:
         content = _offer(arguments)
     else:
@@ -40,8 +44,10 @@ def run(arguments: argparse.Namespace) -> int:
         from SemiSupSegLib.workers.estimates import MeasuredRuns
 
         content = plan_run(request_of(arguments), MeasuredRuns())
-    if arguments.json is not None:
-        write_json(arguments.json, content)
+    if file is not None:
+        write_json(file, content)
+    elif arguments.json == "-":
+        print(json.dumps(content, indent=2, ensure_ascii=False))
     elif arguments.options:
         _print_options(content["options"])
     else:

@@ -115,8 +115,10 @@ def _print_summary(result: ScanResult, headers_only: bool) -> None:
     if len(shown) > _MAX_CASES_SHOWN:
         print(f"... and {len(shown) - _MAX_CASES_SHOWN} more cases with findings (see --json)")
     counts = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
+    patients = len({case.patient for case in result.cases})
+    of = f" of {patients} patients" if patients < len(result.cases) else ""
     print(
-        f"{len(result.cases)} cases ({counts or 'none'}), task {result.task.name}, "
+        f"{len(result.cases)} cases{of} ({counts or 'none'}), task {result.task.name}, "
         f"layout {result.layout or 'unknown'}"
     )
     if result.result_folders:

@@ -57,6 +57,14 @@ def run(arguments: argparse.Namespace) -> int:
     return finish(request, report=not arguments.no_report)
 
 
+def goes_on(arguments: argparse.Namespace) -> str:
+    """Return how an interrupted run goes on."""
+    run = arguments.resume or arguments.out
+    if run is None or not (run / "run.json").is_file():
+        return "Nothing was begun."
+    return f"Nothing that was learnt is lost; to go on: train --resume {shlex.quote(str(run))}"
+
+
 def _resumed(arguments: argparse.Namespace) -> TrainRequest:
     from SemiSupSegLib.training.request import resumed
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.methods.bcp import BCP, BCPOptions
+from SemiSupSegLib.methods.best import Best, BestOptions
+from SemiSupSegLib.methods.best import scratch_bytes as best_scratch_bytes
 from SemiSupSegLib.methods.corrections import Corrections, CorrectionsOptions
 from SemiSupSegLib.methods.curriculum import (
     Curriculum,
@@ -23,6 +26,7 @@ from SemiSupSegLib.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
 from SemiSupSegLib.methods.protocol import Method
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 from SemiSupSegLib.methods.uamt import UAMT, UAMTOptions
+from SemiSupSegLib.methods.unimatch import UniMatch, UniMatchOptions
 from SemiSupSegLib.methods.urpc import URPC, URPCOptions
 
 
@@ -113,6 +117,22 @@ METHODS: dict[str, MethodEntry] = {
         options=MCNetOptions,
         make=MCNet,
     ),
+    "bcp": MethodEntry(
+        title="labelled and unlabelled patches exchange a box",
+        paper="Bai et al. 2023, arXiv 2305.00673",
+        needs="labelled and unlabelled cases",
+        forward_passes="1 + 1 of unlabelled patches",
+        options=BCPOptions,
+        make=BCP,
+    ),
+    "unimatch": MethodEntry(
+        title="strong views and disturbed features agree with the sure part of a weak view",
+        paper="Yang et al. 2023, arXiv 2208.09910",
+        needs="labelled and unlabelled cases",
+        forward_passes="1 of labelled patches + 4 of unlabelled ones",
+        options=UniMatchOptions,
+        make=UniMatch,
+    ),
     "curriculum": MethodEntry(
         title="teacher, trusted cases first, doubtful voxels unlearned",
         paper="Liu, Ding, Zhang 2026, arXiv 2602.08797",
@@ -123,6 +143,15 @@ METHODS: dict[str, MethodEntry] = {
         when_shorter=fewer_passes,
         for_task=less_mixing,
         scratch_bytes=scratch_bytes,
+    ),
+    "best": MethodEntry(
+        title="copy-paste both ways, labels from the moving average, trusted cases first",
+        paper="-",
+        needs="labelled and unlabelled cases",
+        forward_passes="1 + 1 of unlabelled patches (1 + head_passes where a head learns)",
+        options=BestOptions,
+        make=Best,
+        scratch_bytes=best_scratch_bytes,
     ),
     "corrections": MethodEntry(
         title="a finished student goes on with reviewed cases",

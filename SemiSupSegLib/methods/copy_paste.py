@@ -6,6 +6,7 @@ which kind of label moves along with the intensities.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -44,6 +45,25 @@ def draw_box(shape: tuple[int, ...], device: torch.device) -> Tensor:
     place = []
     for side in shape:
         length = max(1, int(side * BOX_SIDE))
+        start = int(torch.randint(0, side - length + 1, ()))
+        place.append(slice(start, start + length))
+    mask[tuple(place)] = True
+    return mask
+
+
+def draw_cut(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return a boolean mask (D, H, W), true in a box of 2 to 40 % of the volume.
+
+    Its sides differ by a factor of at most 4, as shares of the patch's. Source: CutMix (Yun et al.
+    2019), with the volumes of UniMatch.
+    """
+    volume = 0.02 + 0.38 * float(torch.rand(()))
+    ratios = [0.5 + 1.5 * float(one) for one in torch.rand(len(shape))]
+    scale = (volume / math.prod(ratios)) ** (1 / len(shape))
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
+    place = []
+    for side, ratio in zip(shape, ratios, strict=True):
+        length = min(side, max(1, round(side * ratio * scale)))
         start = int(torch.randint(0, side - length + 1, ()))
         place.append(slice(start, start + length))
     mask[tuple(place)] = True

@@ -313,7 +313,7 @@ class Curriculum:
                     prologue_work=self._prologue_work(stage, data),
                     maps=lambda case_id, stage=stage: self._maps(stage, case_id, data),  # type: ignore[misc]
                     continues=stage > 1 and not alone and options.warm_start,
-                    strong_view=options.strong_view,
+                    strong_views=1 if options.strong_view else 0,
                     stage=stage,
                     judged_at_end=("student_raw",),
                 )

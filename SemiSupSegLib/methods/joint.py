@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -84,8 +84,10 @@ class Joint:
         iterations: Optimizer updates of the whole run.
     """
 
-    strong_view: ClassVar[bool] = False
-    """Whether unlabelled patches are strongly varied in intensity."""
+    strong_views: ClassVar[Literal[0, 1, 2]] = 0
+    """How often unlabelled patches are strongly varied in intensity."""
+    predicts_unlabelled: ClassVar[bool] = True
+    """Whether the network sees the unlabelled patches as they are, together with the labelled."""
 
     def __init__(self, options: Any, build: Build, iterations: int) -> None:
         self._options = options
@@ -130,7 +132,7 @@ class Joint:
                 labelled_per_batch=options.labelled_per_batch,
                 unlabelled_per_batch=options.unlabelled_per_batch if data.unlabelled else 0,
                 unlabelled_cases=lambda: tuple(data.unlabelled),
-                strong_view=self.strong_view,
+                strong_views=self.strong_views,
                 judged_at_end=("student_raw",),
                 passes_per_patch=self.passes_per_patch(),
                 passes_per_unlabelled=self.passes_per_unlabelled(),
@@ -140,7 +142,8 @@ class Joint:
     def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return L = L_sup + λ(t)·L_unlabelled of a batch."""
         known = batch.num_labelled
-        outputs = self.outputs(batch.images)
+        images = batch.images if self.predicts_unlabelled else batch.images[:known]
+        outputs = self.outputs(images)
         supervised = self.supervised_terms([logits[:known] for logits in outputs], batch)
         total = supervised["total"]
         terms = {name: value for name, value in supervised.items() if name != "total"}
@@ -177,7 +180,8 @@ class Joint:
         """Return what is added to the supervised loss, and further figures to log.
 
         Args:
-            outputs: Logits of all patches, (B, K, D, H, W) each.
+            outputs: Logits of all patches, (B, K, D, H, W) each; of the labelled ones alone if
+                `predicts_unlabelled` is false.
             batch: All patches.
             clock: Where the run stands.
         """
@@ -217,7 +221,8 @@ class Joint:
         A method that needs more than this implements `further_loss`.
 
         Args:
-            logits: The network's, of the unlabelled patches alone, (U, K, D, H, W).
+            logits: The network's, of the unlabelled patches alone, (U, K, D, H, W); none if
+                `predicts_unlabelled` is false.
             batch: All patches.
             clock: Where the run stands.
         """

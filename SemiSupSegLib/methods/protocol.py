@@ -20,7 +20,7 @@ class Batch:
     """Patches for one step, labelled ones first, augmented and on the device."""
 
     images: Tensor
-    """Float32, (B, C, D, H, W); the unlabelled part is the strong view if the phase asks for it."""
+    """Float32, (B, C, D, H, W); the unlabelled part is a strong view if the phase asks for one."""
     labels: Tensor
     """Int64, (L, D, H, W), class indices of the labelled part; 255 where nothing is known."""
     valid: Tensor
@@ -28,6 +28,11 @@ class Batch:
     maps: Mapping[str, Tensor]
     """Per-voxel maps of the unlabelled part that the phase's prologue wrote, (U, ..., D, H, W)."""
     case_ids: tuple[str, ...]
+    weak: Tensor | None = None
+    """The unlabelled part as it was before its intensities were varied, (U, C, D, H, W), if the
+    phase asks for strong views."""
+    second: Tensor | None = None
+    """Another strong view of it, if the phase asks for two."""
 
     @property
     def num_labelled(self) -> int:
@@ -93,8 +98,8 @@ class Phase:
     """Whether the optimizer's state of the former phase is kept."""
     train_mode: bool = True
     """Whether networks that learn are in train mode (dropout); a head alone learns in eval mode."""
-    strong_view: bool = False
-    """Whether unlabelled patches get the strong augmentation."""
+    strong_views: Literal[0, 1, 2] = 0
+    """How often unlabelled patches are strongly varied in intensity; turned they are alike."""
     maps: Callable[[str], Mapping[str, NDArray[np.generic]]] | None = None
     """Per-voxel maps of an unlabelled case, cropped and turned along with its image."""
     stage: int | None = None

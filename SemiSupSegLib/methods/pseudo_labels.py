@@ -327,6 +327,10 @@ class Labeller:
             maps["probabilities"] = stored[: self._data.task.num_classes]
         return maps
 
+    def forget_predictions(self) -> None:
+        """Delete the predictions, which only the stages of this labeller need."""
+        shutil.rmtree(self._work, ignore_errors=True)
+
     @property
     def _scores_file(self) -> Path:
         return self._records / "scores.json"

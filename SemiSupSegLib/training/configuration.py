@@ -23,6 +23,10 @@ SHARED_OPTIONS = frozenset({"network", "optimizer", "loss", "labelled_per_batch"
 """Options that a preset gives to any method; the others belong to the preset's own method."""
 
 
+OWN_ARGUMENTS = frozenset({"iterations", "seed", "device", "preset", "method", "split", "task"})
+"""What is not said by `--set`, though somebody may try."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Everything that decides a run's result, besides its data."""
@@ -113,6 +117,8 @@ def configure(
             groups[head][rest] = text
         else:
             groups[""][key] = text
+    for key in OWN_ARGUMENTS & set(groups[""]):
+        raise UsageError(f"{key} is an argument of its own: --{key} {groups[''][key]}.")
     total = part["iterations"] if iterations is None else iterations
     if total < 1:
         raise UsageError(f"--iterations is {total}, must be at least 1.")

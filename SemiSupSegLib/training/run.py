@@ -319,6 +319,17 @@ def _create(
     for sentence in start.findings:
         logger.warning("%s", sentence)
     config, task, split = start.config, start.task, start.split
+    logger.info(
+        "%s, preset %s, %s updates on %s: %d labelled and %d unlabelled cases to train on, %d to "
+        "judge by.",
+        config.method,
+        config.preset,
+        f"{config.iterations:,}",
+        device,
+        len(split.train_labelled),
+        len(split.train_unlabelled),
+        len(split.validation),
+    )
     prepared = _prepare(start.cases, task, config.preparation, split, str(store), progress)
     patch_size = start.patch_size or patch_size_of(
         config.training, [prepared[case_id].shape for case_id in split.train_labelled]

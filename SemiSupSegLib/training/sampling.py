@@ -271,7 +271,7 @@ def augment(
 
     Args:
         patches: As `Sampler.raw_batch` gave them.
-        phase: The phase, which says whether unlabelled patches get the strong view.
+        phase: The phase, which says how many strong views unlabelled patches get.
         iteration: Iteration within the phase.
         seed: The run's seed.
         options: Kinds and strengths.
@@ -279,6 +279,7 @@ def augment(
         square: Whether the axial plane has equal spacing and sides, so that it may be turned.
     """
     images, labels, valid = [], [], []
+    weak, second = [], []
     maps: dict[str, list[Tensor]] = {}
     for patch in patches:
         generator = torch_generator(seed, phase.stream, iteration, "augment", patch.slot)
@@ -290,10 +291,14 @@ def augment(
             tensors.append(patch.label.to(device))
         turned = turn(tensors, turns)
         image = turned[0]
-        strong = options.labelled_view == "strong" if patch.label is not None else phase.strong_view
-        if strong:
-            image = vary_intensity(image, options, generator)
-        images.append(image)
+        if patch.label is not None:
+            strong = options.labelled_view == "strong"
+        else:
+            strong = phase.strong_views > 0
+            weak.append(image)
+        images.append(vary_intensity(image, options, generator) if strong else image)
+        if patch.label is None and phase.strong_views == 2:
+            second.append(vary_intensity(image, options, generator))
         valid.append(turned[1])
         for name, values in zip(names, turned[2:], strict=False):
             maps.setdefault(name, []).append(values)
@@ -306,6 +311,8 @@ def augment(
         valid=torch.stack(valid),
         maps={name: torch.stack(values) for name, values in maps.items()},
         case_ids=tuple(patch.case_id for patch in patches),
+        weak=torch.stack(weak) if weak and phase.strong_views else None,
+        second=torch.stack(second) if second else None,
     )
 
 

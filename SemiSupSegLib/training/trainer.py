@@ -174,7 +174,12 @@ class Trainer:
         self._events.append(
             EventKind.PLANNED,
             phases=[
-                {"name": phase.name, "stage": phase.stage, "iterations": phase.iterations}
+                {
+                    "name": phase.name,
+                    "stage": phase.stage,
+                    "iterations": phase.iterations,
+                    "passes_per_update": phase.work_per_update,
+                }
                 for phase in self._phases
             ],
         )

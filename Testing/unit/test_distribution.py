@@ -325,7 +325,7 @@ def test_the_parts_of_several_processes_draw_the_batch_of_one():
         group=ParameterGroup(parameters=[]),
         labelled_per_batch=2,
         unlabelled_per_batch=1,
-        strong_view=True,
+        strong_views=1,
         favoured=("a",),
         favoured_share=0.4,
     )

@@ -1,5 +1,7 @@
 """`train`: what it tells and refuses before it trains."""
 
+import json
+
 import pytest
 
 from SemiSupSegLib.__main__ import main
@@ -118,3 +120,29 @@ def test_boxes_are_exchanged_in_tasks_of_several_classes_unless_told_otherwise()
     assert copy_paste("binary") == 0
     assert copy_paste("binary", copy_paste="0.5") == 0.5
     assert copy_paste("brats", copy_paste="0") == 0
+
+
+def test_an_argument_of_its_own_is_no_setting(tmp_path, capsys):
+    words = ["--cases", str(tmp_path), "--out", str(tmp_path / "run"), "--set", "iterations=5"]
+
+    assert main(["train", *words, "--device", "cpu"]) == 2
+    assert "--iterations 5" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_says_how_it_goes_on(tmp_path, capsys, monkeypatch):
+    (tmp_path / "a run").mkdir()
+    (tmp_path / "a run" / "run.json").write_text("{}")
+
+    def interrupted(request):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("SemiSupSegLib.training.run.train", interrupted)
+    for name, told in (("a run", "train --resume '"), ("none", "Nothing was begun.")):
+        words = ["--cases", str(tmp_path), "--out", str(tmp_path / name), "--device", "cpu"]
+        assert main(["train", *words]) == 3
+        assert told in capsys.readouterr().err
+
+
+def test_options_can_be_told_on_the_terminal(capsys):
+    assert main(["plan", "--options", "--device", "cpu", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["method"] == "curriculum"

@@ -1,5 +1,6 @@
-"""The example of CONTRIBUTING.md is a method that trains."""
+"""The example of docs/add-a-method.md is a method that trains, added as it says there."""
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -26,19 +27,13 @@ def write_case(folder, seed):
 
 
 def test_the_example_method_learns_from_unlabelled_cases(tmp_path, monkeypatch):
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    names = {"__name__": "example"}
-    exec(compile(code, "CONTRIBUTING.md", "exec"), names)
-    entry = catalogue.MethodEntry(
-        title="certain predictions",
-        paper="-",
-        needs="labelled and unlabelled cases",
-        forward_passes="1",
-        options=names["EntropyOptions"],
-        make=names["Entropy"],
-    )
-    monkeypatch.setitem(catalogue.METHODS, "entropy", entry)
+    text = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+    file, entry = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "pi_model.py").write_text(file, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("pi_model")
+    added = eval(f"{{{entry}}}", {**vars(module), "MethodEntry": catalogue.MethodEntry})
+    monkeypatch.setitem(catalogue.METHODS, "pi_model", added["pi_model"])
     for number in range(4):
         write_case(tmp_path / "cases" / f"case{number}", number)
     split = {
@@ -53,7 +48,7 @@ def test_the_example_method_learns_from_unlabelled_cases(tmp_path, monkeypatch):
             cases=tmp_path / "cases",
             out=tmp_path / "run",
             task="binary",
-            method="entropy",
+            method="pi_model",
             preset="fast_check",
             split=tmp_path / "split.json",
             iterations=4,
@@ -61,13 +56,13 @@ def test_the_example_method_learns_from_unlabelled_cases(tmp_path, monkeypatch):
             store=tmp_path / "store",
             settings={
                 "network.options": '{"width": 4, "lite": true}',
-                "entropy_weight": "0.2",
+                "noise": "0.2",
                 "training.patch_size": "[16, 16, 16]",
                 "training.log_every": "1",
             },
         )
     )
 
-    assert read_package(tmp_path / "run" / "models" / "student").manifest["method"] == "entropy"
-    assert "entropy" in (tmp_path / "run" / "metrics.csv").read_text()
+    assert read_package(tmp_path / "run" / "models" / "student").manifest["method"] == "pi_model"
+    assert "unlabelled" in (tmp_path / "run" / "metrics.csv").read_text()
     assert read_events(tmp_path / "run" / "events.jsonl")[-1]["kind"] == "finished"

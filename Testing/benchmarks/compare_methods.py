@@ -1,0 +1,105 @@
+"""Compare methods on one data set: same cases, updates and network, each with its own preset.
+
+    python Testing/benchmarks/compare_methods.py --dataset brats_cubes --seeds 0 1 2
+    python Testing/benchmarks/compare_methods.py --dataset la --method supervised --method uamt
+
+Without --method all of them, and supervised training on all labels for an upper bound. A run that
+was interrupted goes on, one that is finished is not repeated; every finished run is kept in
+results/runs.json, so that the table grows over days. `--folds K` trains K runs of each method,
+judged on one part of the labelled training cases each, patients kept together; figures of all parts
+are put together, and kept in results/folds.json.
+
+Of each run the last checkpoint is what counts. Beside it stand the one that was best on
+validation (chosen by what it is then judged by: an optimist's figure), the network before
+averaging, and of methods with two networks the teacher (or second network) and the mean of both.
+`passes` are forward passes over a patch in an update, a backward pass counted as two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from training_rows import DATASETS, ROOT, Fold, Place, Row, print_table, run_row
+
+from SemiSupSegLib.methods.catalogue import METHODS
+
+ITERATIONS = {"brats_cubes": 600, "brats_cubes_flair": 600, "la": 400, "brats_whole": 500}
+"""Updates of a run: UA-MT then takes 6, 6, 20 and 40 minutes on two cores, more or less."""
+SETTINGS = {"la": ("training.patch_size=[48,64,64]",)}
+"""Of every run on a data set."""
+FLAIR = ("supervised", "mean_teacher", "uamt")
+"""The three models of Cheng & Song."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset", choices=sorted(ITERATIONS), required=True)
+    parser.add_argument("--method", action="append", choices=sorted(rows()), help="default: all")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--iterations", type=int, help="default: the data set's")
+    parser.add_argument("--folds", type=int, help="judge on K parts of the labelled cases")
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--work", type=Path, default=ROOT / "out" / "benchmarks")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--threads", type=int, default=2, help="of each run")
+    arguments = parser.parse_args()
+    name = arguments.dataset
+    if not (arguments.data / DATASETS[name].folder).is_dir():
+        print(f"The data set is not here: {arguments.data / DATASETS[name].folder}")
+        return 1
+    place = Place(
+        data=arguments.data,
+        work=arguments.work,
+        threads=arguments.threads,
+        device=arguments.device,
+    )
+    known = rows(SETTINGS.get(name, ()))
+    default = FLAIR if name == "brats_cubes_flair" else tuple(known)
+    parts = range(arguments.folds) if arguments.folds else [None]
+    tasks = [
+        (method, seed, None if part is None else Fold(index=part, count=arguments.folds))
+        for seed in arguments.seeds
+        for part in parts
+        for method in arguments.method or default
+    ]
+    iterations = arguments.iterations or ITERATIONS[name]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        outcomes = list(
+            pool.map(
+                lambda one: run_row(
+                    place, name, f"compare_{one[0]}", known[one[0]], one[1], iterations, one[2]
+                ),
+                tasks,
+            )
+        )
+    print_table(name, outcomes)
+    return int(any(not outcome.lines for outcome in outcomes))
+
+
+def rows(settings: tuple[str, ...] = ()) -> dict[str, Row]:
+    """Return every method by name, and what it is compared with."""
+    judged = ("training.judge_ensemble=true",)
+    found = {
+        name: Row(method=name, preset=None, settings=(*settings, *judged))
+        for name, entry in METHODS.items()
+        if not entry.goes_on
+    }
+    copy_paste = ("copy_paste=1", "labelled_per_batch=8")
+    found["supervised_copy_paste"] = Row(
+        # As many patches an update as `best` has: what do the unlabelled cases add?
+        method="supervised",
+        variant="copy_paste_8",
+        settings=(*settings, *copy_paste),
+    )
+    found["supervised_all"] = Row(
+        method="supervised", variant="all_labels", settings=settings, all_labels=True
+    )
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
