@@ -49,6 +49,7 @@ from SemiSupSegLib.methods.supervised import (
     class_weights,
     segmentation_parameters,
     supervised_step,
+    tell_if_all_labelled,
 )
 
 _TEACHER, _DISTIL = "teacher", "student_distil"
@@ -198,12 +199,7 @@ class Best:
         """Return teacher, stages, student_distil."""
         options = self._options
         self._class_weights = class_weights(data, options.loss)
-        if not data.unlabelled:
-            data.tell(
-                "warning",
-                message="There are no unlabelled cases: the student learns from the labelled "
-                "ones alone.",
-            )
+        tell_if_all_labelled(data)
         length = self._teacher_iterations + sum(self._stage_iterations)
         phases = [
             Phase(

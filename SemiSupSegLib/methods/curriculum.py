@@ -65,6 +65,7 @@ from SemiSupSegLib.methods.supervised import (
     class_weights,
     segmentation_parameters,
     supervised_step,
+    tell_if_all_labelled,
 )
 from SemiSupSegLib.networks.base import SegmentationNetwork
 
@@ -269,12 +270,8 @@ class Curriculum:
         options = self._options
         self._class_weights = class_weights(data, options.loss)
         uses_unlabelled = self._uses_unlabelled(data)
-        if options.unlabelled == "use" and not data.unlabelled:
-            data.tell(
-                "warning",
-                message="There are no unlabelled cases: the student learns from the labelled "
-                "ones alone.",
-            )
+        if options.unlabelled == "use":
+            tell_if_all_labelled(data)
         if options.low_mode in UNBOUNDED and uses_unlabelled:
             data.tell(
                 "warning",

@@ -26,7 +26,11 @@ from SemiSupSegLib.methods.protocol import (
     StepResult,
     TrainingData,
 )
-from SemiSupSegLib.methods.supervised import class_weights, segmentation_parameters
+from SemiSupSegLib.methods.supervised import (
+    class_weights,
+    segmentation_parameters,
+    tell_if_all_labelled,
+)
 
 STAIRS = 40
 """Stairs of the ramp, as of UA-MT on the left atrium: 6,000 updates in steps of 150."""
@@ -117,12 +121,7 @@ class Joint:
         """Return the one phase."""
         options = self._options
         self._class_weights = class_weights(data, options.loss)
-        if not data.unlabelled:
-            data.tell(
-                "warning",
-                message="There are no unlabelled cases: the network learns from the labelled "
-                "ones alone.",
-            )
+        tell_if_all_labelled(data)
         return [
             Phase(
                 name="joint",

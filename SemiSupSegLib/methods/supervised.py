@@ -124,6 +124,16 @@ class Supervised:
         """Take nothing back."""
 
 
+def tell_if_all_labelled(data: TrainingData) -> None:
+    """Warn that a method which learns from unlabelled cases has none."""
+    if not data.unlabelled:
+        data.tell(
+            "warning",
+            message="There are no unlabelled cases: the student learns from the labelled ones "
+            "alone.",
+        )
+
+
 def class_weights(data: TrainingData, options: SupervisedLossOptions) -> Tensor | None:
     """Return what the options ask for: (K,) from the voxels of the labelled training cases.
 

@@ -80,11 +80,11 @@ def export(
     assert teacher is None or isinstance(teacher, SegmentationNetwork)
     best = build("best").to(device)
     has_best = trainer.best.load_into(best)
-    heads = [student] if teacher is None else [student, teacher]
-    if not all(one.is_head_taught for one in heads):
-        # An untaught head gives one doubt for all voxels; without it, passes tell.
-        for one in (*heads, best):
-            one.log_variance_head = None
+    # An untaught head gives one doubt for all voxels; without it, passes tell.
+    if not student.is_head_taught:
+        student.log_variance_head = best.log_variance_head = None
+    if teacher is not None and not teacher.is_head_taught:
+        teacher.log_variance_head = None
     calibration = _calibrate(student, teacher, data)
     judged: dict[str, Judged] = {
         "student": _judge(student, data, calibration.temperature),
@@ -116,10 +116,8 @@ def export(
     common = _manifest(data, run, config, calibration, figures)
     if before is not None and before.manifest.get("teacher_network"):
         common["teacher_network"] = dict(before.manifest["teacher_network"])
+    _describe_heads(common, student, teacher)
     other = common.get("teacher_network")
-    if not student.has_log_variance:
-        for described in [common["network"], *([other] if other else [])]:
-            described["options"] = {**described["options"], "log_variance_head": False}
     write_package(
         run.models / "student",
         manifest={
@@ -173,6 +171,22 @@ def export(
             ),
         )
     return [*_summary(data, figures), *learnt]
+
+
+def _describe_heads(
+    common: dict[str, Any], student: SegmentationNetwork, teacher: SegmentationNetwork | None
+) -> None:
+    """Say in a manifest which of the networks has a log-variance head."""
+    network = common["network"]
+    other = common.get("teacher_network") or {name: network[name] for name in ("name", "options")}
+    if teacher is not None and (
+        "teacher_network" in common or teacher.has_log_variance != student.has_log_variance
+    ):
+        common["teacher_network"] = {
+            **other,
+            "options": {**other["options"], "log_variance_head": teacher.has_log_variance},
+        }
+    network["options"] = {**network["options"], "log_variance_head": student.has_log_variance}
 
 
 def _calibrate(
