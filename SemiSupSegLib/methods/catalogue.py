@@ -23,11 +23,14 @@ from SemiSupSegLib.methods.curriculum import (
     scratch_bytes,
 )
 from SemiSupSegLib.methods.dual_network import DualNetwork, DualNetworkOptions
+from SemiSupSegLib.methods.entropy import Entropy, EntropyOptions
+from SemiSupSegLib.methods.mc_net import MCNet, MCNetOptions
 from SemiSupSegLib.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
 from SemiSupSegLib.methods.protocol import Method, NetworkOptions
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 from SemiSupSegLib.methods.uamt import UAMT, UAMTOptions
 from SemiSupSegLib.methods.unimatch import UniMatch, UniMatchOptions
+from SemiSupSegLib.methods.urpc import URPC, URPCOptions
 
 
 def _nothing(options: object, share: float) -> Mapping[str, str]:
@@ -134,6 +137,30 @@ METHODS: dict[str, MethodEntry] = {
         options=DualNetworkOptions,
         make=DualNetwork,
         learning=_two_networks,
+    ),
+    "entropy": MethodEntry(
+        title="predictions on unlabelled cases are made certain",
+        paper="Grandvalet & Bengio 2004, Semi-supervised Learning by Entropy Minimization",
+        needs="labelled and unlabelled cases",
+        forward_passes="1",
+        options=EntropyOptions,
+        make=Entropy,
+    ),
+    "urpc": MethodEntry(
+        title="predictions of the decoder's levels agree",
+        paper="Luo et al. 2021, arXiv 2012.07042",
+        needs="labelled and unlabelled cases",
+        forward_passes="1",
+        options=URPCOptions,
+        make=URPC,
+    ),
+    "mc_net": MethodEntry(
+        title="decoders that grow maps in different ways agree",
+        paper="Wu et al. 2022, arXiv 2109.09960",
+        needs="labelled and unlabelled cases",
+        forward_passes="1, the decoder `decoders` times",
+        options=MCNetOptions,
+        make=MCNet,
     ),
     "bcp": MethodEntry(
         title="labelled and unlabelled patches exchange a box",

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from SemiSupSegLib.losses.ema import teacher_of, update_teacher
@@ -133,6 +134,7 @@ class Joint:
                 unlabelled_cases=lambda: tuple(data.unlabelled),
                 strong_views=self.strong_views,
                 judged_at_end=("student_raw",),
+                passes_per_patch=self.passes_per_patch(),
                 passes_per_unlabelled=self.passes_per_unlabelled(),
             )
         ]
@@ -140,21 +142,50 @@ class Joint:
     def step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return L = L_sup + λ(t)·L_unlabelled of a batch."""
         known = batch.num_labelled
-        logits = self._raw(batch.images if self.predicts_unlabelled else batch.images[:known])
-        supervised = supervised_loss(
-            logits[:known], batch.labels, self._options.loss, self._class_weights
-        )
+        images = batch.images if self.predicts_unlabelled else batch.images[:known]
+        outputs = self.outputs(images)
+        supervised = self.supervised_terms([logits[:known] for logits in outputs], batch)
         total = supervised["total"]
         terms = {name: value for name, value in supervised.items() if name != "total"}
         terms["supervised"] = total
         if len(batch.images) > known:
-            loss, figures = self.unlabelled_loss(logits[known:], batch, clock)
+            loss, figures = self.further_loss(outputs, batch, clock)
             total = total + self.weight(clock) * loss
             terms.update(unlabelled=loss, **figures)
         terms["loss"] = total
         return StepResult(
             total=total, terms={name: value.detach() for name, value in terms.items()}
         )
+
+    def outputs(self, images: Tensor) -> Sequence[Tensor]:
+        """Return logits (B, K, D, H, W) of patches: the network's, and of further heads if any."""
+        return [self._raw(images)]
+
+    def supervised_terms(self, outputs: Sequence[Tensor], batch: Batch) -> Mapping[str, Tensor]:
+        """Return the supervised loss's terms and their total: the mean over the outputs.
+
+        Args:
+            outputs: Of the labelled patches alone, (L, K, D, H, W).
+            batch: All patches.
+        """
+        losses = [
+            supervised_loss(logits, batch.labels, self._options.loss, self._class_weights)
+            for logits in outputs
+        ]
+        return {name: torch.stack([one[name] for one in losses]).mean() for name in losses[0]}
+
+    def further_loss(
+        self, outputs: Sequence[Tensor], batch: Batch, clock: Clock
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Return what is added to the supervised loss, and further figures to log.
+
+        Args:
+            outputs: Logits of all patches, (B, K, D, H, W) each; of the labelled ones alone if
+                `predicts_unlabelled` is false.
+            batch: All patches.
+            clock: Where the run stands.
+        """
+        return self.unlabelled_loss(outputs[0][batch.num_labelled :], batch, clock)
 
     def after_step(self, phase: Phase, clock: Clock) -> None:
         """Move the average."""
@@ -187,6 +218,8 @@ class Joint:
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the loss on unlabelled patches, and further figures to log.
 
+        A method that needs more than this implements `further_loss`.
+
         Args:
             logits: The network's, of the unlabelled patches alone, (U, K, D, H, W); none if
                 `predicts_unlabelled` is false.
@@ -194,6 +227,10 @@ class Joint:
             clock: Where the run stands.
         """
         raise NotImplementedError
+
+    def passes_per_patch(self) -> int:
+        """Return the forward passes that a patch takes, a backward pass counted as two."""
+        return 3
 
     def passes_per_unlabelled(self) -> int:
         """Return the predictions that an unlabelled patch takes besides the network's own."""

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from torch import Tensor, nn
+
+from SemiSupSegLib.networks.upsampling import Upsampling
 
 
 class SegmentationNetwork(nn.Module):
     """A network that makes class logits and, if it has the head, a log-variance per voxel.
 
-    A subclass sets `segmentation_head` and, if asked to, `log_variance_head`, and implements
-    `body` and, if part of it comes before any dropout, `_stem`. Weights are drawn from torch's
-    global generator: seed it before construction.
+    An image passes `stem`, `encode` and `decode`, then a head. A subclass sets
+    `segmentation_head` and, if asked to, `log_variance_head`, and implements `_encode`, `_decode`,
+    `further_decoder` and, if part of the encoder comes before any dropout, `_stem`. Weights are
+    drawn from torch's global generator: seed it before construction.
 
     Attributes:
         in_channels: Channels of the image.
         num_classes: Classes of the logits, background included.
-        feature_channels: Channels of `features`.
+        level_channels: Channels of `levels`, from fine to coarse.
+        feature_channels: Channels of `features`, the finest level.
+        upsampling: How the decoder doubles the size of a map.
         divisor: Every side of the image must be a multiple of it.
         has_log_variance: Whether `log_variance` works.
     """
@@ -32,7 +37,8 @@ class SegmentationNetwork(nn.Module):
         *,
         in_channels: int,
         num_classes: int,
-        feature_channels: int,
+        level_channels: Sequence[int],
+        upsampling: Upsampling,
         divisor: int,
         shared_statistics: str | None = None,
     ) -> None:
@@ -41,7 +47,8 @@ class SegmentationNetwork(nn.Module):
         Args:
             in_channels: Channels of the image.
             num_classes: Classes, background included.
-            feature_channels: Channels of the last feature map.
+            level_channels: Channels of the decoder's maps, from fine to coarse.
+            upsampling: How the decoder doubles the size of a map.
             divisor: Stride of the coarsest level, voxels.
             shared_statistics: "sample" if the coarsest level is normalised over its voxels
                 (instance norm), "batch" if over batch and voxels (batch norm): one voxel has no
@@ -54,7 +61,9 @@ class SegmentationNetwork(nn.Module):
             raise ValueError(f"num_classes is {num_classes}, must be at least 2 (with background)")
         self.in_channels = in_channels
         self.num_classes = num_classes
-        self.feature_channels = feature_channels
+        self.level_channels = tuple(level_channels)
+        self.feature_channels = self.level_channels[0]
+        self.upsampling = upsampling
         self.divisor = divisor
         self._shared_statistics = shared_statistics
         self.log_variance_head = None
@@ -87,7 +96,7 @@ class SegmentationNetwork(nn.Module):
             image: (B, C, D, H, W).
 
         Returns:
-            Whatever this network's `body` goes on from.
+            Whatever this network's `encode` goes on from.
 
         Raises:
             ValueError: If the image does not fit the network.
@@ -97,6 +106,37 @@ class SegmentationNetwork(nn.Module):
 
     def body(self, stem: tuple[Tensor, ...]) -> Tensor:
         """Return the last feature map (B, F, D, H, W) of a `stem`, which stays as it is."""
+        # Of the coarser maps none is kept longer than the next one needs it.
+        for values in self._decode(self.encode(stem)):
+            finest = values
+        return finest
+
+    def encode(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return what decoders go on from: the encoder's maps from fine to coarse.
+
+        Args:
+            stem: Of an image; stays as it is.
+        """
+        return self._encode(stem)
+
+    def decode(self, encoded: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the decoder's maps of what `encode` gave, from fine to coarse.
+
+        The first is what `body` returns, (B, F, D, H, W); each further one has `level_channels`
+        channels and half the sides of the one before.
+        """
+        return tuple(self._decode(encoded))[::-1]
+
+    def levels(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the decoder's maps of a `stem`, as `decode` does."""
+        return self.decode(self.encode(stem))
+
+    def further_decoder(self, upsampling: Upsampling) -> FurtherDecoder:
+        """Return another decoder of this architecture, with weights and a head of its own.
+
+        Args:
+            upsampling: How it doubles the size of a map.
+        """
         raise NotImplementedError
 
     def segment(self, features: Tensor) -> Tensor:
@@ -153,12 +193,42 @@ class SegmentationNetwork(nn.Module):
     def _stem(self, image: Tensor) -> tuple[Tensor, ...]:
         return (image,)
 
+    def _encode(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def _decode(self, encoded: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        """Yield the decoder's maps from coarse to fine."""
+        raise NotImplementedError
+
     def _check(self, image: Tensor) -> None:
         if image.ndim != 5 or image.shape[1] != self.in_channels:
             raise ValueError(
                 f"image has shape {tuple(image.shape)}, expected (B, {self.in_channels}, D, H, W)"
             )
         self.check_patch(tuple(image.shape[2:]), image.shape[0])
+
+
+class FurtherDecoder(nn.Module):
+    """A decoder beside a network's own, with its own head: two views of one encoder.
+
+    Args:
+        levels: From coarse to fine; each takes the coarser map and the encoder's of its size.
+        dropout: Before the head.
+        head: Makes class logits.
+    """
+
+    def __init__(self, levels: Sequence[nn.Module], dropout: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+        self.dropout = dropout
+        self.head = head
+
+    def forward(self, encoded: tuple[Tensor, ...]) -> Tensor:
+        """Return class logits (B, K, D, H, W) of what the network's `encode` gave."""
+        *skips, values = encoded
+        for level in self.levels:
+            values = level(values, skips.pop())
+        return cast("Tensor", self.head(self.dropout(values)))
 
 
 def log_variance_head(in_channels: int) -> nn.Sequential:

@@ -7,13 +7,13 @@ from typing import ClassVar, Literal, cast
 
 from torch import Tensor, nn
 
-from SemiSupSegLib.networks.base import SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.base import log_variance_head
 from SemiSupSegLib.networks.normalization import (
     Normalization,
     normalization,
     shared_statistics,
 )
-from SemiSupSegLib.networks.vnet import LEVELS, decode, decoder
+from SemiSupSegLib.networks.vnet import LEVELS, VNetDecoding
 
 _BLOCKS = (3, 4, 6, 3)
 
@@ -39,7 +39,7 @@ class ResNet34Options:
             raise ValueError(f"width is {self.width}, must be 1 or more")
 
 
-class ResNet34(SegmentationNetwork):
+class ResNet34(VNetDecoding):
     """34 layers of residual blocks down, V-Net's added skips up.
 
     Source: He et al. 2016 in the form of Wang et al. 2023 (MCF): the first convolution keeps the
@@ -51,7 +51,8 @@ class ResNet34(SegmentationNetwork):
         super().__init__(
             in_channels=in_channels,
             num_classes=num_classes,
-            feature_channels=options.width,
+            level_channels=[options.width * 2**level for level in range(LEVELS - 1)],
+            upsampling="transpose",
             divisor=2 ** (LEVELS - 1),
             shared_statistics=shared_statistics(options.norm),
         )
@@ -70,9 +71,7 @@ class ResNet34(SegmentationNetwork):
                     *(_BasicBlock(channels, channels, norm) for _ in range(blocks - 1)),
                 )
             )
-        self.grow, self.decoder = decoder(options.width, norm)
-        self.dropout: nn.Module = nn.Dropout3d(0.5) if options.dropout else nn.Identity()
-        self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
+        self._add_decoder(options.width, norm, dropout=options.dropout)
         for module in self.modules():
             if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -85,11 +84,7 @@ class ResNet34(SegmentationNetwork):
         for stage in self.encoder:
             values = stage(values)
             skips.append(values)
-        return (decode(skips.pop(), skips, self.grow, self.decoder),)
-
-    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
-        """Return the last feature map; dropout before the head is all that is left to do."""
-        return cast("Tensor", self.dropout(stem[0]))
+        return tuple(skips)
 
 
 class _BasicBlock(nn.Module):

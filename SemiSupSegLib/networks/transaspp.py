@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 
 from SemiSupSegLib.networks.aspp import AtrousPyramid
 from SemiSupSegLib.networks.attention import AttentionGate, TransformerBlock
-from SemiSupSegLib.networks.base import SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.base import FurtherDecoder, SegmentationNetwork, log_variance_head
 from SemiSupSegLib.networks.normalization import (
     Normalization,
     normalization,
     shared_statistics,
 )
 from SemiSupSegLib.networks.residual import ResidualBlock
-from SemiSupSegLib.networks.upsampling import double_size
+from SemiSupSegLib.networks.upsampling import Resize, Upsampling
 
 Down = Literal["maxpool", "conv"]
 Up = Literal["trilinear", "transpose"]
@@ -78,29 +79,27 @@ class TransASPPUNet(SegmentationNetwork):
     """
 
     def __init__(self, options: TransASPPOptions, *, in_channels: int, num_classes: int) -> None:
+        channels = [min(options.width * 2**i, MOST_CHANNELS) for i in range(options.levels)]
         super().__init__(
             in_channels=in_channels,
             num_classes=num_classes,
-            feature_channels=options.width,
+            level_channels=channels[:-1],
+            upsampling=options.up,
             divisor=2 ** (options.levels - 1),
             shared_statistics=shared_statistics(options.norm),
         )
-        channels = [min(options.width * 2**i, MOST_CHANNELS) for i in range(options.levels)]
+        self._options = options
+        self._channels = channels
         rates = [rate * options.dropout for rate in _DROPOUT[options.levels]]
         self._stem_levels = next((i for i, rate in enumerate(rates) if rate), options.levels)
         norm: Normalization = options.norm
-
-        def block(inputs: int, level: int, rate: float) -> ResidualBlock:
-            return ResidualBlock(
-                inputs, channels[level], norm=norm, dropout=rate, lite=options.lite
-            )
 
         self.encoder = nn.ModuleList()
         self.shrink = nn.ModuleList()
         for level, inputs in enumerate([in_channels, *channels[:-1]]):
             if level > 0:
                 self.shrink.append(_shrink(options.down, inputs))
-            self.encoder.append(block(inputs, level, rates[level]))
+            self.encoder.append(self._block(inputs, level, rates[level]))
 
         bottom = channels[-1]
         self.pyramid = AtrousPyramid(
@@ -110,41 +109,58 @@ class TransASPPUNet(SegmentationNetwork):
             *(TransformerBlock(bottom, dropout=0.1 * options.dropout) for _ in range(options.depth))
         )
 
-        # Mirrored from the encoder for 5 levels; for 4 the rates of the three coarsest levels.
-        decoder_rates = [rate * options.dropout for rate in (0.2, 0.1, 0.0, 0.0)]
-        self.decoder = nn.ModuleList()
-        for position, level in enumerate(reversed(range(options.levels - 1))):
-            self.decoder.append(
-                _DecoderLevel(
-                    _grow(options.up, channels[level + 1], channels[level]),
-                    block(channels[level], level, decoder_rates[position]),
-                    channels[level],
-                    norm=norm,
-                    gated=level > 0 or not options.lite,
-                )
-            )
+        self.decoder = nn.ModuleList(self._decoder_levels(options.up))
         self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
 
     def _stem(self, image: Tensor) -> tuple[Tensor, ...]:
         skips = [self.encoder[0](image)]
-        self._encode(skips, self._stem_levels)
+        self._go_down(skips, self._stem_levels)
         return tuple(skips)
 
-    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
-        """Return the last feature map of the finest levels, which have no dropout."""
+    def _encode(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         skips = list(stem)
-        self._encode(skips, len(self.encoder))
-        values = self.transformer(self.pyramid(skips.pop()))
+        self._go_down(skips, len(self.encoder))
+        return (*skips[:-1], self.transformer(self.pyramid(skips[-1])))
+
+    def _decode(self, encoded: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        *skips, values = encoded
         for level in self.decoder:
             values = level(values, skips.pop())
-        return cast("Tensor", values)
+            yield values
 
-    def _encode(self, skips: list[Tensor], levels: int) -> None:
+    def further_decoder(self, upsampling: Upsampling) -> FurtherDecoder:
+        """Return another decoder; one that resizes convolves (1³) before it resizes."""
+        head = nn.Conv3d(self.feature_channels, self.num_classes, 1)
+        return FurtherDecoder(self._decoder_levels(upsampling), nn.Identity(), head)
+
+    def _go_down(self, skips: list[Tensor], levels: int) -> None:
         """Add the next coarser levels until there are `levels`."""
         for level in range(len(skips), levels):
             skips.append(self.encoder[level](self.shrink[level - 1](skips[-1])))
+
+    def _decoder_levels(self, upsampling: Upsampling) -> list[_DecoderLevel]:
+        """Return new levels from coarse to fine."""
+        options, channels = self._options, self._channels
+        # Mirrored from the encoder for 5 levels; for 4 the rates of the three coarsest levels.
+        rates = [rate * options.dropout for rate in (0.2, 0.1, 0.0, 0.0)]
+        return [
+            _DecoderLevel(
+                _grow(upsampling, channels[level + 1], channels[level]),
+                self._block(channels[level], level, rates[position]),
+                channels[level],
+                norm=options.norm,
+                gated=level > 0 or not options.lite,
+            )
+            for position, level in enumerate(reversed(range(options.levels - 1)))
+        ]
+
+    def _block(self, inputs: int, level: int, rate: float) -> ResidualBlock:
+        options = self._options
+        return ResidualBlock(
+            inputs, self._channels[level], norm=options.norm, dropout=rate, lite=options.lite
+        )
 
 
 class _DecoderLevel(nn.Module):
@@ -172,15 +188,18 @@ class _DecoderLevel(nn.Module):
         return cast("Tensor", self.block(fused))
 
 
-class _TrilinearGrow(nn.Module):
+class _ResizingGrow(nn.Module):
     """A 1³ convolution, then twice the size: they commute, and this order is 8 times cheaper."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kind: Literal["trilinear", "nearest"]
+    ) -> None:
         super().__init__()
         self.convolution = nn.Conv3d(in_channels, out_channels, 1, bias=False)
+        self.resize = Resize(kind)
 
     def forward(self, values: Tensor) -> Tensor:
-        return double_size(self.convolution(values))
+        return cast("Tensor", self.resize(self.convolution(values)))
 
 
 def _shrink(kind: Down, channels: int) -> nn.Module:
@@ -189,7 +208,7 @@ def _shrink(kind: Down, channels: int) -> nn.Module:
     return nn.MaxPool3d(2)
 
 
-def _grow(kind: Up, in_channels: int, out_channels: int) -> nn.Module:
+def _grow(kind: Upsampling, in_channels: int, out_channels: int) -> nn.Module:
     if kind == "transpose":
         return nn.ConvTranspose3d(in_channels, out_channels, 2, stride=2, bias=False)
-    return _TrilinearGrow(in_channels, out_channels)
+    return _ResizingGrow(in_channels, out_channels, kind)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from SemiSupSegLib.networks.base import SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.base import FurtherDecoder, SegmentationNetwork, log_variance_head
 from SemiSupSegLib.networks.normalization import (
     Normalization,
     normalization,
     shared_statistics,
 )
-from SemiSupSegLib.networks.upsampling import double_size
+from SemiSupSegLib.networks.upsampling import Resize, Upsampling, double_size
 
 _LEVELS = 5
 
@@ -52,29 +53,26 @@ class UNet3D(SegmentationNetwork):
     """
 
     def __init__(self, options: UNet3DOptions, *, in_channels: int, num_classes: int) -> None:
+        channels = [options.width * 2**level for level in range(_LEVELS)]
         super().__init__(
             in_channels=in_channels,
             num_classes=num_classes,
-            feature_channels=options.width,
+            level_channels=channels[:-1],
+            upsampling="trilinear",
             divisor=2 ** (_LEVELS - 1),
             shared_statistics=shared_statistics(options.norm),
         )
-        channels = [options.width * 2**level for level in range(_LEVELS)]
+        self._options = options
         self.encoder = nn.ModuleList(
             _block(inputs, outputs, options.norm)
             for inputs, outputs in zip([in_channels, *channels[:-1]], channels, strict=True)
         )
-        self.decoder = nn.ModuleList(
-            _block(channels[level + 1] + channels[level], channels[level], options.norm)
-            for level in reversed(range(_LEVELS - 1))
-        )
+        self.decoder = nn.ModuleList(self._decoder_blocks())
         self.shrink = nn.MaxPool3d(2)
         self.bottom_dropout = _dropout(options.dropout)
-        self.last_dropout = _dropout(options.dropout if options.dropout_before_head else 0.0)
+        self.last_dropout = self._last_dropout()
         self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        _draw_weights(self)
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
 
@@ -86,13 +84,59 @@ class UNet3D(SegmentationNetwork):
             skips.append(values)
         return tuple(skips)
 
-    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
-        """Return the last feature map of all levels of the encoder."""
-        skips = list(stem)
-        values = self.bottom_dropout(skips.pop())
+    def _encode(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (*stem[:-1], self.bottom_dropout(stem[-1]))
+
+    def _decode(self, encoded: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        *skips, values = encoded
         for block in self.decoder:
             values = block(torch.cat([skips.pop(), double_size(values)], 1))
-        return cast("Tensor", self.last_dropout(values))
+            yield values if skips else self.last_dropout(values)
+
+    def further_decoder(self, upsampling: Upsampling) -> FurtherDecoder:
+        """Return another decoder; transposed convolutions keep the number of channels."""
+        levels = [
+            _DecoderLevel(_grow(upsampling, 2 * channels), block)
+            for channels, block in zip(
+                reversed(self.level_channels), self._decoder_blocks(), strict=True
+            )
+        ]
+        head = nn.Conv3d(self.feature_channels, self.num_classes, 1)
+        decoder = FurtherDecoder(levels, self._last_dropout(), head)
+        _draw_weights(decoder)
+        return decoder
+
+    def _decoder_blocks(self) -> list[nn.Sequential]:
+        """Return blocks from coarse to fine, which take a skip and twice its channels."""
+        return [
+            _block(3 * channels, channels, self._options.norm)
+            for channels in reversed(self.level_channels)
+        ]
+
+    def _last_dropout(self) -> nn.Module:
+        return _dropout(self._options.dropout if self._options.dropout_before_head else 0.0)
+
+
+class _DecoderLevel(nn.Module):
+    def __init__(self, grow: nn.Module, block: nn.Module) -> None:
+        super().__init__()
+        self.grow = grow
+        self.block = block
+
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        return cast("Tensor", self.block(torch.cat([skip, self.grow(coarse)], 1)))
+
+
+def _grow(upsampling: Upsampling, channels: int) -> nn.Module:
+    if upsampling == "transpose":
+        return nn.ConvTranspose3d(channels, channels, 2, stride=2)
+    return Resize(upsampling)
+
+
+def _draw_weights(part: nn.Module) -> None:
+    for module in part.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
 
 def _block(in_channels: int, out_channels: int, norm: Normalization) -> nn.Sequential:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
-from SemiSupSegLib.networks.base import SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.base import FurtherDecoder, SegmentationNetwork, log_variance_head
 from SemiSupSegLib.networks.normalization import (
     Normalization,
     normalization,
     shared_statistics,
 )
+from SemiSupSegLib.networks.upsampling import Resize, Upsampling
 
 _ENCODER_UNITS = (1, 2, 3, 3, 3)
 _DECODER_UNITS = (3, 3, 2, 1)
 LEVELS = len(_ENCODER_UNITS)
-"""Resolutions, each half of the one before."""
+"""Resolutions of V-Net and of what decodes as it does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,58 @@ class VNetOptions:
             raise ValueError(f"width is {self.width}, must be 1 or more")
 
 
-class VNet(SegmentationNetwork):
+class VNetDecoding(SegmentationNetwork):
+    """What networks share that decode as V-Net does, whatever their encoder.
+
+    A subclass calls `_add_decoder` once its encoder is there, and gives the encoder's maps, from
+    fine to coarse, as its stem or from `_encode`.
+    """
+
+    def _add_decoder(self, width: int, norm: Normalization, *, dropout: bool) -> None:
+        """Add decoder, dropout and segmentation head."""
+        self._width, self._norm, self._has_dropout = width, norm, dropout
+        self.grow = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for part in self._decoder_levels("transpose"):
+            self.grow.append(part.grow)
+            self.decoder.append(part.block)
+        self.dropout = self._dropout()
+        self.segmentation_head = nn.Conv3d(width, self.num_classes, 1)
+
+    def _encode(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return stem
+
+    def _decode(self, encoded: tuple[Tensor, ...]) -> Iterator[Tensor]:
+        *skips, values = encoded
+        for grow, block in zip(self.grow, self.decoder, strict=True):
+            values = block(grow(values) + skips.pop())
+            yield values if skips else self.dropout(values)
+
+    def further_decoder(self, upsampling: Upsampling) -> FurtherDecoder:
+        """Return another decoder; one that resizes convolves (3³) what it has resized.
+
+        Source: Wu et al. 2022 (MC-Net+), whose trilinear upsampling aligns the corners; ours
+        does not.
+        """
+        return FurtherDecoder(
+            self._decoder_levels(upsampling),
+            self._dropout(),
+            nn.Conv3d(self.feature_channels, self.num_classes, 1),
+        )
+
+    def _dropout(self) -> nn.Module:
+        return nn.Dropout3d(0.5) if self._has_dropout else nn.Identity()
+
+    def _decoder_levels(self, upsampling: Upsampling) -> list[_DecoderLevel]:
+        levels = []
+        for units, level in zip(_DECODER_UNITS, (3, 2, 1, 0), strict=True):
+            channels = self._width * 2**level
+            grow = _grow(upsampling, 2 * channels, channels, self._norm)
+            levels.append(_DecoderLevel(grow, _units(channels, channels, units, self._norm)))
+        return levels
+
+
+class VNet(VNetDecoding):
     """V-Net with added skips, as the semi-supervised literature uses it.
 
     Source: Milletari et al. 2016 through Yu et al. 2019 (UA-MT). Despite the name there are no
@@ -50,15 +102,16 @@ class VNet(SegmentationNetwork):
     """
 
     def __init__(self, options: VNetOptions, *, in_channels: int, num_classes: int) -> None:
+        channels = [options.width * 2**level for level in range(LEVELS)]
         super().__init__(
             in_channels=in_channels,
             num_classes=num_classes,
-            feature_channels=options.width,
-            divisor=16,
+            level_channels=channels[:-1],
+            upsampling="transpose",
+            divisor=2 ** (LEVELS - 1),
             shared_statistics=shared_statistics(options.norm),
         )
         norm = options.norm
-        channels = [options.width * 2**level for level in range(LEVELS)]
         self.encoder = nn.ModuleList()
         self.shrink = nn.ModuleList()
         for level, units in enumerate(_ENCODER_UNITS):
@@ -67,9 +120,7 @@ class VNet(SegmentationNetwork):
             if level > 0:
                 down = nn.Conv3d(channels[level - 1], channels[level], 2, stride=2)
                 self.shrink.append(_activated(down, norm))
-        self.grow, self.decoder = decoder(options.width, norm)
-        self.dropout: nn.Module = nn.Dropout3d(0.5) if options.dropout else nn.Identity()
-        self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
+        self._add_decoder(options.width, norm, dropout=options.dropout)
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
 
@@ -81,43 +132,27 @@ class VNet(SegmentationNetwork):
             skips.append(values)
         return tuple(skips)
 
-    def body(self, stem: tuple[Tensor, ...]) -> Tensor:
-        """Return the last feature map of all levels of the encoder."""
-        skips = list(stem)
-        values = self.dropout(skips.pop())
-        return cast("Tensor", self.dropout(decode(values, skips, self.grow, self.decoder)))
+    def _encode(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (*stem[:-1], self.dropout(stem[-1]))
 
 
-def decoder(width: int, norm: Normalization) -> tuple[nn.ModuleList, nn.ModuleList]:
-    """Return what doubles the resolution, and the units after it, from coarse to fine.
+class _DecoderLevel(nn.Module):
+    def __init__(self, grow: nn.Module, block: nn.Module) -> None:
+        super().__init__()
+        self.grow = grow
+        self.block = block
 
-    Args:
-        width: Channels of the finest level.
-        norm: Normalization.
-    """
-    grow, blocks = nn.ModuleList(), nn.ModuleList()
-    for units, level in zip(_DECODER_UNITS, (3, 2, 1, 0), strict=True):
-        channels = width * 2**level
-        up = nn.ConvTranspose3d(2 * channels, channels, 2, stride=2)
-        grow.append(_activated(up, norm))
-        blocks.append(_units(channels, channels, units, norm))
-    return grow, blocks
+    def forward(self, coarse: Tensor, skip: Tensor) -> Tensor:
+        return cast("Tensor", self.block(self.grow(coarse) + skip))
 
 
-def decode(
-    values: Tensor, skips: Sequence[Tensor], grow: Iterable[nn.Module], blocks: Iterable[nn.Module]
-) -> Tensor:
-    """Return the finest feature map, (B, width, D, H, W), with the skips added on the way.
-
-    Args:
-        values: Of the coarsest level.
-        skips: Maps of the other levels, from fine to coarse.
-        grow: Of `decoder`.
-        blocks: Of `decoder`.
-    """
-    for up, block, skip in zip(grow, blocks, reversed(skips), strict=True):
-        values = block(up(values) + skip)
-    return values
+def _grow(
+    upsampling: Upsampling, in_channels: int, out_channels: int, norm: Normalization
+) -> nn.Sequential:
+    if upsampling == "transpose":
+        return _activated(nn.ConvTranspose3d(in_channels, out_channels, 2, stride=2), norm)
+    convolution = nn.Conv3d(in_channels, out_channels, 3, padding=1)
+    return nn.Sequential(Resize(upsampling), *_activated(convolution, norm))
 
 
 def _units(in_channels: int, out_channels: int, count: int, norm: Normalization) -> nn.Sequential:

@@ -4,8 +4,10 @@
 
 One case of brats_full (240 x 240 x 155, four channels, 1 mm), overlap 0.5, one pass of student and
 teacher with random weights, all maps written. The whole command runs as a process of its own; the
-parts are timed in this process. `ratio_to` of a time names what it was divided by; both were
-measured in the same run. Other work on the machine shows in `load`: quote figures of an idle one.
+parts are timed in this process. Where MONAI is installed (`pip install --no-deps monai`), its
+sliding window runs in turns with ours: the same networks, volume, window and overlap, and no maps.
+`ratio_to` of a time names what it was divided by; both were measured in the same run. Other work
+on the machine shows in `load`: quote figures of an idle one.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from datetime import date
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +83,11 @@ def measure(name: str, side: int, data: Path, folder: Path, repeats: int) -> lis
 
     predictor = Predictor(package, device=torch.device("cpu"))
     image = prepared.image()
-    total, parts, bare = [], [], []
+    total, parts, bare, peer = [], [], [], []
     for _ in range(repeats):
         bare.append(bare_passes(predictor, image))
+        if find_spec("monai"):
+            peer.append(monai_windows(predictor, image))
         seconds, inside, maps = maps_made(predictor, prepared)
         total.append(seconds)
         parts.append(inside)
@@ -99,6 +104,16 @@ def measure(name: str, side: int, data: Path, folder: Path, repeats: int) -> lis
     )
     writing_s = time.perf_counter() - start
     best = int(np.argmin(total))
+    if peer:
+        rows += [
+            row(f"{label}.monai.windows", min(peer), "s"),
+            row(
+                f"{label}.first_window_to_maps.ratio_to_monai",
+                min(total) / min(peer),
+                "",
+                f"{label}.monai.windows",
+            ),
+        ]
     rows += [
         row(f"{label}.bare_passes", min(bare), "s"),
         row(f"{label}.first_window_to_maps", total[best], "s"),
@@ -212,6 +227,33 @@ def bare_passes(predictor: Predictor, image: Any) -> float:
         ):
             pass
     return seconds
+
+
+def monai_windows(predictor: Predictor, image: Any) -> float:
+    """Return the seconds of MONAI's sliding window: outputs of both networks, and no maps."""
+    from monai.inferers import sliding_window_inference
+
+    student, teacher = predictor.networks
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        patches = patches.contiguous(memory_format=torch.channels_last_3d)
+        features = student.features(patches)
+        outputs = [student.segment(features), student.log_variance(features), teacher(patches)]
+        return torch.cat(outputs, 1)
+
+    volume = torch.from_numpy(np.array(image, np.float32))[None]
+    start = time.perf_counter()
+    with torch.inference_mode():
+        sliding_window_inference(
+            volume,
+            predictor.patch_size,
+            1,
+            forward,
+            overlap=0.5,
+            # As ours: windows count less towards their border.
+            mode="gaussian",
+        )
+    return time.perf_counter() - start
 
 
 def row(name: str, value: float, unit: str, ratio_to: str | None = None) -> dict[str, Any]:

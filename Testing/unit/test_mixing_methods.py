@@ -191,7 +191,7 @@ def test_without_valid_unlabelled_voxels_only_labels_count(name):
 
     pseudo = result.terms["high" if name == "best" else "unlabelled"]
     assert float(pseudo) == 0
-    assert float(result.total) == pytest.approx(float(result.terms["supervised"]))
+    assert result.total.item() == pytest.approx(float(result.terms["supervised"]))
 
 
 def test_the_student_of_our_method_begins_as_the_teacher_that_is_kept():

@@ -8,7 +8,7 @@ from torch import nn
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.inference.stochastic import dropout_logits
 from SemiSupSegLib.networks.catalogue import build_network
-from SemiSupSegLib.networks.upsampling import double_size
+from SemiSupSegLib.networks.upsampling import double_size, enlarge, repeat_voxels
 
 TINY = {"width": 4, "lite": True, "levels": 4}
 
@@ -76,13 +76,13 @@ def test_encoder_and_decoder_of_the_residual_network_have_the_published_sizes():
     assert [len(stage) for stage in network.encoder] == [3, 4, 6, 3]
 
 
-def test_stochastic_passes_of_the_residual_network_share_all_but_the_dropout():
+def test_stochastic_passes_of_the_residual_network_share_its_encoder():
     network = build_network("resnet34", {"width": 2}, in_channels=1, num_classes=2)
     image = torch.randn(1, 1, 16, 16, 32)
 
     stem = network.stem(image)
 
-    assert [one.shape for one in stem] == [(1, 2, 16, 16, 32)]
+    assert [tuple(one.shape[1:3]) for one in stem] == [(2, 16), (4, 8), (8, 4), (16, 2), (32, 1)]
     torch.testing.assert_close(network.eval().body(stem), network.features(image))
 
 
@@ -300,3 +300,93 @@ def test_passes_from_one_stem_are_what_whole_passes_would_be(name, options, maps
     assert all(torch.equal(one, was) for one, was in zip(stem, before, strict=True))
     assert all(torch.equal(one, other) for one, other in zip(passes, whole, strict=True))
     assert torch.equal(passes[0], passes[1]) == (options.get("dropout") == 0)
+
+
+NETWORK_OF_EACH_KIND = [
+    ("transaspp", {"width": 4}, 4),
+    ("transaspp", {"width": 4, "lite": True, "levels": 4, "up": "transpose"}, 3),
+    ("vnet", {"width": 4}, 4),
+    ("unet3d", {"width": 4}, 4),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "count"), NETWORK_OF_EACH_KIND)
+def test_the_decoders_maps_go_from_fine_to_coarse_and_the_finest_is_what_the_head_gets(
+    name, options, count
+):
+    network = build_network(name, options, in_channels=1, num_classes=2).eval()
+    image = torch.randn(1, 1, 16, 32, 48)
+
+    levels = network.levels(network.stem(image))
+
+    assert [tuple(one.shape[1:]) for one in levels] == [
+        (4 * 2**level, 16 // 2**level, 32 // 2**level, 48 // 2**level) for level in range(count)
+    ]
+    assert network.level_channels == tuple(one.shape[1] for one in levels)
+    assert torch.equal(levels[0], network.features(image))
+
+
+@pytest.mark.parametrize("upsampling", ["transpose", "trilinear", "nearest"])
+@pytest.mark.parametrize(("name", "options", "count"), NETWORK_OF_EACH_KIND)
+def test_a_further_decoder_makes_logits_of_the_same_encoder_with_weights_of_its_own(
+    name, options, count, upsampling
+):
+    network = build_network(name, options, in_channels=1, num_classes=3)
+    decoder = network.further_decoder(upsampling)
+    encoded = network.encode(network.stem(torch.randn(1, 1, 16, 32, 48)))
+
+    logits = decoder(encoded)
+    logits.square().mean().backward()
+
+    assert logits.shape == (1, 3, 16, 32, 48)
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in decoder.parameters())
+    learning = {
+        key.split(".")[0] for key, one in network.named_parameters() if one.grad is not None
+    }
+    assert learning <= {"encoder", "shrink", "pyramid", "transformer"}
+    assert "encoder" in learning
+    grown = any(isinstance(one, nn.ConvTranspose3d) for one in decoder.modules())
+    assert grown == (upsampling == "transpose")
+
+
+@pytest.mark.parametrize(("name", "options", "count"), NETWORK_OF_EACH_KIND)
+def test_a_further_decoder_with_the_networks_own_weights_says_the_same(name, options, count):
+    network = build_network(name, options, in_channels=1, num_classes=2).eval()
+    decoder = network.further_decoder(network.upsampling).eval()
+    image = torch.randn(1, 1, 16, 32, 32)
+    # Both list their weights from coarse to fine, each level's in the order of use.
+    if name == "transaspp":
+        own = list(network.decoder.parameters())
+    elif name == "vnet":
+        parts = zip(network.grow, network.decoder, strict=True)
+        own = [one for grow, block in parts for one in (*grow.parameters(), *block.parameters())]
+    else:
+        own = list(network.decoder.parameters())
+    own += list(network.segmentation_head.parameters())
+    with torch.no_grad():
+        for theirs, ours in zip(decoder.parameters(), own, strict=True):
+            theirs.copy_(ours)
+
+        assert torch.equal(decoder(network.encode(network.stem(image))), network(image))
+
+
+@pytest.mark.parametrize("factor", [1, 4, 8])
+def test_enlarging_equals_the_interpolation_of_torch(factor):
+    values = torch.randn(1, 2, 2, 3, 1, dtype=torch.float64)
+
+    enlarged = enlarge(values, factor)
+
+    expected = F.interpolate(values, scale_factor=float(factor), mode="trilinear")
+    torch.testing.assert_close(enlarged, expected)
+
+
+def test_repeating_voxels_equals_the_nearest_neighbours_of_torch():
+    values = torch.randn(2, 3, 2, 3, 5, requires_grad=True)
+    expected = F.interpolate(values, scale_factor=2.0, mode="nearest")
+    pull = torch.randn_like(expected)
+
+    repeated = repeat_voxels(values)
+
+    assert torch.equal(repeated, expected)
+    gradients = [torch.autograd.grad(result, values, pull)[0] for result in (repeated, expected)]
+    torch.testing.assert_close(*gradients)

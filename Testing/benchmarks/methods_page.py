@@ -1,0 +1,137 @@
+"""Write the tables of docs/benchmarks.md from results/runs.json, between its comments.
+
+python Testing/benchmarks/methods_page.py
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from compare_methods import ITERATIONS, rows
+from training_rows import RESULTS, ROOT
+
+from SemiSupSegLib.evaluation.intervals import bootstrap_mean
+from SemiSupSegLib.files import read_json, replacing
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+METRICS = (("ravd", "RAVD"), ("hd95_mm", "HD95, mm"), ("assd_mm", "ASSD, mm"))
+
+
+def main() -> int:
+    """Fill every table that the page has a place for."""
+    runs = [one for one in read_json(RESULTS / "runs.json")["runs"] if "passes_per_update" in one]
+    text = PAGE.read_text(encoding="utf-8")
+    for name in ITERATIONS:
+        own = [
+            one for one in runs if one["dataset"] == name and one["iterations"] == ITERATIONS[name]
+        ]
+        begin, end = f"<!-- methods {name} -->", f"<!-- /methods {name} -->"
+        if begin in text:
+            table = "\n".join(table_of(name, own)) if own else "No run has finished yet."
+            place = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+            text = place.sub(lambda _, t=table, b=begin, e=end: f"{b}\n{t}\n{e}", text)
+    with replacing(PAGE) as stream:
+        stream.write(text.encode())
+    return 0
+
+
+def table_of(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of a data set's table, the best mean first."""
+    by_row: dict[str, dict[tuple[str, str], list[Mapping[str, Any]]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    known = {(row.method, row.variant): name for name, row in rows().items()}
+    for one in runs:
+        name = known.get((one["method"], one["variant"]))
+        if name is not None:
+            by_row[name][one["network"], one["checkpoint"]].append(one)
+    students = {name: kinds["student", "last"] for name, kinds in by_row.items()}
+    students = {name: own for name, own in students.items() if own}
+    targets = list(next(iter(students.values()))[0]["dice"])
+    base = students.get("supervised")
+    lines = [
+        f"{ITERATIONS[dataset]:,} updates a run.",
+        "",
+        "| method | seeds | "
+        + " | ".join(targets)
+        + (" | mean" if len(targets) > 1 else "")
+        + " | over supervised | best on validation | raw | teacher | ensemble | passes | seconds |",
+        "|---|" + "---:|" * (len(targets) + (len(targets) > 1) + 8),
+    ]
+    order = sorted(students, key=lambda name: -_mean(students[name]))
+    for name in order:
+        own, kinds = students[name], by_row[name]
+        cells = [_spread([one["dice"][target] for one in own]) for target in targets]
+        if len(targets) > 1:
+            cells.append(f"**{_spread([one['mean'] for one in own])}**")
+        others = [
+            _spread([one["mean"] for one in kinds[kind]]) if kinds[kind] else ""
+            for kind in (
+                ("student", "best_validation"),
+                ("student_raw", "last"),
+                ("teacher", "last"),
+                ("ensemble", "last"),
+            )
+        ]
+        gain = "" if base is None or name == "supervised" else _gain(own, base)
+        lines.append(
+            f"| {name} | {len(own)} | {' | '.join(cells)} | {gain} | {' | '.join(others)} | "
+            f"{np.mean([one['passes_per_update'] for one in own]):.0f} | "
+            f"{np.mean([one['seconds'] for one in own]):.0f} |"
+        )
+    networks = sorted({one["backbone"] for own in students.values() for one in own})
+    lines += ["", f"Networks: {'; '.join(networks)}."]
+    if dataset == "brats_cubes_flair":
+        lines += ["", *_four_metrics(students, targets[0])]
+    return lines
+
+
+def _four_metrics(students: Mapping[str, Sequence[Mapping[str, Any]]], target: str) -> list[str]:
+    lines = [
+        "| method | Dice | " + " | ".join(title for _, title in METRICS) + " |",
+        "|---|" + "---:|" * (1 + len(METRICS)),
+    ]
+    for name, own in students.items():
+        cells = [_spread([one["dice"][target] for one in own])]
+        for metric, _ in METRICS:
+            values = [one["metrics"][target].get(metric) for one in own]
+            cells.append(_spread([one for one in values if one is not None], 2))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _mean(lines: Sequence[Mapping[str, Any]]) -> float:
+    return float(np.mean([one["mean"] for one in lines]))
+
+
+def _spread(values: Sequence[float], digits: int = 3) -> str:
+    if not values:
+        return ""
+    text = f"{np.mean(values):.{digits}f}"
+    return text + (f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else "")
+
+
+def _gain(own: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]) -> str:
+    """Return the mean difference to the baseline's same seeds, with a 95 % interval over cases."""
+    by_seed = {one["seed"]: _per_case(one) for one in base}
+    pairs = [_per_case(one) - by_seed[one["seed"]] for one in own if one["seed"] in by_seed]
+    if not pairs:
+        return ""
+    found = bootstrap_mean(np.mean(pairs, axis=0))
+    noise = "" if found.low is None else f" ({found.low:+.3f} to {found.high:+.3f})"
+    return f"{found.mean:+.3f}{noise}"
+
+
+def _per_case(line: Mapping[str, Any]) -> np.ndarray:
+    """Return each judged case's Dice, the mean over its targets."""
+    order = np.argsort(line["case_ids"])
+    return np.mean([np.array(values)[order] for values in line["cases"].values()], axis=0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
