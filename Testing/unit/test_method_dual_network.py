@@ -16,6 +16,15 @@ TERMS = ("cross", "divergence", "filtered", "contrast")
 WEIGHTS = ("cross_weight", "divergence_weight", "filter_weight", "contrast_weight")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Several processes that wait for each other's threads take fifty times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def build(name, network=None):
     torch.manual_seed(len(name))
     chosen = network or NETWORK

@@ -10,19 +10,30 @@ from SemiSupSegLib.losses.pseudo_supervision import hard_label, pseudo_supervisi
 from SemiSupSegLib.losses.supervised import supervised_loss
 from SemiSupSegLib.methods.cps import CPS, CPSOptions
 from SemiSupSegLib.methods.cross_teaching import CrossTeaching, CrossTeachingOptions
-from SemiSupSegLib.methods.protocol import Batch, Clock, NetworkOptions, Phase
+from SemiSupSegLib.methods.protocol import Batch, Clock, NetworkOptions, ParameterGroup, Phase
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 from SemiSupSegLib.methods.two_networks import Output
 from SemiSupSegLib.networks.catalogue import build_network
-from SemiSupSegLib.networks.transaspp import TransASPPUNet
 from SemiSupSegLib.networks.unet3d import UNet3D
+from SemiSupSegLib.networks.vnet import VNet
 from SemiSupSegLib.options import from_json
 from SemiSupSegLib.training.trainer import build_optimizer
 
 FIRST = [0.9, 0.8, 0.4, 0.3, 0.2, 0.1, 0.1, 0.2]
 SECOND = [1.0, 0.6, 0.5, 0.3, 0.2, 0.1, 0.3, 0.0]
-NETWORK = NetworkOptions(name="transaspp", options={"width": 4, "lite": True})
+NETWORK = NetworkOptions(
+    name="vnet", options={"width": 2, "norm": "group", "log_variance_head": True}
+)
 OTHER = NetworkOptions(name="unet3d", options={"width": 2, "norm": "group"})
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Several processes that wait for each other's threads take fifty times as long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def build(name, network=None):
@@ -207,7 +218,7 @@ def test_the_first_network_is_that_of_supervised_training_and_the_second_may_be_
     networks = CrossTeaching(options, asking, 10).networks()
 
     assert asked == [("teacher", None), ("second", OTHER)]
-    assert isinstance(networks["student"], TransASPPUNet)
+    assert isinstance(networks["student"], VNet)
     assert isinstance(networks["teacher"], UNet3D)
 
 
@@ -282,16 +293,16 @@ def trained(method, batch, steps=3):
     return method.networks()["student_raw"].state_dict()
 
 
-class _WithGroup(Supervised):
+class Alone(Supervised):
     def parameter_group(self):
-        return cps().parameter_group().__class__(parameters=list(self._raw.parameters()))
+        return ParameterGroup(parameters=list(self._raw.parameters()))
 
 
 @pytest.mark.parametrize("make", [cps, cross_teaching])
 def test_without_weight_the_first_network_learns_as_if_it_were_alone_to_the_bit(make):
     labelled = a_batch(labelled=2, unlabelled=0)
 
-    alone = trained(_WithGroup(SupervisedOptions(network=NETWORK), build, 100), labelled)
+    alone = trained(Alone(SupervisedOptions(network=NETWORK), build, 100), labelled)
     beside = trained(make(unlabelled_weight=0), labelled)
 
     assert all(torch.equal(value, beside[name]) for name, value in alone.items())
