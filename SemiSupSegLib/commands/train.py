@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.commands.run_arguments import add_run_arguments, request_of
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.resources import default_preset
 
 if TYPE_CHECKING:
     from SemiSupSegLib.training.request import TrainRequest
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-report", action="store_true", help="do not write report.html")
 
 
+_LISTED_PATCH = (48, 48, 48)
+
+
 class _ListMethods(argparse.Action):
     """Prints the methods and ends, without asking for the required options."""
 
@@ -36,18 +40,28 @@ class _ListMethods(argparse.Action):
         super().__init__(nargs=0, **options)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from SemiSupSegLib.cases.task import load_task
         from SemiSupSegLib.methods.catalogue import METHODS
+        from SemiSupSegLib.training.configuration import configure
+        from SemiSupSegLib.training.needs import in_words, update_memory
 
-        head = ("Method", "What it does", "Paper", "Needs", "Forward passes a step")
-        rows = [
-            (name, one.title, one.paper, one.needs, one.forward_passes)
-            for name, one in METHODS.items()
-            if not one.goes_on
-        ]
+        task = load_task("brats")
+        head = ("Method", "What it does", "Paper", "Needs", "Forward passes a step", "Memory")
+        rows = []
+        for name, one in METHODS.items():
+            if not one.goes_on:
+                config = configure(preset=default_preset(name), method=name, variant="cpu")
+                memory = in_words(update_memory(config, task, _LISTED_PATCH))
+                rows.append((name, one.title, one.paper, one.needs, one.forward_passes, memory))
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         for row in (head, *rows):
             cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
             print("  ".join(cells).rstrip())
+        sides = " x ".join(map(str, _LISTED_PATCH))
+        print(
+            f"\nMemory: of an update with the method's preset for a CPU, {len(task.channels)} "
+            f"channels, {task.num_classes} classes, patches of {sides} voxels."
+        )
         parser.exit()
 
 

@@ -161,6 +161,8 @@ METHODS: dict[str, MethodEntry] = {
         forward_passes="1, the decoder `decoders` times",
         options=MCNetOptions,
         make=MCNet,
+        # Two further decoders are about one network more.
+        learning=_twice,
     ),
     "bcp": MethodEntry(
         title="labelled and unlabelled patches exchange a box",
@@ -177,6 +179,8 @@ METHODS: dict[str, MethodEntry] = {
         forward_passes="1 of labelled patches + 4 of unlabelled ones",
         options=UniMatchOptions,
         make=UniMatch,
+        # Of an unlabelled patch it keeps three passes, of a labelled one one.
+        learning=_twice,
     ),
     "curriculum": MethodEntry(
         title="teacher, trusted cases first, doubtful voxels unlearned",

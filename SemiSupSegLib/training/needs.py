@@ -60,17 +60,18 @@ def needs_of(
     Raises:
         UsageError: If network, patch and method do not go together.
     """
-    method = imagined_method(config, task, patch)
-    weights = {name: _bytes_of(network) for name, network in method.networks().items()}
-    with torch.device("meta"):
-        learning = sum(
-            _bytes_of(network_of(config, task, one))
-            for one in find_method(config.method).learning(config.options)
-        )
+    weights, learning = _weights(config, task, patch)
+    update = _update_memory(config, task, patch, learning)
     return Needs(
-        memory=_memory(config, task, shapes, patch, sum(weights.values()), learning),
-        disk=_disk(config, task, split, shapes, sum(weights.values()), learning),
+        memory=_memory(task, shapes, weights, update),
+        disk=_disk(config, task, split, shapes, weights, learning),
     )
+
+
+def update_memory(config: RunConfig, task: Task, patch: tuple[int, int, int]) -> int:
+    """Return the bytes of all networks and of the largest update, without the program's own."""
+    weights, learning = _weights(config, task, patch)
+    return weights + _update_memory(config, task, patch, learning)
 
 
 def kept_for_backward(config: RunConfig, task: Task, patch: tuple[int, int, int]) -> int:
@@ -183,15 +184,27 @@ def _bytes_of(network: torch.nn.Module) -> int:
     return sum(one.nbytes for one in network.state_dict().values())
 
 
-def _memory(
-    config: RunConfig,
-    task: Task,
-    shapes: Mapping[str, tuple[int, int, int]],
-    patch: tuple[int, int, int],
-    weights: int,
-    learning: int,
+def _weights(config: RunConfig, task: Task, patch: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the bytes of all networks, and of those that learn in an update."""
+    method = imagined_method(config, task, patch)
+    with torch.device("meta"):
+        learning = sum(
+            _bytes_of(network_of(config, task, one))
+            for one in find_method(config.method).learning(config.options)
+        )
+    return sum(_bytes_of(network) for network in method.networks().values()), learning
+
+
+def _update_memory(
+    config: RunConfig, task: Task, patch: tuple[int, int, int], learning: int
 ) -> int:
-    update = _PARAMETER_COPIES * learning + WORKING_FACTOR * kept_for_backward(config, task, patch)
+    kept = kept_for_backward(config, task, patch)
+    return int(_PARAMETER_COPIES * learning + WORKING_FACTOR * kept)
+
+
+def _memory(
+    task: Task, shapes: Mapping[str, tuple[int, int, int]], weights: int, update: int
+) -> int:
     voxels = max((math.prod(shape) for shape in shapes.values()), default=0)
     # Probabilities, variance and entropy of a case, float32, and its image.
     volumes = 4 * (task.num_classes + 2) + 4 * len(task.channels)

@@ -18,9 +18,11 @@ def test_the_methods_are_listed_without_naming_cases(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert code == 0
     assert lines[0].split("  ")[0] == "Method"
-    table = {line.split()[0]: line for line in lines[1:]}
+    table = {line.split()[0]: line for line in lines[1:] if line}
     assert {"supervised", "mean_teacher", "uamt", "curriculum"} <= set(table)
     assert "corrections" not in table
+    assert all(table[name].endswith("B") for name in ("supervised", "uamt"))
+    assert "48 x 48 x 48 voxels" in lines[-1]
     assert "arXiv 2602.08797" in table["curriculum"]
     assert "labelled and unlabelled cases" in table["curriculum"]
     assert "1 + pseudo_labels.passes" in table["curriculum"]
