@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -306,6 +306,17 @@ def augment(
         valid=torch.stack(valid),
         maps={name: torch.stack(values) for name, values in maps.items()},
         case_ids=tuple(patch.case_id for patch in patches),
+    )
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch on another device."""
+    return replace(
+        batch,
+        images=batch.images.to(device),
+        labels=batch.labels.to(device),
+        valid=batch.valid.to(device),
+        maps={name: values.to(device) for name, values in batch.maps.items()},
     )
 
 
