@@ -19,6 +19,8 @@ from SemiSupSegLib.methods.curriculum import (
 )
 from SemiSupSegLib.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
 from SemiSupSegLib.methods.protocol import Method
+from SemiSupSegLib.methods.quality_guided import QualityGuided, QualityGuidedOptions
+from SemiSupSegLib.methods.reweighting import reweighted
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 from SemiSupSegLib.methods.uamt import UAMT, UAMTOptions
 
@@ -76,7 +78,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1 + 1 of unlabelled patches",
         options=MeanTeacherOptions,
-        make=MeanTeacher,
+        make=reweighted(MeanTeacher),
     ),
     "uamt": MethodEntry(
         title="Mean Teacher where the teacher is sure",
@@ -84,7 +86,15 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases; a network with dropout",
         forward_passes="1 + (passes + 1) of unlabelled patches",
         options=UAMTOptions,
-        make=UAMT,
+        make=reweighted(UAMT),
+    ),
+    "quality_guided": MethodEntry(
+        title="pseudo-labels weighed and masks improved by a network that judges them",
+        paper="Abhishek & Hamarneh 2026, arXiv 2606.01753",
+        needs="labelled and unlabelled cases",
+        forward_passes="1 + 1 of unlabelled patches; those of the quality network are small",
+        options=QualityGuidedOptions,
+        make=reweighted(QualityGuided, always=True),
     ),
     "curriculum": MethodEntry(
         title="teacher, trusted cases first, doubtful voxels unlearned",
