@@ -19,28 +19,33 @@ LEAST_FALL = 0.1
 """By how much the correlation must fall then."""
 
 
+def seen_of(
+    image: NDArray[np.floating], masks: Tensor, spacing: Sequence[float], side: int
+) -> Tensor:
+    """Return what the quality network sees of a whole case, (C + K - 1, side, side, side).
+
+    Args:
+        image: Prepared channels, (C, D, H, W); of one on the disk, only what is seen is read.
+        masks: Of the classes but background, boolean (K - 1, D, H, W).
+        spacing: z, y, x in mm.
+        side: Of the view, voxels.
+    """
+    z, y, x = box_around(foreground_of(masks), spacing)
+    part = torch.from_numpy(np.asarray(image[:, z, y, x], np.float32))
+    return on_cube(part, masks[:, z, y, x], side)
+
+
 @torch.no_grad()
-def estimate_dice(
-    network: QualityNetwork,
-    image: NDArray[np.floating],
-    masks: Tensor,
-    spacing: Sequence[float],
-) -> list[float]:
-    """Return the estimated Dice of each class but background.
+def estimates_of(network: QualityNetwork, seen: Tensor) -> list[float]:
+    """Return the estimated Dice of each class but background for one view.
 
     Args:
         network: In eval mode; on any device.
-        image: Prepared channels, (C, D, H, W).
-        masks: Of the classes but background, boolean (K - 1, D, H, W).
-        spacing: z, y, x in mm.
+        seen: From `seen_of`.
 
     Returns:
         K - 1 values, 0-1. That of a class which neither mask nor truth has means nothing.
     """
-    # Only what is seen is read of an image that lies on the disk.
-    z, y, x = box_around(foreground_of(masks), spacing)
-    part = torch.from_numpy(np.asarray(image[:, z, y, x], np.float32))
-    seen = on_cube(part, masks[:, z, y, x], network.options.side)
     device = next(network.parameters()).device
     with torch.autocast(device.type, enabled=False):
         estimates: list[float] = network(seen[None].to(device))[0].tolist()

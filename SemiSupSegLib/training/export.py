@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from SemiSupSegLib.evaluation.metrics import statistics_of
 from SemiSupSegLib.files import read_json
@@ -34,6 +34,7 @@ from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.description import describe_model
 from SemiSupSegLib.training.final_validation import summarise_validation
+from SemiSupSegLib.training.quality_figures import judge_quality, quality_of
 from SemiSupSegLib.training.review_thresholds import ReviewSamples
 from SemiSupSegLib.training.trainer import Trainer
 
@@ -47,7 +48,9 @@ def export_work(method: Method, data: RunData, *, goes_on: bool = False) -> int:
     passes = 6 if "teacher" in method.predictors() else 3
     # The model from before is judged, and the teacher, which is not this run's, not alone.
     passes += goes_on * (0 if "teacher" in method.predictors() else 1)
-    return passes * data.count_windows(data.validation)
+    # Estimates are judged with masks of each of them.
+    judged = len(method.predictors()) - 1 if quality_of(method) is not None else 0
+    return (passes + judged) * data.count_windows(data.validation)
 
 
 def export(
@@ -107,6 +110,8 @@ def export(
     figures = _figures(run)
     learnt = [] if before is None else compare_with_before(run, data)
     common = _manifest(data, run, config, calibration, figures)
+    quality = quality_of(method)
+    judged_quality = judge_quality(method, run, data)
     if not student.has_log_variance:
         common["network"]["options"]["log_variance_head"] = False
     write_package(
@@ -119,10 +124,12 @@ def export(
                 **_training(config.iterations, _num_unlabelled(data), data, config, trainer),
                 **_goes_on(before, data),
             },
+            **({"quality": judged_quality} if quality is not None else {}),
         },
         weights={
             "student": _arrays(student),
             **({"teacher": _arrays(teacher)} if teacher is not None else {}),
+            **({"quality": _arrays(quality)} if quality is not None else {}),
         },
         card=_card(
             "Student",
@@ -229,7 +236,7 @@ def _judge(network: SegmentationNetwork, data: RunData, temperature: float) -> J
     return judge
 
 
-def _arrays(network: SegmentationNetwork) -> dict[str, NDArray[np.generic]]:
+def _arrays(network: nn.Module) -> dict[str, NDArray[np.generic]]:
     return {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
 
 
