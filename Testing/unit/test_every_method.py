@@ -33,8 +33,16 @@ TINY = {
 SHORTER = {
     "curriculum": {"teacher_share": "4", "stage_share": "1", "head_share": "1",
                    "pseudo_labels.passes": "2"},
+    "quality_guided": {"quality.weak_share": "0.25", "quality.network_share": "0.2",
+                       "quality.floor": "0", "warmup_fraction": "0", "rampup_fraction": "0",
+                       "quality_warmup": "0", "quality_rampup": "0"},
 }  # fmt: skip
 """What brings every part of a method into a few updates."""
+BY_HEART = {
+    "curriculum": {"teacher_share": "60", "stage_share": "20"},
+    "quality_guided": {"quality.weak_share": "0.01", "quality.network_share": "0.01"},
+}
+"""What leaves enough updates for the segmentation."""
 
 
 def write_cases(folder: Path) -> None:
@@ -201,8 +209,6 @@ def test_two_labelled_cases_can_be_learnt_by_heart(a_folder, tmp_path, method):
         "validation": ["again case0", "again case1"],
     }
     (tmp_path / "split.json").write_text(json.dumps(split))
-    settings = {"teacher_share": "60", "stage_share": "20"} if method == "curriculum" else {}
-
     train(
         request_for(
             tmp_path,
@@ -212,7 +218,7 @@ def test_two_labelled_cases_can_be_learnt_by_heart(a_folder, tmp_path, method):
             training__augmentation__flip_axes="[]",
             training__augmentation__rotate_axial="false",
             training__validate_every="1000",
-            **settings,
+            **BY_HEART.get(method, {}),
         )
     )
 
