@@ -149,7 +149,7 @@ def test_weights_are_absolute():
     half = squared_difference(logits, target, mask, torch.full(mask.shape, 0.5))
 
     torch.testing.assert_close(half, whole / 2)
-    assert float(squared_difference(logits, target, mask, torch.zeros(mask.shape))) == 0
+    assert squared_difference(logits, target, mask, torch.zeros(mask.shape)).item() == 0
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def test_methods_count_the_cases_by_their_weights(method, options):
     made.quality.weights = {}
     nothing = loss()
 
-    assert float(plain) > 0
+    assert plain.item() > 0
     torch.testing.assert_close(full, plain)
     assert gradient[0].any()
     assert not gradient[1].any()
-    assert float(nothing) == 0
+    assert nothing.item() == 0
 
 
 # The method
@@ -202,9 +202,9 @@ def test_the_pseudo_label_loss_is_half_cross_entropy_and_half_dice_by_weight():
         true = (label[image] == index).double()
         shared = (p[image, index] * true).sum()
         own = 1 - (2 * shared + 1e-5) / (p[image, index].sum() + true.sum() + 1e-5)
-        dice += weights[image][index] * float(own)
+        dice += weights[image][index] * own.item()
     expected = 0.5 * entropy / label.numel() + 0.5 * dice / 2
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_padding_and_cases_without_weight_teach_nothing():
@@ -213,12 +213,12 @@ def test_padding_and_cases_without_weight_teach_nothing():
     batch.valid[:] = False
     nowhere = method.unlabelled_loss(logits, batch, Clock(phase_iteration=5, iteration=5))[0]
     (gradient,) = torch.autograd.grad(nowhere, logits, allow_unused=True)
-    assert float(nowhere) == 0
+    assert nowhere.item() == 0
     assert gradient is None or not gradient.any()
 
     method.quality.weights = {}
     label = random_logits(4).argmax(1)
-    assert float(method.pseudo_label_loss(logits, label, a_batch())) == 0
+    assert method.pseudo_label_loss(logits, label, a_batch()).item() == 0
 
 
 def test_regularisation_reaches_the_masks_and_not_the_judge_or_the_teacher():
@@ -230,7 +230,7 @@ def test_regularisation_reaches_the_masks_and_not_the_judge_or_the_teacher():
     learning = [one for one in method._raw.parameters() if one.requires_grad]
     found = torch.autograd.grad(loss, learning, allow_unused=True)
 
-    assert 0 < float(loss) < 1
+    assert 0 < loss.item() < 1
     assert any(one is not None and bool(one.abs().sum() > 0) for one in found)
     assert all(one is None or bool(torch.isfinite(one).all()) for one in found)
     assert not any(one.requires_grad for one in judge.parameters())
@@ -251,9 +251,9 @@ def test_regularisation_is_one_minus_the_mean_estimate_of_what_is_shown():
     logits[:, 0] = 9
     logits[0, 1, 4:9, 4:9, 4:9], logits[0, 0, 4:9, 4:9, 4:9] = 9, -9
 
-    only_first = float(method.regularisation(logits, batch))
+    only_first = method.regularisation(logits, batch).item()
     logits[1, 2, 4:9, 4:9, 4:9], logits[1, 0, 4:9, 4:9, 4:9] = 9, -9
-    both = float(method.regularisation(logits, batch))
+    both = method.regularisation(logits, batch).item()
 
     assert only_first == pytest.approx(0.2)
     assert both == pytest.approx((0.2 + 0.8) / 2)
@@ -269,7 +269,7 @@ def test_patches_with_little_foreground_are_left_alone():
     loss = method.regularisation(logits, batch)
     (gradient,) = torch.autograd.grad(loss, logits)
 
-    assert float(loss) == 0
+    assert loss.item() == 0
     assert not gradient.any()
 
 
@@ -295,11 +295,11 @@ def test_weights_of_the_terms_climb_after_their_warm_ups():
     for iteration in (1, 4, 6, 9, 12):
         clock = Clock(phase_iteration=iteration, iteration=iteration)
         total, terms = method.unlabelled_loss(random_logits(), a_batch(), clock)
-        rest = float(total)
+        rest = total.item()
         quality = terms.get("quality", torch.zeros(()))
         share = {1: 0.0, 4: 0.125, 6: 0.25, 9: 0.25, 12: 0.25}[iteration]
-        rest -= share * float(terms["pseudo_label"])
-        parts.append((rest, float(quality)))
+        rest -= share * terms["pseudo_label"].item()
+        parts.append((rest, quality.item()))
 
     assert [round(rest, 6) for rest, _ in parts[:4]] == [0, 0, 0, 0]
     assert [quality for _, quality in parts[:4]] == [0, 0, 0, 0]
