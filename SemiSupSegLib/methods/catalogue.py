@@ -15,6 +15,7 @@ from SemiSupSegLib.methods.curriculum import (
     CurriculumOptions,
     fewer_passes,
     less_mixing,
+    ranks_by_quality,
     scratch_bytes,
 )
 from SemiSupSegLib.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
@@ -94,7 +95,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1 + 1 of unlabelled patches; those of the quality network are small",
         options=QualityGuidedOptions,
-        make=reweighted(QualityGuided, always=True),
+        make=reweighted(QualityGuided, needs=lambda options: True),
     ),
     "curriculum": MethodEntry(
         title="teacher, trusted cases first, doubtful voxels unlearned",
@@ -102,7 +103,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1 (1 + pseudo_labels.passes where a head learns its doubt)",
         options=CurriculumOptions,
-        make=Curriculum,
+        make=reweighted(Curriculum, needs=ranks_by_quality),
         when_shorter=fewer_passes,
         for_task=less_mixing,
         scratch_bytes=scratch_bytes,

@@ -197,6 +197,10 @@ class Joint:
         """
         raise NotImplementedError
 
+    def labeller(self) -> nn.Module | None:
+        """Return the network whose predictions unlabelled patches are taught: the average."""
+        return self._average
+
     def voxel_weight(self, pseudo: Tensor, batch: Batch) -> Tensor | None:
         """Return how much each voxel of the unlabelled patches counts, (U, D, H, W), 0-1.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -75,15 +75,28 @@ def voxel_weight(quality: CaseQuality | None, pseudo: Tensor, batch: Batch) -> T
     return weights.gather(1, index).reshape(label.shape)
 
 
+class Judged(Method, Protocol):
+    """A method whose cases can be weighed by their quality."""
+
+    quality: CaseQuality | None
+    """None until a `Reweighted` sets it."""
+
+    def labeller(self) -> nn.Module | None:
+        """Return the network whose predictions unlabelled patches are taught.
+
+        It judges the pseudo-labels itself if it is None.
+        """
+
+
 class Reweighted:
     """A method after the phases of a quality network, which judges its pseudo-labels.
 
-    All unlabelled cases are predicted as a whole now and then, by the method's teacher (its student
-    if it has none), and the network estimates the Dice of what comes out. The method asks
-    `voxel_weight` with its attribute `quality`.
+    All unlabelled cases are predicted as a whole now and then, by the method's `labeller`, and the
+    network estimates the Dice of what comes out. The method asks `voxel_weight` with its attribute
+    `quality`.
 
     Args:
-        make: The method's class; its objects have an attribute `quality`.
+        make: Makes the method.
         options: The method's, with a group `quality`.
         build: Makes a freshly initialised network.
         iterations: Optimizer updates of the whole run; what the quality network takes is not the
@@ -91,13 +104,13 @@ class Reweighted:
     """
 
     def __init__(
-        self, make: Callable[..., Method], options: Any, build: Build, iterations: int
+        self, make: Callable[..., Judged], options: Any, build: Build, iterations: int
     ) -> None:
         self._options = options
         self.training = QualityTraining(options, build, iterations)
         self._inner = make(options, build, iterations - self.training.iterations)
         self.quality = CaseQuality(self.training.network, weighs=options.quality.reweight)
-        self._inner.quality = self.quality  # type: ignore[attr-defined]
+        self._inner.quality = self.quality
 
     def networks(self) -> Mapping[str, nn.Module]:
         """Return the method's networks, the weak model, and the one that judges."""
@@ -147,14 +160,16 @@ class Reweighted:
 
     def _judging(self, phase: Phase, data: TrainingData) -> Phase:
         """Return a phase of the method in which the cases are judged now and then."""
+        labeller = self._inner.labeller()
+        # A head alone learns in eval mode, and weighs nothing.
         learns = phase.unlabelled_per_batch > 0 and phase.train_mode
-        if not learns or not data.unlabelled:
+        if labeller is None or not learns or not data.unlabelled:
             return phase
         every = self._options.quality.refresh or max(1, phase.iterations // _REFRESHES)
         watched = self._watched(data)
         return replace(
             phase,
-            between=lambda done: self._judge(phase, done, data),
+            between=lambda done: self._judge(labeller, phase, done, data),
             between_at=range(0, phase.iterations, every),
             between_work=data.count_windows([*data.unlabelled, *watched]),
         )
@@ -163,10 +178,8 @@ class Reweighted:
         """Return the validation cases if the method compares estimates with their Dice."""
         return data.validation if getattr(self._options, "stop_gap", None) is not None else ()
 
-    def _judge(self, phase: Phase, done: int, data: TrainingData) -> None:
+    def _judge(self, labeller: nn.Module, phase: Phase, done: int, data: TrainingData) -> None:
         """Estimate the quality of all pseudo-labels anew."""
-        predictors = self._inner.predictors()
-        labeller = predictors.get("teacher", predictors["student"])
         network, options = self.training.network.eval(), self._options.quality
         found: dict[str, Any] = {}
         for case_id in data.share(data.unlabelled, "judging pseudo-labels"):
@@ -188,27 +201,35 @@ class Reweighted:
             scores[case_id] = headline_dice(predicted, data.label(case_id), data.task)
         scores = data.gathered(scores)
         quality.validation_dice = float(np.mean(list(scores.values()))) if scores else None
-        weights_now = np.array(list(quality.weights.values()))
-        data.tell(
-            "quality_estimated",
-            phase=phase.name,
-            phase_iteration=done,
-            mean_estimate=round(quality.mean_estimate, 6),
-            mean_weights=[round(float(one), 6) for one in weights_now.mean(0)],
-            cases_without_weight=int((weights_now[:, 1:].max(1) == 0).sum()),
-        )
+        tell_weights(quality, phase.name, done, data)
 
 
-def reweighted(make: Callable[..., Method], *, always: bool = False) -> Callable[..., Method]:
+def tell_weights(quality: CaseQuality, phase: str, done: int, data: TrainingData) -> None:
+    """Write an event on what the cases weigh now, after some updates of a phase."""
+    weights = np.array(list(quality.weights.values()))
+    data.tell(
+        "quality_estimated",
+        phase=phase,
+        phase_iteration=done,
+        mean_estimate=round(quality.mean_estimate, 6),
+        mean_weights=[round(float(one), 6) for one in weights.mean(0)],
+        cases_without_weight=int((weights[:, 1:].max(1) == 0).sum()),
+    )
+
+
+def reweighted(
+    make: Callable[..., Judged], *, needs: Callable[[Any], bool] = lambda options: False
+) -> Callable[..., Method]:
     """Return what makes a method, with a quality network before it if the options ask for one.
 
     Args:
-        make: The method's class.
-        always: Whether the method needs the network even if it does not weigh cases.
+        make: Makes the method itself.
+        needs: Called with the options; whether the method needs the network even if it does not
+            weigh cases.
     """
 
     def made(options: Any, build: Build, iterations: int) -> Method:
-        if not always and not options.quality.reweight:
+        if not options.quality.reweight and not needs(options):
             return make(options, build, iterations)
         return Reweighted(make, options, build, iterations)
 
