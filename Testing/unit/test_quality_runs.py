@@ -209,3 +209,32 @@ def test_a_prediction_tells_the_estimated_dice(a_run, a_folder):
         assert value == pytest.approx(told["student"][0]["object"]["estimated"], abs=0.02)
     else:
         assert value is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"quality.reweight": "true"}, {"pseudo_labels.image_confidence": "quality",
+                                    "quality.reweight": "false"}],
+    ids=["weighs", "ranks"],
+)  # fmt: skip
+def test_the_curriculum_weighs_or_ranks_its_cases_by_estimated_dice(a_folder, settings, request):
+    name = request.node.callspec.id
+    short = {"teacher_share": "4", "stage_share": "1", "head_share": "1", "fractions": "[0.5, 1.0]",
+             "pseudo_labels.passes": "1", "copy_paste": "0.5"}  # fmt: skip
+    run = a_request(a_folder, f"curriculum {name}", "curriculum", **{**short, **settings})
+
+    train(run)
+
+    scores = read_json(run.out / "stages" / "teacher" / "scores.json")
+    told = events_of(run.out, "quality_estimated")
+    assert {one["phase"] for one in told} == {"stage_1", "stage_2"}
+    for case_id in SPLIT["train_unlabelled"]:
+        (estimated,) = scores["estimated_dice"][case_id]
+        ranked_by = scores["image_confidence"][case_id]
+        if name == "ranks":
+            assert ranked_by == (estimated or 0.0)
+        else:
+            assert ranked_by != estimated
+    if name == "weighs":
+        by_case = [one[0] or 0.0 for one in scores["estimated_dice"].values()]
+        assert told[0]["mean_weights"][1] == pytest.approx(np.mean(np.square(by_case)), abs=1e-5)
