@@ -88,6 +88,9 @@ class Maps:
     """Weight, 0-1, that a stage of training gives the pseudo-label; None outside training."""
     probabilities: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """The student's, by class name, temperature-scaled."""
+    estimated_dice: Mapping[str, float | None] = field(default_factory=dict)
+    """What a quality network thinks of the label, by class; None of a class that it lacks. Empty
+    without such a network."""
     figures: Figures
     likeness: Likeness = Likeness()
     regions: FoundRegions | None = None

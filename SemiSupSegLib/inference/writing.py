@@ -197,6 +197,10 @@ def _figures(
         content["teacher_student_dice"] = {
             name: _rounded(value) for name, value in figures.teacher_student_dice.items()
         }
+    if maps.estimated_dice:
+        content["estimated_dice"] = {
+            name: _rounded(value) for name, value in maps.estimated_dice.items()
+        }
     content["unlike_training"] = maps.likeness.to_json()
     content.update(review_content(maps.regions, maps.review))
     content["warnings"] = [*warnings, *maps.warnings]

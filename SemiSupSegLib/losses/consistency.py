@@ -9,7 +9,9 @@ from torch import Tensor
 from SemiSupSegLib.losses.reduction import at_least_float32, masked_mean
 
 
-def squared_difference(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def squared_difference(
+    logits: Tensor, target: Tensor, mask: Tensor, weight: Tensor | None = None
+) -> Tensor:
     """Average (p − q)² over classes and the voxels that count.
 
     Source: the consistency of Mean Teacher (Tarvainen & Valpola 2017) as UA-MT and SSL4MIS have
@@ -19,12 +21,15 @@ def squared_difference(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         logits: Of the network that learns, (B, K, D, H, W); p is their softmax.
         target: Probabilities q of the same shape; get no gradient.
         mask: Voxels that count, boolean (B, D, H, W).
+        weight: Of each voxel's difference, (B, D, H, W); absolute: the mean is still that of as
+            many voxels. None is 1 everywhere.
 
     Returns:
         Scalar in [0, 2/K]; exactly 0 with zero gradient if no voxel counts.
     """
     probabilities = F.softmax(at_least_float32(logits), 1)
-    return masked_mean((probabilities - target.detach()).square().mean(1), mask)
+    values = (probabilities - target.detach()).square().mean(1)
+    return masked_mean(values if weight is None else values * weight, mask)
 
 
 def input_noise(images: Tensor, deviation: float = 0.1) -> Tensor:

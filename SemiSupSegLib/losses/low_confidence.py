@@ -38,6 +38,7 @@ def high_confidence_loss(
     weight: Tensor | None,
     high_mask: Tensor,
     smoothing: float = 0.0,
+    importance: Tensor | None = None,
 ) -> Tensor:
     """Return the cross-entropy on trusted voxels: Σω·CE/Σω per image, then the mean over images.
 
@@ -47,6 +48,8 @@ def high_confidence_loss(
         weight: ω ≥ 0, (B, D, H, W); None is 1 everywhere.
         high_mask: Trusted voxels, boolean, (B, D, H, W).
         smoothing: α of the target (1 − α)·e_ŷ + α/K, in [0, 1).
+        importance: Factor on each voxel's cross-entropy, (B, D, H, W); unlike ω it is not in the
+            denominator. None is 1 everywhere.
 
     Returns:
         Scalar; an image without trusted voxels counts as 0, with zero gradient.
@@ -57,6 +60,8 @@ def high_confidence_loss(
     values = -log_probability_of(log_probabilities, pseudo_label)
     if smoothing:
         values = (1 - smoothing) * values - smoothing * log_probabilities.mean(1)
+    if importance is not None:
+        values = values * importance
     mask = high_mask & (pseudo_label != IGNORED)
     factor = mask.to(values.dtype)
     if weight is not None:
@@ -71,6 +76,7 @@ def low_confidence_loss(
     mode: LowMode,
     teacher_probabilities: Tensor | None = None,
     gate: float = GATE,
+    importance: Tensor | None = None,
 ) -> Tensor:
     """Return R_low/λ2: what happens to voxels that are not trusted, before its factor λ2.
 
@@ -95,6 +101,7 @@ def low_confidence_loss(
         mode: One of these.
         teacher_probabilities: P̄, (B, K, D, H, W), for the modes in `NEEDS_TEACHER`.
         gate: Of "complementary".
+        importance: Factor on each voxel's term, (B, D, H, W); None is 1 everywhere.
 
     Returns:
         Scalar; an image without untrusted voxels counts as 0, with zero gradient.
@@ -121,6 +128,8 @@ def low_confidence_loss(
         values = -log_probabilities.mean(1) - math.log(log_probabilities.shape[1])
     else:
         values = _ON_THE_LABEL[mode](log_probabilities, pseudo_label)
+    if importance is not None:
+        values = values * importance
     return mean_over_images(values, low_mask & (pseudo_label != IGNORED))
 
 

@@ -20,6 +20,7 @@ from SemiSupSegLib.methods.curriculum import (
     CurriculumOptions,
     fewer_passes,
     less_mixing,
+    ranks_by_quality,
     scratch_bytes,
 )
 from SemiSupSegLib.methods.dual_network import DualNetwork, DualNetworkOptions
@@ -27,6 +28,8 @@ from SemiSupSegLib.methods.entropy import Entropy, EntropyOptions
 from SemiSupSegLib.methods.mc_net import MCNet, MCNetOptions
 from SemiSupSegLib.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
 from SemiSupSegLib.methods.protocol import Method, NetworkOptions
+from SemiSupSegLib.methods.quality_guided import QualityGuided, QualityGuidedOptions
+from SemiSupSegLib.methods.reweighting import reweighted
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 from SemiSupSegLib.methods.uamt import UAMT, UAMTOptions
 from SemiSupSegLib.methods.unimatch import UniMatch, UniMatchOptions
@@ -101,7 +104,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1 + 1 of unlabelled patches",
         options=MeanTeacherOptions,
-        make=MeanTeacher,
+        make=reweighted(MeanTeacher),
     ),
     "uamt": MethodEntry(
         title="Mean Teacher where the teacher is sure",
@@ -109,7 +112,15 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases; a network with dropout",
         forward_passes="1 + (passes + 1) of unlabelled patches",
         options=UAMTOptions,
-        make=UAMT,
+        make=reweighted(UAMT),
+    ),
+    "quality_guided": MethodEntry(
+        title="pseudo-labels weighed and masks improved by a network that judges them",
+        paper="Abhishek & Hamarneh 2026, arXiv 2606.01753",
+        needs="labelled and unlabelled cases",
+        forward_passes="1 + 1 of unlabelled patches; those of the quality network are small",
+        options=QualityGuidedOptions,
+        make=reweighted(QualityGuided, needs=lambda options: True),
     ),
     "cps": MethodEntry(
         title="two networks learn from each other's labels",
@@ -188,7 +199,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1 (1 + pseudo_labels.passes where a head learns its doubt)",
         options=CurriculumOptions,
-        make=Curriculum,
+        make=reweighted(Curriculum, needs=ranks_by_quality),
         when_shorter=fewer_passes,
         for_task=less_mixing,
         scratch_bytes=scratch_bytes,

@@ -61,6 +61,8 @@ from SemiSupSegLib.methods.pseudo_labels import (
     scoring_passes,
     stage_size,
 )
+from SemiSupSegLib.methods.quality_options import QualityOptions
+from SemiSupSegLib.methods.reweighting import CaseQuality, tell_weights, voxel_weight
 from SemiSupSegLib.methods.supervised import (
     class_weights,
     segmentation_parameters,
@@ -68,6 +70,7 @@ from SemiSupSegLib.methods.supervised import (
     tell_if_all_labelled,
 )
 from SemiSupSegLib.networks.base import SegmentationNetwork
+from SemiSupSegLib.quality.estimates import case_weights
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +150,7 @@ class CurriculumOptions:
     """Decay of the moving averages of teacher and student, which are judged and exported."""
     norm_guard: float = 10.0
     """`subtract` stops when the weight norm exceeds this multiple of its value at stage start."""
+    quality: QualityOptions = field(default_factory=QualityOptions)
 
     def __post_init__(self) -> None:
         if not self.fractions or any(not 0 < part <= 1 for part in self.fractions):
@@ -230,6 +234,12 @@ class Curriculum:
         self._finish_iterations, self._student_distil_iterations = parts[-2:]
         self._student_iteration = 0
         self._stage_norm = 0.0
+        self.quality: CaseQuality | None = None
+        """How good the pseudo-labels of the cases are, if the run has a network that judges."""
+
+    def labeller(self) -> nn.Module | None:
+        """Return nothing: cases are judged with the predictions that their pseudo-labels are."""
+        return None
 
     def networks(self) -> Mapping[str, nn.Module]:
         """Return both networks, their moving averages, and what labels if that may change."""
@@ -377,6 +387,9 @@ class Curriculum:
                 self._student_raw, batch, options.loss, weights, options.copy_paste
             )
             return _named(result.total, result.terms, {})
+        importance = voxel_weight(self.quality, batch.maps["pseudo_label"], batch)
+        if importance is not None:
+            batch = replace(batch, maps={**batch.maps, "importance": importance})
         if is_drawn(options.copy_paste):
             mixed = exchange_with_unlabelled(batch)
             logits = self._student_raw(mixed.images)
@@ -407,12 +420,19 @@ class Curriculum:
         weight = maps["weight"].float() / 255
         high = valid & (weight >= LEAST_WEIGHT)
         terms = {
-            "high": high_confidence_loss(logits, pseudo_label, weight, high, options.smoothing),
+            "high": high_confidence_loss(
+                logits, pseudo_label, weight, high, options.smoothing, maps.get("importance")
+            ),
             "high_share": high.sum() / valid.sum().clamp(min=1),
         }
         if options.lambda_low and options.low_mode != "ignore":
             terms["low"] = low_confidence_loss(
-                logits, pseudo_label, valid & ~high, options.low_mode, maps.get("probabilities")
+                logits,
+                pseudo_label,
+                valid & ~high,
+                options.low_mode,
+                maps.get("probabilities"),
+                importance=maps.get("importance"),
             )
         return terms
 
@@ -488,6 +508,7 @@ class Curriculum:
             former = self._refresh(stage, data)
         labeller = self._labeller(data)
         labeller.score_cases()
+        self._weigh(labeller, stage, data)
         cases = self._cases_of(stage, data)
         if not cases:
             data.tell(
@@ -500,14 +521,34 @@ class Curriculum:
         # A student that has just become the labeller would agree with itself everywhere.
         labeller.make_stage_maps(stage, self._fraction(stage), cases, former or second)
 
+    def _weigh(self, labeller: Labeller, stage: int, data: TrainingData) -> None:
+        """Let the cases weigh what the judge makes of their pseudo-labels."""
+        quality, options = self.quality, self._options.quality
+        if quality is None:
+            return
+        estimated = labeller.estimated_dice()
+        quality.weights = {
+            case_id: case_weights(
+                [one or 0.0 for one in estimates],
+                [one is not None for one in estimates],
+                options.floor,
+                options.power,
+            )
+            for case_id, estimates in estimated.items()
+        }
+        known = [one for estimates in estimated.values() for one in estimates if one is not None]
+        quality.mean_estimate = float(np.mean(known)) if known else 0.0
+        tell_weights(quality, f"stage_{stage}", 0, data)
+
     def _labeller(self, data: TrainingData) -> Labeller:
         options = self._options.pseudo_labels
+        judge = None if self.quality is None else self.quality.network.eval()
         if not self._labelling_since:
-            return Labeller(self._labelling, data, options)
+            return Labeller(self._labelling, data, options, judge=judge)
         # The student's head is distilled after the last stage only: its passes must do.
         options = replace(options, uncertainty="mc", passes=max(2, options.passes))
         name = f"student_before_{self._labelling_since:02d}"
-        return Labeller(self._labelling, data, options, name)
+        return Labeller(self._labelling, data, options, name, judge)
 
     def _refresh(self, stage: int, data: TrainingData) -> SegmentationNetwork | None:
         """Let the student label from this stage on, if it is better (5.); return the former."""
@@ -575,6 +616,11 @@ def fewer_passes(options: CurriculumOptions, share: float) -> Mapping[str, str]:
     passes = options.pseudo_labels.passes
     fewer = max(2, round(passes * share))
     return {"pseudo_labels.passes": str(fewer)} if fewer < passes else {}
+
+
+def ranks_by_quality(options: CurriculumOptions) -> bool:
+    """Return whether a quality network is needed even if it does not weigh cases."""
+    return options.pseudo_labels.image_confidence == "quality"
 
 
 def less_mixing(options: CurriculumOptions, task: Task) -> Mapping[str, str]:

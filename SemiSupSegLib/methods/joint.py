@@ -26,6 +26,8 @@ from SemiSupSegLib.methods.protocol import (
     StepResult,
     TrainingData,
 )
+from SemiSupSegLib.methods.quality_options import QualityOptions
+from SemiSupSegLib.methods.reweighting import CaseQuality, voxel_weight
 from SemiSupSegLib.methods.supervised import (
     class_weights,
     segmentation_parameters,
@@ -62,6 +64,7 @@ class JointOptions:
     """Updates per stair of the ramp; 0: a fortieth of the updates."""
     ema: float = 0.99
     """Decay of the moving average that is judged and exported."""
+    quality: QualityOptions = field(default_factory=QualityOptions)
 
     def __post_init__(self) -> None:
         for name in ("labelled_per_batch", "unlabelled_per_batch"):
@@ -101,6 +104,8 @@ class Joint:
         self._raw = build("teacher")
         self._average = teacher_of(self._raw)
         self._class_weights: Tensor | None = None
+        self.quality: CaseQuality | None = None
+        """How good the pseudo-labels of the cases are, if the run has a network that judges."""
 
     def networks(self) -> Mapping[str, nn.Module]:
         """Return the network and its moving average."""
@@ -230,6 +235,23 @@ class Joint:
     def passes_per_patch(self) -> int:
         """Return the forward passes that a patch takes, a backward pass counted as two."""
         return 3
+
+    def labeller(self) -> nn.Module | None:
+        """Return the network whose predictions unlabelled patches are taught: the average."""
+        return self._average
+
+    def voxel_weight(self, pseudo: Tensor, batch: Batch) -> Tensor | None:
+        """Return how much each voxel of the unlabelled patches counts, (U, D, H, W), 0-1.
+
+        Every loss on unlabelled patches multiplies its values by it, not its mean's denominator:
+        weights are absolute. None if the run weighs nothing.
+
+        Args:
+            pseudo: What the patches are taught: class indices (U, D, H, W), or probabilities or
+                logits (U, K, D, H, W), whose likeliest class counts.
+            batch: All patches.
+        """
+        return voxel_weight(self.quality, pseudo, batch)
 
     def passes_per_unlabelled(self) -> int:
         """Return the predictions that an unlabelled patch takes besides the network's own."""

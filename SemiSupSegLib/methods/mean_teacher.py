@@ -45,7 +45,8 @@ class MeanTeacher(Joint):
         """Return mean (p_S − p_T)², the teacher's p_T of the patches with noise."""
         known = batch.num_labelled
         target = self.teach(batch.images[known:])
-        return squared_difference(logits, target, batch.valid[known:]), {}
+        weight = self.voxel_weight(target, batch)
+        return squared_difference(logits, target, batch.valid[known:], weight), {}
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> Tensor:

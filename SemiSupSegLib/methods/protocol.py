@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.networks.base import SegmentationNetwork
+from SemiSupSegLib.processes import Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,8 @@ class Phase:
     iterations: int
     group: ParameterGroup
     labelled_per_batch: int
+    labelled_cases: Sequence[str] | None = None
+    """Labelled cases that are drawn; None: all of the run."""
     favoured: Sequence[str] = ()
     """Labelled cases that are drawn more often than the others."""
     favoured_share: float = 0.0
@@ -94,6 +97,16 @@ class Phase:
     """Work per case before the first step; resumable case by case."""
     epilogue: Callable[[], None] | None = None
     """Called after the last step, before the next phase."""
+    make_batch: Callable[[int, Part], Batch] | None = None
+    """Makes the batch of an iteration, on the CPU and in the loader's thread, instead of patches
+    that are cut and augmented. It is told which of the processes asks: each makes its own part."""
+    between: Callable[[int], None] | None = None
+    """Work per case between updates, as of moving weights; told how many updates are done."""
+    between_at: Sequence[int] = ()
+    """Numbers of updates after which it is called, 0 and that of all updates included. It is
+    called again, with the same weights, if it was interrupted."""
+    between_work: int = 0
+    """Forward passes over one patch that a call takes."""
     continues: bool = False
     """Whether the optimizer's state of the former phase is kept."""
     train_mode: bool = True
@@ -183,6 +196,12 @@ class TrainingData(Protocol):
 
     def true_label(self, case_id: str) -> NDArray[np.uint8]:
         """Return the label of an unlabelled case; refused unless the run allows the oracle."""
+
+    def image(self, case_id: str) -> NDArray[np.float16]:
+        """Return the prepared channels of a training or validation case, (C, D, H, W)."""
+
+    def patient(self, case_id: str) -> str:
+        """Return whose case it is; the case's own id where nobody knows."""
 
     def spacing(self, case_id: str) -> tuple[float, float, float]:
         """Return the prepared voxel spacing z, y, x in mm."""

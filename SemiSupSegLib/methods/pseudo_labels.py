@@ -44,6 +44,7 @@ from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
 from SemiSupSegLib.inference.calibration import TemperatureSampler
 from SemiSupSegLib.inference.stochastic import dropout_logits, has_dropout
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT, RefineMode, refine
+from SemiSupSegLib.losses.classes import most_likely
 from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.trust import (
     TRUST_BINS,
@@ -57,6 +58,8 @@ from SemiSupSegLib.losses.trust import (
 from SemiSupSegLib.losses.uncertainty import pass_statistics, variance_from_log
 from SemiSupSegLib.methods.protocol import TrainingData
 from SemiSupSegLib.networks.base import SegmentationNetwork
+from SemiSupSegLib.networks.quality import QualityNetwork
+from SemiSupSegLib.quality.estimates import estimates_of, seen_of
 
 _FLIPS = [tuple(2 + axis for axis in range(3) if code >> axis & 1) for code in range(8)]
 
@@ -90,8 +93,9 @@ class PseudoLabelOptions:
     """Voxel confidence c_p."""
     kappa: float = 3.0
     """How strongly `prob_var` reacts to variance."""
-    image_confidence: ImageConfidence = "self_dice"
-    """What cases are ranked by."""
+    image_confidence: Literal[ImageConfidence, "quality"] = "self_dice"
+    """What cases are ranked by; `quality` is the mean Dice that a quality network estimates, which
+    is learnt before and takes a part of the updates (`quality`)."""
     threshold_mode: Literal["fixed", "class_quantile"] = "fixed"
     """Whether `threshold` is for all classes, or each class has its own by `quantile`."""
     threshold: float = 0.7
@@ -126,6 +130,7 @@ class Labeller:
         data: The run's cases.
         options: Trust, thresholds and kind of refinement.
         name: Of its folders.
+        judge: Estimates the Dice of the pseudo-labels, if the run has it; in eval mode.
     """
 
     def __init__(
@@ -134,7 +139,9 @@ class Labeller:
         data: TrainingData,
         options: PseudoLabelOptions,
         name: str = "teacher",
+        judge: QualityNetwork | None = None,
     ) -> None:
+        self._judge = judge
         self._network = network
         self._data = data
         self._options = options
@@ -157,12 +164,32 @@ class Labeller:
             self._scores_file,
             lambda: {
                 "temperature": temperature,
-                "image_confidence": {case_id: found[case_id] for case_id in data.unlabelled},
+                "image_confidence": {
+                    case_id: found[case_id]["image_confidence"] for case_id in data.unlabelled
+                },
+                **(
+                    {
+                        "estimated_dice": {
+                            case_id: found[case_id]["estimated_dice"] for case_id in data.unlabelled
+                        }
+                    }
+                    if self._judge is not None
+                    else {}
+                ),
             },
         )
 
-    def _predict_cases(self, temperature: float) -> dict[str, float]:
-        """Write the predictions that are not there yet, and return the image confidence by case."""
+    def estimated_dice(self) -> dict[str, list[float | None]]:
+        """Return what the judge makes of each case's pseudo-label by class, background left out.
+
+        None for a class that the pseudo-label lacks; nothing without a judge.
+        """
+        found: dict[str, list[float | None]]
+        found = read_json(self._scores_file).get("estimated_dice", {})
+        return found
+
+    def _predict_cases(self, temperature: float) -> dict[str, dict[str, Any]]:
+        """Write the predictions that are not there yet, and return what was found by case."""
         network, data, options = self._network, self._data, self._options
         self._work.mkdir(parents=True, exist_ok=True)
         stochastic = options.passes > 1 and has_dropout(network)
@@ -173,7 +200,12 @@ class Labeller:
             )
         forward = _forward(network, options, temperature, options.passes if stochastic else 1)
         usual, always = _usual_classes(data)
-        scores = {}
+        by_quality = options.image_confidence == "quality"
+        # What an empty prediction counts is the same for all kinds.
+        kind: ImageConfidence = (
+            "self_dice" if options.image_confidence == "quality" else options.image_confidence
+        )
+        scores: dict[str, Any] = {}
         for case_id in data.share(data.unlabelled, "pseudo-labelling"):
             file = self._prediction(case_id)
             score = file.with_name(f"{case_id}.json")
@@ -192,18 +224,38 @@ class Labeller:
                 with replacing_path(file) as path:
                     np.save(path, kept.numpy())
                 each = outputs[count + 2 :].reshape(-1, count, *outputs.shape[1:])
+                estimated = self._estimated(case_id, kept[:count])
                 confidence = image_confidence(
-                    options.image_confidence,
+                    kind,
                     kept[:count],
                     trust=kept[count].float(),
                     pass_labels=each.argmax(1) if len(each) else None,
                     usual_classes=usual,
                     always_foreground=always,
                 )
-                write_json(score, {"image_confidence": confidence})
+                if by_quality and any(one is not None for one in estimated):
+                    each_class = enumerate(estimated, start=1)
+                    values = [
+                        one or 0.0 for index, one in each_class if one is not None or index in usual
+                    ]
+                    confidence = float(np.mean(values))
+                write_json(score, {"image_confidence": confidence, "estimated_dice": estimated})
                 data.tell("case_scored", case=case_id, image_confidence=round(confidence, 6))
-            scores[case_id] = float(read_json(score)["image_confidence"])
+            scores[case_id] = read_json(score)
         return data.gathered(scores)
+
+    def _estimated(self, case_id: str, probabilities: Tensor) -> list[float | None]:
+        """Return the estimated Dice of each class but background; empty without a judge."""
+        if self._judge is None:
+            return []
+        label = most_likely(probabilities.float())[0]
+        masks = torch.stack([label == index for index in range(1, len(probabilities))])
+        data, side = self._data, self._judge.options.side
+        seen = seen_of(data.image(case_id), masks, data.spacing(case_id), side)
+        estimates = estimates_of(self._judge, seen)
+        return [
+            one if bool(mask.any()) else None for one, mask in zip(estimates, masks, strict=True)
+        ]
 
     def stage_cases(self, stage: int, order: str, fraction: float) -> tuple[str, ...]:
         """Return a stage's cases in the order of trust, and freeze them.

@@ -64,7 +64,8 @@ class UAMT(MeanTeacher):
         single = self.teach(images) if self._options.target == "single" else None
         mean = self.mean_of_passes(images)
         sure = valid & (entropy_of(mean) < self.threshold(clock, logits.shape[1]))
-        loss = squared_difference(logits, mean if single is None else single, sure)
+        target = mean if single is None else single
+        loss = squared_difference(logits, target, sure, self.voxel_weight(target, batch))
         return loss, {"sure_share": sure.sum() / valid.sum().clamp(min=1)}
 
     def threshold(self, clock: Clock, num_classes: int) -> float:

@@ -28,6 +28,8 @@ class EventKind(str, Enum):
     STAGE_RANKED = "stage_ranked"
     BEFORE_AFTER = "before_after"
     STAGE_FINISHED = "stage_finished"
+    QUALITY_ESTIMATED = "quality_estimated"
+    QUALITY_JUDGED = "quality_judged"
     TEACHER_REFRESHED = "teacher_refreshed"
     CHECKPOINT = "checkpoint"
     PAUSED = "paused"

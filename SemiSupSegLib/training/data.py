@@ -180,6 +180,14 @@ class RunData:
             )
         return self._oracle(case_id)
 
+    def image(self, case_id: str) -> NDArray[np.float16]:
+        """Return the prepared channels of a training or validation case, (C, D, H, W)."""
+        return self._prepared[case_id].image()
+
+    def patient(self, case_id: str) -> str:
+        """Return whose case it is; the case's own id where nobody knows."""
+        return self._prepared[case_id].patient or case_id
+
     def spacing(self, case_id: str) -> tuple[float, float, float]:
         """Return the prepared voxel spacing z, y, x in mm."""
         x, y, z = self._prepared[case_id].grid.spacing

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from SemiSupSegLib.evaluation.metrics import statistics_of
 from SemiSupSegLib.files import read_json
@@ -34,6 +34,7 @@ from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.description import describe_model
 from SemiSupSegLib.training.final_validation import summarise_validation
+from SemiSupSegLib.training.quality_figures import judge_quality, quality_of
 from SemiSupSegLib.training.review_thresholds import ReviewSamples
 from SemiSupSegLib.training.trainer import Trainer
 
@@ -50,7 +51,9 @@ def export_work(
     passes += 2 * (judges_ensemble and "teacher" in method.predictors())
     # The model from before is judged, and the teacher, which is not this run's, not alone.
     passes += goes_on * (0 if "teacher" in method.predictors() else 1)
-    return passes * data.count_windows(data.validation)
+    # Estimates are judged with masks of each of them.
+    judged = len(method.predictors()) - 1 if quality_of(method) is not None else 0
+    return (passes + judged) * data.count_windows(data.validation)
 
 
 def export(
@@ -118,6 +121,8 @@ def export(
         common["teacher_network"] = dict(before.manifest["teacher_network"])
     _describe_heads(common, student, teacher)
     other = common.get("teacher_network")
+    quality = quality_of(method)
+    judged_quality = judge_quality(method, run, data)
     write_package(
         run.models / "student",
         manifest={
@@ -128,10 +133,12 @@ def export(
                 **_training(config.iterations, _num_unlabelled(data), data, config, trainer),
                 **_goes_on(before, data),
             },
+            **({"quality": judged_quality} if quality is not None else {}),
         },
         weights={
             "student": _arrays(student),
             **({"teacher": _arrays(teacher)} if teacher is not None else {}),
+            **({"quality": _arrays(quality)} if quality is not None else {}),
         },
         card=_card(
             "Student",
@@ -275,7 +282,7 @@ def _judge_mean(temperatures: Mapping[SegmentationNetwork, float], data: RunData
     return judge
 
 
-def _arrays(network: SegmentationNetwork) -> dict[str, NDArray[np.generic]]:
+def _arrays(network: nn.Module) -> dict[str, NDArray[np.generic]]:
     return {name: value.detach().cpu().numpy() for name, value in network.state_dict().items()}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -313,6 +313,17 @@ def augment(
         case_ids=tuple(patch.case_id for patch in patches),
         weak=torch.stack(weak) if weak and phase.strong_views else None,
         second=torch.stack(second) if second else None,
+    )
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch on another device."""
+    return replace(
+        batch,
+        images=batch.images.to(device),
+        labels=batch.labels.to(device),
+        valid=batch.valid.to(device),
+        maps={name: values.to(device) for name, values in batch.maps.items()},
     )
 
 

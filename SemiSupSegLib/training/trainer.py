@@ -42,7 +42,7 @@ from SemiSupSegLib.training.options import TrainingOptions
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.randomness import seed_of
 from SemiSupSegLib.training.rates import rate_factor
-from SemiSupSegLib.training.sampling import RawPatch, Sampler, augment
+from SemiSupSegLib.training.sampling import RawPatch, Sampler, augment, moved
 from SemiSupSegLib.training.validation import BestOnValidation, validation_dice
 from SemiSupSegLib.training.work import Work
 
@@ -228,7 +228,7 @@ class Trainer:
                 begun = time.monotonic()
                 loaded = pending.result()
                 pending = self._submit(loader, phase, unlabelled, len(taken) + 1)
-                batch = loaded if isinstance(loaded, Batch) else self._vary(phase, 0, loaded)
+                batch = self._on_device(phase, 0, loaded)
                 self._update(phase, batch)
                 if self._device.type == "cuda":
                     torch.cuda.synchronize(self._device)
@@ -264,6 +264,7 @@ class Trainer:
             self._judge(phase, started)
         pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
         while position.phase_iteration < phase.iterations:
+            self._work_between(phase, started)
             begun = time.monotonic()
             result = None
             try:
@@ -271,11 +272,7 @@ class Trainer:
                 self.waiting_seconds += time.monotonic() - begun
                 if position.phase_iteration + 1 < phase.iterations:
                     pending = self._submit(loader, phase, unlabelled, position.phase_iteration + 1)
-                batch = (
-                    loaded
-                    if isinstance(loaded, Batch)
-                    else self._vary(phase, position.phase_iteration, loaded)
-                )
+                batch = self._on_device(phase, position.phase_iteration, loaded)
                 result = self._update(phase, batch)
                 self._distribution.check_memory()
             except torch.cuda.OutOfMemoryError as error:
@@ -289,7 +286,24 @@ class Trainer:
             self._count(phase, result)
             self.stepping_seconds += time.monotonic() - begun
             self._attend(phase, started)
+        self._work_between(phase, started)
         self._sampler.forget_phase(phase.name)
+
+    def _work_between(self, phase: Phase, started: float) -> None:
+        """Let the phase do what is due after the updates so far."""
+        position = self._position
+        if phase.between is None or position.phase_iteration not in phase.between_at:
+            return
+        self._check_finite(phase)
+        try:
+            phase.between(position.phase_iteration)
+        except StoppedError:
+            # The updates are kept, and the work begins anew.
+            self._save(phase, started)
+            raise
+        self._set_modes(phase)
+        # A pause meanwhile gives the optimizer's memory away.
+        self._prepare_optimizer(phase)
 
     def _finish_phase(self, phase: Phase, started: float) -> None:
         position = self._position
@@ -325,16 +339,25 @@ class Trainer:
             max(1, int(phase.unlabelled_per_batch * scale)) if phase.unlabelled_per_batch else 0,
         )
 
+        labelled = self._data.labelled if phase.labelled_cases is None else phase.labelled_cases
+
         def load() -> list[RawPatch] | Batch:
-            patches = self._sampler.raw_batch(
-                phase, phase_iteration, self._data.labelled, unlabelled, *counts
-            )
+            if phase.make_batch is not None:
+                return phase.make_batch(phase_iteration, self._distribution.part)
+            patches = self._sampler.raw_batch(phase, phase_iteration, labelled, unlabelled, *counts)
             if self._device.type == "cpu":
                 # Beside the network, as it does not need the device that the network is on.
                 return self._vary(phase, phase_iteration, patches)
             return patches
 
         return loader.submit(load)
+
+    def _on_device(
+        self, phase: Phase, phase_iteration: int, loaded: Sequence[RawPatch] | Batch
+    ) -> Batch:
+        if not isinstance(loaded, Batch):
+            return self._vary(phase, phase_iteration, loaded)
+        return loaded if self._device.type == "cpu" else moved(loaded, self._device)
 
     def _vary(self, phase: Phase, phase_iteration: int, patches: Sequence[RawPatch]) -> Batch:
         side = self._sampler.patch_size

@@ -98,6 +98,7 @@ def kind_of(phase: Phase) -> str:
             str(phase.passes_per_patch),
             "maps" if phase.maps is not None else "plain",
             "train" if phase.train_mode else "head",
+            *(["made"] if phase.make_batch is not None else []),
         ]
     )
 

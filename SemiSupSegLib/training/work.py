@@ -64,5 +64,6 @@ class Work:
             self._before[number]
             + prologue_done * phase.prologue_work
             + updates * phase.work_per_update
+            + sum(one < updates for one in phase.between_at) * phase.between_work
             + networks * self._validation_windows
         )

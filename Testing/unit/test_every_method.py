@@ -35,12 +35,16 @@ SHORTER = {
                    "pseudo_labels.passes": "2"},
     "cross_teaching": {"second.options": '{"width": 4, "norm": "group"}'},
     "dual_network": {"second.options": '{"width": 4, "norm": "group"}'},
+    "quality_guided": {"quality.weak_share": "0.25", "quality.network_share": "0.2",
+                       "quality.floor": "0", "warmup_fraction": "0", "rampup_fraction": "0",
+                       "quality_warmup": "0", "quality_rampup": "0"},
 }  # fmt: skip
 """What brings every part of a method into a few updates."""
 BY_HEART = {
     "curriculum": {"teacher_share": "60", "stage_share": "20"},
     # Without half of the channels, the head of 2³ voxels needs more updates than the test has.
     "urpc": {"head_dropout": "false"},
+    "quality_guided": {"quality.weak_share": "0.01", "quality.network_share": "0.01"},
 }
 """What lets a method learn two cases in 240 updates."""
 

@@ -19,7 +19,7 @@ TIERS = (
     {"workers", "report"},
     {"training"},
     {"methods"},
-    {"inference", "evaluation", "review"},
+    {"inference", "evaluation", "review", "quality"},
     {"networks", "losses", "preparation", "phantom"},
     {"cases", "runs", "models"},
 )

@@ -362,3 +362,21 @@ def test_refinement_that_lacks_what_it_needs_says_so(teacher, student):
         refine(teacher, student, trust, 0.7, mode="mean")
     with pytest.raises(ValueError, match="shapes differ"):
         js_agreement(teacher, student[..., :4])
+
+
+def test_importance_is_a_factor_and_not_in_the_denominator(student, pseudo_label, low):
+    logits = student.log().requires_grad_()
+    high = ~low
+    half, none = row([0.5] * 5, torch.float64), row([0.0] * 5, torch.float64)
+
+    whole = high_confidence_loss(logits, pseudo_label, None, high)
+    close(whole.detach(), 0.183883)
+    halved = high_confidence_loss(logits, pseudo_label, None, high, importance=half)
+    close(halved.detach(), 0.183883 / 2)
+    doubted = low_confidence_loss(logits, pseudo_label, low, "negative", importance=half)
+    plain = low_confidence_loss(logits, pseudo_label, low, "negative")
+    close(doubted.detach(), plain.detach() / 2)
+    nothing = high_confidence_loss(logits, pseudo_label, None, high, importance=none)
+    (gradient,) = torch.autograd.grad(nothing, logits)
+    assert nothing.item() == 0
+    assert not gradient.any()

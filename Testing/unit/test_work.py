@@ -53,3 +53,14 @@ def test_updates_work_on_cases_and_judging_are_counted(phase, updates, prologue_
 
     assert work.done(phase, updates, prologue_done=prologue_done) == expected
     assert work.planned == 276 + 4 * WINDOWS
+
+
+def test_work_between_updates_is_counted_once_it_is_done():
+    phase = a_phase("joint", 10, between_at=(0, 4, 8), between_work=100, judged=())
+    work = Work([phase], 50, WINDOWS)
+
+    # What is due after 4 updates is done when there are 5.
+    done = [work.done(0, updates, prologue_done=True) for updates in (0, 1, 4, 5, 9, 10)]
+
+    assert done == [0, 106, 124, 230, 354, 360]
+    assert work.planned == 360

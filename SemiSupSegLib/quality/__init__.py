@@ -1,0 +1,1 @@
+"""How good a segmentation is, estimated from image and masks without a reference label."""

@@ -1,0 +1,240 @@
+"""Whole runs with a quality network, on tiny cases: phases, resuming, figures, predicted Dice."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from SemiSupSegLib.errors import StoppedError
+from SemiSupSegLib.files import read_json
+from SemiSupSegLib.inference.predictor import Predictor
+from SemiSupSegLib.models.package import read_package
+from SemiSupSegLib.resources import check_format
+from SemiSupSegLib.runs.events import read_events
+from SemiSupSegLib.training.data import RunData
+from SemiSupSegLib.training.run import TrainRequest, train
+from SemiSupSegLib.training.trainer import Trainer
+
+nib = pytest.importorskip("nibabel")
+
+SPLIT = {
+    "train_labelled": ["case0", "case1", "case2"],
+    "train_unlabelled": ["case3", "case4"],
+    "validation": ["case5", "case6"],
+}
+SETTINGS = {
+    "network.options": '{"width": 4, "lite": true}',
+    "training.patch_size": "[16, 16, 16]",
+    "training.validate_every": "50",
+    "training.log_every": "1",
+    "training.threads": "1",
+    "quality.reweight": "true",
+    "quality.floor": "0",
+    "quality.weak_share": "0.4",
+    "quality.network_share": "0.2",
+    "quality.width": "4",
+    "quality.side": "16",
+    "quality.batch": "2",
+}
+
+
+def a_request(folder, out="run", method="mean_teacher", **settings):
+    return TrainRequest(
+        cases=folder / "cases",
+        out=folder / out,
+        task="binary",
+        method=method,
+        preset="standard",
+        split=folder / "split.json",
+        iterations=15,
+        device="cpu",
+        store=folder / "store",
+        settings={**SETTINGS, **settings},
+    )
+
+
+def weights_of(run):
+    package = read_package(run / "models" / "student")
+    return {name: package.weights(name) for name in ("student", "quality")}
+
+
+def are_equal(first, other):
+    return all(
+        np.array_equal(value, other[name][key])
+        for name, own in first.items()
+        for key, value in own.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def a_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cases of quality")
+    for number in range(7):
+        draw = np.random.default_rng(number)
+        grid = np.stack(np.meshgrid(*[np.arange(n) for n in (18, 17, 16)], indexing="ij"), -1)
+        label = (np.linalg.norm(grid - draw.uniform(7, 10, 3), axis=-1) < 5).astype(np.uint8)
+        image = (100 + 60 * label + draw.normal(0, 20, label.shape)).astype(np.float32)
+        case = folder / "cases" / f"case{number}"
+        case.mkdir(parents=True)
+        affine = np.diag([-1.5, -1.5, 2.0, 1.0])
+        nib.save(nib.Nifti1Image(image, affine), case / "mri.nii.gz")
+        nib.save(nib.Nifti1Image(label, affine), case / "seg.nii.gz")
+    (folder / "split.json").write_text(json.dumps(SPLIT))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def a_run(a_folder):
+    request = a_request(a_folder)
+    train(request)
+    return request.out
+
+
+def events_of(run, kind):
+    return [one for one in read_events(run / "events.jsonl") if one["kind"] == kind]
+
+
+def test_the_quality_networks_phases_come_first_and_take_their_updates(a_run):
+    (planned,) = events_of(a_run, "planned")
+
+    assert [(one["name"], one["iterations"]) for one in planned["phases"]] == [
+        *(("weak_1", 2), ("weak_2", 2), ("weak_3", 2)),
+        *(("quality", 3), ("joint", 6)),
+    ]
+
+
+def test_pseudo_labels_are_judged_before_every_tenth_of_the_method(a_run):
+    told = events_of(a_run, "quality_estimated")
+
+    assert [one["phase_iteration"] for one in told] == [0, 1, 2, 3, 4, 5]
+    for one in told:
+        assert 0 < one["mean_estimate"] < 1
+        assert len(one["mean_weights"]) == 2
+        assert max(one["mean_weights"]) > 0
+
+
+def test_estimates_are_compared_with_true_dice_on_validation(a_run):
+    content = read_json(a_run / "validation" / "quality.json")
+
+    check_format(content, "quality", a_run / "quality.json")
+    assert set(content["networks"]) == {"student", "weak"}
+    assert content["networks"]["student"]["object"]["n"] == 2
+    # Two snapshots in two updates, one model a case.
+    assert content["networks"]["weak"]["object"]["n"] == 4
+    assert set(content["controls"]) == {"mean", "other", "noise"}
+    (told,) = events_of(a_run, "quality_judged")
+    assert told["sentence"].startswith("Estimated Dice of the student on validation: mean error")
+
+
+def test_the_model_holds_the_network_and_what_it_is_worth(a_run):
+    package = read_package(a_run / "models" / "student")
+    figures = read_json(a_run / "validation" / "quality.json")["networks"]["student"]["all"]
+
+    told = package.manifest["quality"]
+    assert told["options"] == {"width": 4, "side": 16}
+    assert (told["mae"], told["n"]) == (figures["mae"], 2)
+    assert package.has("quality")
+    assert not package.has("teacher")
+
+
+def test_a_run_stopped_anywhere_ends_with_the_same_weights_to_the_bit(a_folder, a_run, monkeypatch):
+    request = a_request(a_folder, "stopped", **{"training.checkpoint_seconds": "0"})
+    predict, attend = RunData.predict, Trainer._attend
+    calls = {"predict": 0, "attend": 0}
+
+    def stopping_predict(self, *arguments, **named):
+        calls["predict"] += 1
+        if calls["predict"] % 9 == 4:
+            raise StoppedError("stopped while cases are predicted")
+        return predict(self, *arguments, **named)
+
+    def stopping_attend(self, phase, started):
+        attend(self, phase, started)
+        calls["attend"] += 1
+        if calls["attend"] % 5 == 2 and self._position.phase_iteration < phase.iterations:
+            raise StoppedError("stopped between updates")
+
+    monkeypatch.setattr(RunData, "predict", stopping_predict)
+    monkeypatch.setattr(Trainer, "_attend", stopping_attend)
+    stops = 0
+    while True:
+        try:
+            train(request)
+            break
+        except StoppedError:
+            stops += 1
+            assert stops < 40
+
+    assert stops > 5
+    assert are_equal(weights_of(a_run), weights_of(request.out))
+    former, own = (events_of(run, "quality_estimated")[-1] for run in (a_run, request.out))
+    assert own["mean_weights"] == former["mean_weights"]
+
+
+def test_weights_of_the_cases_change_what_is_learnt(a_folder, a_run):
+    request = a_request(a_folder, "strict", **{"quality.floor": "0.99"})
+
+    train(request)
+
+    strict, own = weights_of(request.out), weights_of(a_run)
+    assert are_equal({"quality": strict["quality"]}, {"quality": own["quality"]})
+    assert not are_equal(strict, own)
+    assert events_of(request.out, "quality_estimated")[-1]["cases_without_weight"] == 2
+
+
+def test_a_prediction_tells_the_estimated_dice(a_run, a_folder):
+    from SemiSupSegLib.cases.discovery import discover
+    from SemiSupSegLib.options import from_json
+    from SemiSupSegLib.preparation.options import PreparationOptions
+    from SemiSupSegLib.preparation.prepare import prepare_case
+
+    package = read_package(a_run / "models" / "student")
+    case = next(
+        one for one in discover(a_folder / "cases", package.task).cases if one.id == "case5"
+    )
+    prepared = prepare_case(
+        case, package.task, from_json(PreparationOptions, package.manifest["preparation"])
+    )
+
+    predictor = Predictor(package, device=torch.device("cpu"))
+    maps = predictor.predict(prepared)
+
+    assert not any("estimated_dice" in one for one in maps.warnings)
+    (name, value) = next(iter(maps.estimated_dice.items()))
+    assert name == "object"
+    if (maps.label == 1).any():
+        # What the run found of the same case with the same masks, up to patches' overlap.
+        told = read_json(a_run / "validation" / "quality.json")["cases"]["case5"]
+        assert value == pytest.approx(told["student"][0]["object"]["estimated"], abs=0.02)
+    else:
+        assert value is None
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"quality.reweight": "true"}, {"pseudo_labels.image_confidence": "quality",
+                                    "quality.reweight": "false"}],
+    ids=["weighs", "ranks"],
+)  # fmt: skip
+def test_the_curriculum_weighs_or_ranks_its_cases_by_estimated_dice(a_folder, settings, request):
+    name = request.node.callspec.id
+    short = {"teacher_share": "4", "stage_share": "1", "head_share": "1", "fractions": "[0.5, 1.0]",
+             "pseudo_labels.passes": "1", "copy_paste": "0.5"}  # fmt: skip
+    run = a_request(a_folder, f"curriculum {name}", "curriculum", **{**short, **settings})
+
+    train(run)
+
+    scores = read_json(run.out / "stages" / "teacher" / "scores.json")
+    told = events_of(run.out, "quality_estimated")
+    assert {one["phase"] for one in told} == {"stage_1", "stage_2"}
+    for case_id in SPLIT["train_unlabelled"]:
+        (estimated,) = scores["estimated_dice"][case_id]
+        ranked_by = scores["image_confidence"][case_id]
+        if name == "ranks":
+            assert ranked_by == (estimated or 0.0)
+        else:
+            assert ranked_by != estimated
+    if name == "weighs":
+        by_case = [one[0] or 0.0 for one in scores["estimated_dice"].values()]
+        assert told[0]["mean_weights"][1] == pytest.approx(np.mean(np.square(by_case)), abs=1e-5)
