@@ -29,7 +29,7 @@ def squared_difference(
     """
     probabilities = F.softmax(at_least_float32(logits), 1)
     values = (probabilities - target.detach()).square().mean(1)
-    return masked_mean(values if weight is None else values * weight, mask)
+    return masked_mean(values, mask, weight)
 
 
 def input_noise(images: Tensor, deviation: float = 0.1) -> Tensor:

@@ -17,6 +17,7 @@ def mutual_consistency(
     *,
     temperature: float = 0.1,
     detach_sharp: bool = True,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Add up the mean (P_i − S_j)² over all pairs i ≠ j of outputs, S_j sharpened.
 
@@ -31,6 +32,8 @@ def mutual_consistency(
         mask: Voxels that count, boolean (B, D, H, W).
         temperature: T; below 1 it sharpens, above 0.
         detach_sharp: Whether S_j gets no gradient.
+        weight: Of each voxel's value, (B, D, H, W); absolute: the mean is still that of as many
+            voxels. None is 1 everywhere.
 
     Returns:
         Scalar; exactly 0 with zero gradient if no voxel counts.
@@ -48,7 +51,7 @@ def mutual_consistency(
     if detach_sharp:
         sharp = [one.detach() for one in sharp]
     terms = [
-        masked_mean((predictions[one] - sharp[other]).square().mean(1), mask)
+        masked_mean((predictions[one] - sharp[other]).square().mean(1), mask, weight)
         for one, other in permutations(range(len(logits)), 2)
     ]
     total = terms[0]

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from SemiSupSegLib.losses.classes import most_likely
-from SemiSupSegLib.losses.cross_entropy import cross_entropy, log_probability_of
+from SemiSupSegLib.losses.cross_entropy import log_probability_of
 from SemiSupSegLib.losses.dice import soft_dice_loss
 from SemiSupSegLib.losses.reduction import IGNORED, at_least_float32, masked_mean
 
@@ -34,7 +34,9 @@ def hard_label(logits: Tensor, valid: Tensor, min_confidence: float | None = Non
     return label.masked_fill_(~counted, IGNORED)
 
 
-def pseudo_supervision(logits: Tensor, label: Tensor, kind: PseudoLoss = "ce") -> Tensor:
+def pseudo_supervision(
+    logits: Tensor, label: Tensor, kind: PseudoLoss = "ce", weight: Tensor | None = None
+) -> Tensor:
     """Return how far predictions are from the labels that another network gave.
 
     Source: Chen et al. 2021 (cross-entropy) and Luo et al. 2022 (Dice) as SSL4MIS has them; the
@@ -44,15 +46,18 @@ def pseudo_supervision(logits: Tensor, label: Tensor, kind: PseudoLoss = "ce") -
         logits: Of the network that learns, (B, K, D, H, W).
         label: Of `hard_label`, (B, D, H, W).
         kind: "ce+dice" is the mean of both.
+        weight: Of each voxel, (B, D, H, W), 0-1: factor on its cross-entropy, and in Dice on its
+            prediction and label. None is 1 everywhere.
 
     Returns:
         Scalar; exactly 0 with zero gradient if no voxel has a label.
     """
     log_probabilities = F.log_softmax(at_least_float32(logits), 1)
+    entropy = masked_mean(-log_probability_of(log_probabilities, label), label != IGNORED, weight)
     if kind == "ce":
-        return cross_entropy(log_probabilities, label)
-    dice = soft_dice_loss(log_probabilities.exp(), label)
-    return dice if kind == "dice" else 0.5 * (cross_entropy(log_probabilities, label) + dice)
+        return entropy
+    dice = soft_dice_loss(log_probabilities.exp(), label, weight)
+    return dice if kind == "dice" else 0.5 * (entropy + dice)
 
 
 def divergence(giver: Tensor, learner: Tensor) -> Tensor:
@@ -68,7 +73,7 @@ def divergence(giver: Tensor, learner: Tensor) -> Tensor:
 
 
 def weighted_pseudo_supervision(
-    learner: Tensor, giver: Tensor, label: Tensor
+    learner: Tensor, giver: Tensor, label: Tensor, weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return the mean of e^−KL·CE with the giver's hard labels, and the mean of KL(q‖p) itself.
 
@@ -79,6 +84,8 @@ def weighted_pseudo_supervision(
         learner: Logits of the network that learns, (B, K, D, H, W).
         giver: Those of the other, of the same shape; get no gradient.
         label: Of the giver, from `hard_label`, (B, D, H, W).
+        weight: Of each voxel's value, (B, D, H, W); absolute: the mean is still that of as many
+            voxels. None is 1 everywhere.
 
     Returns:
         Two scalars; exactly 0 with zero gradient if no voxel has a label.
@@ -86,4 +93,5 @@ def weighted_pseudo_supervision(
     counted = label != IGNORED
     apart = divergence(giver, learner)
     entropy = -log_probability_of(F.log_softmax(at_least_float32(learner), 1), label)
-    return masked_mean((-apart.detach()).exp() * entropy, counted), masked_mean(apart, counted)
+    agreed = (-apart.detach()).exp() * entropy
+    return masked_mean(agreed, counted, weight), masked_mean(apart, counted, weight)

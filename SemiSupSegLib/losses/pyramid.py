@@ -34,6 +34,7 @@ def pyramid_consistency(
     *,
     divergence: Divergence = "mean_first",
     detach_mean: bool = False,
+    weight: Tensor | None = None,
 ) -> PyramidConsistency:
     """Hold each level's probabilities p_s to the mean p̄ of all, less so where it differs much.
 
@@ -49,6 +50,8 @@ def pyramid_consistency(
         mask: Voxels that count, boolean (B, D, H, W).
         divergence: Which of the two comes first.
         detach_mean: Whether p̄ gets no gradient; in the reference code it does.
+        weight: Of each voxel's value, (B, D, H, W); absolute: the mean is still that of as many
+            voxels. None is 1 everywhere.
 
     Returns:
         Loss and mean divergence; exactly 0 with zero gradient if no voxel counts.
@@ -71,11 +74,12 @@ def pyramid_consistency(
             distance = (mean * (log_mean - log)).sum(1)
         else:
             distance = (probabilities * (log - log_mean)).sum(1)
-        weight = (-distance).exp()
+        certainty = (-distance).exp()
         square = (mean - probabilities).square().mean(1)
+        factor = 1.0 if weight is None else weight
+        voxels = (square * certainty * factor, certainty, distance * factor)
         selected, weights, distances, count = over_batch(
-            *(torch.where(mask, one, 0.0).sum() for one in (square * weight, weight, distance)),
-            mask.sum(),
+            *(torch.where(mask, one, 0.0).sum() for one in voxels), mask.sum()
         )
         count = count.clamp(min=1)
         loss = loss + selected / (weights + _SMALLEST_WEIGHT * count) + distances / count

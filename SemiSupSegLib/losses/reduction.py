@@ -47,12 +47,14 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor, weight: Tensor | None = None) -> Tensor:
     """Average `values` over the voxels where `mask` is true.
 
     Args:
         values: Per-voxel quantity, any shape; what stands outside the mask may be infinite.
         mask: Boolean, of the same shape.
+        weight: Factor on each value, 0-1, of the same shape. Absolute: the mean is divided by as
+            many voxels as without it. None is 1 everywhere.
 
     Returns:
         Scalar; exactly 0 with zero gradient if the mask is empty, so that a batch in which no
@@ -62,6 +64,8 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
         ValueError: If the mask does not fit the values.
     """
     _check_same_shape(values, mask)
+    if weight is not None:
+        values = values * weight
     selected, count = over_batch(torch.where(mask, values, 0.0).sum(), mask.sum())
     return selected / count.clamp(min=1)
 

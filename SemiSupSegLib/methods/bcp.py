@@ -10,9 +10,10 @@ from torch import Tensor
 
 from SemiSupSegLib.losses.classes import most_likely
 from SemiSupSegLib.losses.ema import update_teacher
+from SemiSupSegLib.losses.pseudo_label import pseudo_label_loss
 from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.supervised import supervised_loss
-from SemiSupSegLib.methods.copy_paste import exchange_with_unlabelled
+from SemiSupSegLib.methods.copy_paste import Mixed, exchange_with_unlabelled
 from SemiSupSegLib.methods.joint import Joint, JointOptions
 from SemiSupSegLib.methods.protocol import (
     Batch,
@@ -95,17 +96,20 @@ class BCP(Joint):
             share = 1.0 if known > 1 else 0.0
             return supervised_step(self._raw, batch, options.loss, self._class_weights, share)
         pseudo_label = self.pseudo_label(batch.images[known:])
-        mixed = exchange_with_unlabelled(replace(batch, maps={"pseudo_label": pseudo_label}))
+        maps = {"pseudo_label": pseudo_label}
+        weight = self.voxel_weight(pseudo_label, batch)
+        if weight is not None:
+            maps["weight"] = weight
+        mixed = exchange_with_unlabelled(replace(batch, maps=maps))
         logits = self._raw(mixed.images)
         supervised = supervised_loss(logits, mixed.labels, options.loss, self._class_weights)
-        target = torch.where(mixed.pseudo_valid, mixed.maps["pseudo_label"].long(), IGNORED)
-        pseudo = supervised_loss(logits, target, options.loss, self._class_weights)
-        total = supervised["total"] + self.weight(clock) * pseudo["total"]
+        pseudo = self.pseudo_loss(logits, mixed)
+        total = supervised["total"] + self.weight(clock) * pseudo
         terms = {
             "cross_entropy": supervised["cross_entropy"],
             "dice": supervised["dice"],
             "supervised": supervised["total"],
-            "unlabelled": pseudo["total"],
+            "unlabelled": pseudo,
             "loss": total,
         }
         return StepResult(
@@ -116,6 +120,15 @@ class BCP(Joint):
         """Move the average, which goes on across the phases."""
         before = 0 if phase.name == _PRETRAIN else self._pretraining
         update_teacher(self._average, self._raw, before + clock.phase_iteration, self._options.ema)
+
+    def pseudo_loss(self, logits: Tensor, mixed: Mixed) -> Tensor:
+        """Return the loss of the pseudo-labelled part: the supervised one, or one with weights."""
+        label = mixed.maps["pseudo_label"].long()
+        if "weight" in mixed.maps:
+            # Cross-entropy and Dice at full weight, as in the supervised loss of most presets.
+            return 2 * pseudo_label_loss(logits, label, mixed.maps["weight"], mixed.pseudo_valid)
+        target = torch.where(mixed.pseudo_valid, label, IGNORED)
+        return supervised_loss(logits, target, self._options.loss, self._class_weights)["total"]
 
     @torch.no_grad()
     def pseudo_label(self, images: Tensor) -> Tensor:

@@ -45,6 +45,8 @@ from SemiSupSegLib.methods.pseudo_labels import (
     prediction_bytes,
     scoring_passes,
 )
+from SemiSupSegLib.methods.quality_options import QualityOptions
+from SemiSupSegLib.methods.reweighting import CaseQuality, voxel_weight
 from SemiSupSegLib.methods.supervised import (
     class_weights,
     segmentation_parameters,
@@ -104,6 +106,7 @@ class BestOptions:
     """Whether the student sees unlabelled patches strongly varied in intensity."""
     ema: float = 0.99
     """Decay of the moving averages."""
+    quality: QualityOptions = field(default_factory=QualityOptions)
 
     def __post_init__(self) -> None:
         if not self.fractions or any(not 0 < part <= 1 for part in self.fractions):
@@ -169,6 +172,8 @@ class Best:
         self._stage_iterations = rest
         self._class_weights: Tensor | None = None
         self._averaged = 0
+        self.quality: CaseQuality | None = None
+        """How good the pseudo-labels of the cases are, if the run has a network that judges."""
 
     def networks(self) -> Mapping[str, nn.Module]:
         """Return the network, its moving average, what that was before the stages, thresholds."""
@@ -263,6 +268,10 @@ class Best:
             update_teacher(self._average, self._raw, self._averaged, self._options.ema)
             self._averaged += 1
 
+    def labeller(self) -> nn.Module:
+        """Return the network whose predictions unlabelled patches are taught: the average."""
+        return self._average
+
     def _mixed_step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
         """Return L_labelled + w(t)·L_pseudo of patches in which both kinds meet."""
         options, known = self._options, batch.num_labelled
@@ -274,6 +283,9 @@ class Best:
             self._thresholds.update(label, confidence, valid)
             is_sure = confidence >= self._thresholds.thresholds()[label.long()]
             weight = torch.where(is_sure, 1.0, options.doubtful_weight * confidence)
+            trust = voxel_weight(self.quality, label, batch)
+            if trust is not None:
+                weight = weight * trust
         maps = {"label": label, "weight": weight, "sure": is_sure, "probabilities": probabilities}
         mixed = exchange_with_unlabelled(
             replace(batch, maps=maps, valid=torch.cat([batch.valid[:known], valid]))

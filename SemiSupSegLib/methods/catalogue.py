@@ -128,7 +128,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="2, one of each network",
         options=CPSOptions,
-        make=CPS,
+        make=reweighted(CPS),
         learning=_twice,
     ),
     "cross_teaching": MethodEntry(
@@ -137,7 +137,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="2, one of each network",
         options=CrossTeachingOptions,
-        make=CrossTeaching,
+        make=reweighted(CrossTeaching),
         learning=_two_networks,
     ),
     "dual_network": MethodEntry(
@@ -146,7 +146,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="2, one of each network",
         options=DualNetworkOptions,
-        make=DualNetwork,
+        make=reweighted(DualNetwork),
         learning=_two_networks,
     ),
     "entropy": MethodEntry(
@@ -155,7 +155,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1",
         options=EntropyOptions,
-        make=Entropy,
+        make=reweighted(Entropy),
     ),
     "urpc": MethodEntry(
         title="predictions of the decoder's levels agree",
@@ -163,7 +163,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1",
         options=URPCOptions,
-        make=URPC,
+        make=reweighted(URPC),
     ),
     "mc_net": MethodEntry(
         title="decoders that grow maps in different ways agree",
@@ -171,7 +171,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1, the decoder `decoders` times",
         options=MCNetOptions,
-        make=MCNet,
+        make=reweighted(MCNet),
         # Two further decoders are about one network more.
         learning=_twice,
     ),
@@ -181,7 +181,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1 + 1 of unlabelled patches",
         options=BCPOptions,
-        make=BCP,
+        make=reweighted(BCP),
     ),
     "unimatch": MethodEntry(
         title="strong views and disturbed features agree with the sure part of a weak view",
@@ -189,7 +189,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1 of labelled patches + 4 of unlabelled ones",
         options=UniMatchOptions,
-        make=UniMatch,
+        make=reweighted(UniMatch),
         # Of an unlabelled patch it keeps three passes, of a labelled one one.
         learning=_twice,
     ),
@@ -210,7 +210,7 @@ METHODS: dict[str, MethodEntry] = {
         needs="labelled and unlabelled cases",
         forward_passes="1 + 1 of unlabelled patches (1 + head_passes where a head learns)",
         options=BestOptions,
-        make=Best,
+        make=reweighted(Best),
         scratch_bytes=best_scratch_bytes,
     ),
     "corrections": MethodEntry(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from SemiSupSegLib.losses.pseudo_supervision import PseudoLoss, hard_label, pseudo_supervision
@@ -48,5 +49,8 @@ class CPS(TwoNetworks):
         valid = batch.valid[known:]
         from_second = hard_label(second, valid, options.min_confidence)
         from_first = hard_label(first, valid, options.min_confidence)
-        loss = pseudo_supervision(first, from_second, options.pseudo_loss)
-        return loss + pseudo_supervision(second, from_first, options.pseudo_loss), {}
+        loss = first.new_zeros((), dtype=torch.float32)
+        for logits, label in ((first, from_second), (second, from_first)):
+            weight = self.voxel_weight(label, batch)
+            loss = loss + pseudo_supervision(logits, label, options.pseudo_loss, weight)
+        return loss, {}

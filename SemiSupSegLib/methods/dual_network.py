@@ -7,14 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from SemiSupSegLib.losses.cross_entropy import cross_entropy
 from SemiSupSegLib.losses.entropy_filter import surest_of_each_class
 from SemiSupSegLib.losses.prototypes import PrototypeContrast, block_all, block_label
-from SemiSupSegLib.losses.pseudo_supervision import hard_label, weighted_pseudo_supervision
-from SemiSupSegLib.losses.reduction import IGNORED, at_least_float32
+from SemiSupSegLib.losses.pseudo_supervision import (
+    hard_label,
+    pseudo_supervision,
+    weighted_pseudo_supervision,
+)
+from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.schedules import linear_ramp
 from SemiSupSegLib.losses.uncertainty import entropy_of_logits
 from SemiSupSegLib.methods.joint import JointOptions
@@ -155,9 +157,9 @@ class DualNetwork(TwoNetworks):
         sure = surest_of_each_class(
             entropy_of_logits(theirs), label, num_classes, self.kept_share(clock)
         )
-        cross, apart = weighted_pseudo_supervision(ours, theirs, label)
-        log_probabilities = F.log_softmax(at_least_float32(ours), 1)
-        filtered = cross_entropy(log_probabilities, label.masked_fill(~sure, IGNORED))
+        weight = self.voxel_weight(label, batch)
+        cross, apart = weighted_pseudo_supervision(ours, theirs, label, weight)
+        filtered = pseudo_supervision(ours, label.masked_fill(~sure, IGNORED), "ce", weight)
         terms = {"cross": cross, "divergence": apart, "filtered": filtered}
         if self._contrasts:
             terms["contrast"] = self._contrast(learner, place, batch, label, sure)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from SemiSupSegLib.losses.classes import most_likely
@@ -47,4 +48,7 @@ class Entropy(Joint):
         valid = batch.valid[known:]
         foreground = (most_likely(logits[known:].detach())[0] > 0) & valid
         share = foreground.sum() / valid.sum().clamp(min=1)
-        return masked_mean(entropy, batch.valid[first:]), {"foreground_share": share}
+        weight = self.voxel_weight(logits[known:], batch)
+        if weight is not None and not first:
+            weight = torch.cat([torch.ones_like(entropy[:known]), weight])
+        return masked_mean(entropy, batch.valid[first:], weight), {"foreground_share": share}

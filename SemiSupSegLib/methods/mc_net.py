@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
+import torch
 from torch import Tensor, nn
 
 from SemiSupSegLib.losses.mutual import mutual_consistency
@@ -78,11 +79,17 @@ class MCNet(Joint):
         self, outputs: Sequence[Tensor], batch: Batch, clock: Clock
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         """Return the consistency on all patches."""
+        known = batch.num_labelled
+        weight = self.voxel_weight(outputs[0][known:], batch)
+        if weight is not None:
+            labelled = weight.new_ones(known, *weight.shape[1:])
+            weight = torch.cat([labelled, weight])
         loss = mutual_consistency(
             outputs,
             batch.valid,
             temperature=self._options.temperature,
             detach_sharp=self._options.detach_sharp,
+            weight=weight,
         )
         return loss, {}
 

@@ -68,7 +68,9 @@ class UniMatch(Joint):
         with torch.no_grad():
             probabilities = self._average(batch.weak).float().softmax(1)
         label, confidence = most_likely(probabilities)
-        weight = (confidence >= options.threshold).float()
+        sure = confidence >= options.threshold
+        trust = self.voxel_weight(label, batch)
+        weight = sure.float() if trust is None else sure * trust
         views = []
         for view in (batch.images[known:], batch.second):
             box = self.draw_boxes(valid)
@@ -78,7 +80,7 @@ class UniMatch(Joint):
         loss = 0.25 * views[0] + 0.25 * views[1]
         figures = {
             "strong": (views[0] + views[1]) / 2,
-            "sure_share": (weight.bool() & valid).sum() / valid.sum().clamp(min=1),
+            "sure_share": (sure & valid).sum() / valid.sum().clamp(min=1),
         }
         if options.feature_perturbation:
             disturbed = pseudo_label_loss(self.disturbed(batch.weak), label, weight, valid)

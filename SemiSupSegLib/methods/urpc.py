@@ -95,5 +95,6 @@ class URPC(Joint):
             batch.valid[known:],
             divergence=self._options.kl,
             detach_mean=self._options.detach_mean,
+            weight=self.voxel_weight(outputs[0][known:], batch),
         )
         return found.loss, {"disagreement": found.disagreement}
