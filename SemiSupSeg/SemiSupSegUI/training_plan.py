@@ -230,8 +230,9 @@ class TrainingPlan:
             return
         self._wanted = None
         self._is_filling = True
-        if request["device"] and self.device_box.findData(request["device"]) < 0:
-            self.device_box.addItem(request["device"], request["device"])
+        for box, name in ((self.device_box, "device"), (self.preset_box, "preset")):
+            if request[name] and box.findData(request[name]) < 0:
+                box.addItem(request[name], request[name])
         for box, name in (
             (self.preset_box, "preset"),
             (self.method_box, "method"),
@@ -291,6 +292,9 @@ class TrainingPlan:
         """Fill the lists of presets and methods, once."""
         self._is_filling = True
         for preset in answer["presets"]:
+            if preset["comparison"] and preset["name"] != answer["preset"]:
+                # A method is chosen below.
+                continue
             # What stands before the colon is its name; the tool tip has all.
             self.preset_box.addItem(preset["title"].partition(":")[0], preset["name"])
             at = self.preset_box.count - 1
@@ -298,7 +302,7 @@ class TrainingPlan:
         self.preset_box.setCurrentIndex(max(0, self.preset_box.findData(answer["preset"])))
         self.method_box.addItem(_("The preset's"), "")
         for method in answer["methods"]:
-            self.method_box.addItem(method["name"].capitalize(), method["name"])
+            self.method_box.addItem(method["label"], method["name"])
             at = self.method_box.count - 1
             tip = _("{title}; {paper}; needs {needs}; {passes} forward passes an update").format(
                 title=method["title"],

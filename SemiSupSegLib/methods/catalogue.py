@@ -65,6 +65,7 @@ class MethodEntry:
     """A method that can be chosen by name."""
 
     title: str
+    """What it does, in a few words."""
     paper: str
     needs: str
     """What data it learns from, in words."""
@@ -85,6 +86,8 @@ class MethodEntry:
     learning: Callable[[Any], Sequence[NetworkOptions]] = _one_network
     """Called with the options; returns the networks that learn in one update, whose memory adds
     up."""
+    label: str = ""
+    """What people call it; empty: its name, in words."""
     goes_on: bool = False
     """Whether it starts from a finished run (`learn`), not from nothing (`train`)."""
 
@@ -107,6 +110,7 @@ METHODS: dict[str, MethodEntry] = {
         make=reweighted(MeanTeacher),
     ),
     "uamt": MethodEntry(
+        label="UA-MT",
         title="Mean Teacher where the teacher is sure",
         paper="Yu et al. 2019, arXiv 1907.07034",
         needs="labelled and unlabelled cases; a network with dropout",
@@ -123,6 +127,7 @@ METHODS: dict[str, MethodEntry] = {
         make=reweighted(QualityGuided, needs=lambda options: True),
     ),
     "cps": MethodEntry(
+        label="CPS",
         title="two networks learn from each other's labels",
         paper="Chen et al. 2021, arXiv 2106.01226",
         needs="labelled and unlabelled cases",
@@ -158,6 +163,7 @@ METHODS: dict[str, MethodEntry] = {
         make=reweighted(Entropy),
     ),
     "urpc": MethodEntry(
+        label="URPC",
         title="predictions of the decoder's levels agree",
         paper="Luo et al. 2021, arXiv 2012.07042",
         needs="labelled and unlabelled cases",
@@ -166,6 +172,7 @@ METHODS: dict[str, MethodEntry] = {
         make=reweighted(URPC),
     ),
     "mc_net": MethodEntry(
+        label="MC-Net+",
         title="decoders that grow maps in different ways agree",
         paper="Wu et al. 2022, arXiv 2109.09960",
         needs="labelled and unlabelled cases",
@@ -176,6 +183,7 @@ METHODS: dict[str, MethodEntry] = {
         learning=_twice,
     ),
     "bcp": MethodEntry(
+        label="BCP",
         title="labelled and unlabelled patches exchange a box",
         paper="Bai et al. 2023, arXiv 2305.00673",
         needs="labelled and unlabelled cases",
@@ -184,6 +192,7 @@ METHODS: dict[str, MethodEntry] = {
         make=reweighted(BCP),
     ),
     "unimatch": MethodEntry(
+        label="UniMatch",
         title="strong views and disturbed features agree with the sure part of a weak view",
         paper="Yang et al. 2023, arXiv 2208.09910",
         needs="labelled and unlabelled cases",
@@ -224,6 +233,11 @@ METHODS: dict[str, MethodEntry] = {
     ),
 }
 """All of them; `train` offers those that start from nothing."""
+
+
+def label_of(name: str) -> str:
+    """Return what people call the method `name`."""
+    return METHODS[name].label or name.replace("_", " ").capitalize()
 
 
 def find_method(name: str) -> MethodEntry:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from SemiSupSegLib.files import read_json
-from SemiSupSegLib.methods.catalogue import METHODS
+from SemiSupSegLib.methods.catalogue import METHODS, label_of
 from SemiSupSegLib.resources import ROOT, preset_names
 from SemiSupSegLib.training.configuration import RunConfig, configure
 from SemiSupSegLib.training.described_options import described_options
@@ -36,6 +36,7 @@ def offer(
         "methods": [
             {
                 "name": name,
+                "label": label_of(name),
                 "title": one.title,
                 "paper": one.paper,
                 "needs": one.needs,
@@ -69,5 +70,6 @@ def _preset(name: str) -> dict[str, Any]:
         "name": name,
         "title": content["title"],
         "method": content["method"],
+        "comparison": content.get("comparison", False),
         "iterations": {variant: content[variant]["iterations"] for variant in ("cpu", "gpu")},
     }

@@ -43,9 +43,20 @@ def option(key, default=1.0):
 
 
 OPTIONS = {
-    "presets": [{"name": "standard", "title": "Standard"}, {"name": "best", "title": "Best"}],
+    "presets": [
+        {"name": "standard", "title": "Standard", "comparison": False},
+        {"name": "best", "title": "Best", "comparison": False},
+        {"name": "uamt", "title": "UA-MT", "comparison": True},
+    ],
     "methods": [
-        {"name": name, "title": name, "paper": "-", "needs": "-", "forward_passes": 1}
+        {
+            "name": name,
+            "label": name,
+            "title": name,
+            "paper": "-",
+            "needs": "-",
+            "forward_passes": 1,
+        }
         for name in ("curriculum", "supervised")
     ],
     "preset": "standard",
@@ -275,6 +286,14 @@ class DuplicateTest(WishesTest):
         for pair in (("--device", "cuda:1"), ("--iterations", "1200"), ("--seed", "7")):
             self.assertEqual(words[words.index(pair[0]) + 1], pair[1])
         self.assertEqual(self.plan.options.settings, {"rate": "0.01"})
+
+    def test_a_preset_of_a_comparison_is_offered_to_the_run_that_has_it_only(self):
+        self.make().answer(OPTIONS)
+        offered = [self.plan.preset_box.itemData(at) for at in range(self.plan.preset_box.count)]
+        self.plan.take_over({**REQUEST, "preset": "uamt"})
+
+        self.assertEqual(offered, ["standard", "best"])
+        self.assertEqual(self.plan.preset_box.currentData, "uamt")
 
     def test_options_that_were_taken_over_are_told_and_can_be_taken_back(self):
         self.make().answer(OPTIONS)
