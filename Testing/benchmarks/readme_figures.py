@@ -29,6 +29,9 @@ TITLES = {
     "la": "Left atrium at half resolution (12 validation scans)",
 }
 
+COMPARED = {"brats_cubes": 600, "brats_whole": 0, "la": 400}
+"""Updates of the runs of compare_methods.py; 0: the same as here."""
+
 SPEED: tuple[tuple[str, str, dict[str, str]], ...] = (
     (
         "scan",
@@ -109,7 +112,15 @@ def _training_lines() -> list[str]:
     lines = []
     runs = read_json(file)["runs"]
     for dataset, title in TITLES.items():
-        own = [one for one in runs if one["dataset"] == dataset]
+        # Networks before averaging and ensembles, and whole comparisons, stand in
+        # docs/benchmarks.md.
+        own = [
+            one
+            for one in runs
+            if one["dataset"] == dataset
+            and one["iterations"] != COMPARED[dataset]
+            and one["network"] in ("student", "teacher")
+        ]
         if not own:
             continue
         lines += [
@@ -126,6 +137,8 @@ def _training_lines() -> list[str]:
             ]
     if lines:
         lines += [
+            "",
+            "All methods side by side: [docs/benchmarks.md](docs/benchmarks.md).",
             "",
             "±: standard deviation between seeds. Beside the default: difference from `curriculum`",
             "with the same seeds, with its paired 95 % interval over the cases. Copy-paste among",
