@@ -45,19 +45,23 @@ class ClassThresholds(nn.Module):
         self._decay = decay
 
     @torch.no_grad()
-    def update(self, label: Tensor, confidence: Tensor, valid: Tensor) -> None:
-        """Move the running means towards a batch's; a class with under 32 voxels stays.
+    def sums(self, label: Tensor, confidence: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sum of a batch's confidence by class, and its voxels, (K,) each.
 
         Args:
             label: Predicted classes (B, D, H, W).
             confidence: Probability of that class, float32, the same shape.
             valid: Voxels that count, boolean, the same shape.
         """
-        chosen, sure = label[valid].long(), confidence[valid].float()
-        count = len(self.confidence)
-        sums = torch.zeros(count, device=sure.device).index_add_(0, chosen, sure)
-        sizes = torch.zeros(count, device=sure.device).index_add_(0, chosen, torch.ones_like(sure))
-        sums, sizes = over_batch(sums, sizes)
+        chosen, counted = label.flatten().long(), valid.flatten().float()
+        nothing = torch.zeros_like(self.confidence)
+        sums = nothing.index_add(0, chosen, confidence.flatten().float() * counted)
+        sums, sizes = over_batch(sums, nothing.index_add(0, chosen, counted))
+        return sums, sizes
+
+    @torch.no_grad()
+    def update(self, sums: Tensor, sizes: Tensor) -> None:
+        """Move the running means towards a batch's `sums`; a class with under 32 voxels stays."""
         found = sums / sizes.clamp(min=1)
         moved = torch.lerp(found, self.confidence, self._decay)
         self.confidence.copy_(torch.where(sizes >= LEAST_VOXELS, moved, self.confidence))

@@ -25,7 +25,10 @@ def log_probability_of(log_probabilities: Tensor, label: Tensor) -> Tensor:
 
 
 def cross_entropy(
-    log_probabilities: Tensor, label: Tensor, class_weights: Tensor | None = None
+    log_probabilities: Tensor,
+    label: Tensor,
+    class_weights: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> Tensor:
     """Average −ln p_y over the voxels whose label is not 255.
 
@@ -33,12 +36,15 @@ def cross_entropy(
         log_probabilities: From `log_softmax`, (B, K, D, H, W).
         label: Class indices or 255, (B, D, H, W).
         class_weights: (K,); then Σ w_y·ce / Σ w_y.
+        weight: ω of each voxel, (B, D, H, W): a factor on its value, not on what is divided by.
 
     Returns:
         Scalar; exactly 0 if every voxel is ignored.
     """
     values = -log_probability_of(log_probabilities, label)
     valid = label != IGNORED
+    if weight is not None:
+        values = values * weight
     if class_weights is None:
         return masked_mean(values, valid)
     weights = class_weights.to(values)[label.long().masked_fill(~valid, 0)]

@@ -24,7 +24,8 @@ def dice_per_class(
     Args:
         probabilities: (B, K, D, H, W).
         target: One-hot booleans, or soft targets, of the same shape.
-        weight: What p and g are both multiplied with, broadcastable; booleans leave voxels out.
+        weight: ω ≥ 0 of each voxel in every sum, broadcastable; booleans leave voxels out. It
+            stands once in each: with ω² in Σp·g, doubtful foreground would be unlearnt.
         exponent: r, 1 or 2.
         batch: Whether the sums run over all samples.
 
@@ -33,15 +34,15 @@ def dice_per_class(
     """
     _check_exponent(exponent)
     axes = (0, 2, 3, 4) if batch else (2, 3, 4)
-    if weight is not None:
-        probabilities = probabilities * weight
-        target = target & weight if _both_boolean(target, weight) else target * weight
-    shared = (probabilities * target).sum(axes)
+    weighted = probabilities if weight is None else probabilities * weight
+    shared = (weighted * target).sum(axes)
     if exponent == 2:
-        probabilities = probabilities * probabilities
+        weighted = weighted * probabilities
         if target.dtype != torch.bool:
             target = target * target
-    sizes = probabilities.sum(axes) + target.sum(axes)
+    if weight is not None:
+        target = target & weight if _both_boolean(target, weight) else target * weight
+    sizes = weighted.sum(axes) + target.sum(axes)
     if batch:
         shared, sizes = over_batch(shared, sizes)
     return 1 - (2 * shared + _SMOOTH) / (sizes + _SMOOTH)
@@ -62,7 +63,8 @@ def soft_dice_loss(
     Args:
         probabilities: (B, K, D, H, W), softmax of classes or sigmoid of regions.
         label: Class indices or 255, (B, D, H, W); for regions 0, 1 or 255, (B, K, D, H, W).
-        weight: Per voxel, (B, D, H, W), multiplies probabilities and label alike.
+        weight: Per voxel, (B, D, H, W), 0-1, in every sum. Absolute: a class's loss counts as much
+            as the mean weight of its voxels, else weights that are all small would change nothing.
         exponent: Of the sums in the denominator, 1 or 2.
         background: Whether class 0 counts; regions all count.
         batch: Whether sums run over all samples; else each sample has its own Dice.
@@ -79,6 +81,8 @@ def soft_dice_loss(
     first = 0 if regions or background else 1
     probabilities, target = probabilities[:, first:], target[:, first:]
     losses = dice_per_class(probabilities, target, factor, exponent=exponent, batch=batch)
+    if weight is not None:
+        losses = losses * _mean_weight(target & valid, weight, batch=batch)
     if not skip_absent:
         return losses.mean()
     present = target.flatten(2).any(2)
@@ -90,6 +94,15 @@ def soft_dice_loss(
         return means
     total, judged = over_batch(means.sum(), present.any(-1).sum())
     return total / judged.clamp(min=1)
+
+
+def _mean_weight(known: Tensor, weight: Tensor, *, batch: bool) -> Tensor:
+    """Return the mean weight of each class's voxels, (K,) or (B, K); 0 of a class without any."""
+    axes = (0, 2, 3, 4) if batch else (2, 3, 4)
+    weights, voxels = (known * weight.unsqueeze(1)).sum(axes), known.sum(axes)
+    if batch:
+        weights, voxels = over_batch(weights, voxels)
+    return weights / voxels.clamp(min=1)
 
 
 def _check_exponent(exponent: int) -> None:

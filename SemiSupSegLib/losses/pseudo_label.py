@@ -24,7 +24,8 @@ def pseudo_label_loss(
     """Return ½·(Σω·CE/Σ1 + Dice_ω), both sums over the valid voxels.
 
     Divided by how many voxels there are, not by Σω: a batch that is trusted little counts little.
-    Dice_ω multiplies prediction and label by ω, and leaves the background out.
+    Dice_ω has ω once in each of its sums, counts a class as much as the mean ω of its voxels, and
+    leaves the background out.
 
     Args:
         logits: Of the network that learns, (B, K, D, H, W).
@@ -48,8 +49,8 @@ def pseudo_label_loss(
     summed, count = over_batch((trusted * values).sum(), valid.sum())
     loss = summed / count.clamp(min=1)
     if with_dice:
-        known = torch.where(valid & (trusted > 0), label.long(), IGNORED)
-        # Not of classes that no trusted voxel has: each would cost 1 whatever is predicted.
+        known = torch.where(valid, label.long(), IGNORED)
+        # Not of classes that no voxel has: each would cost 1 whatever is predicted.
         loss = loss + soft_dice_loss(
             log_probabilities.exp(),
             known,

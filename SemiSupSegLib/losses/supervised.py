@@ -78,6 +78,7 @@ def supervised_loss(
     label: Tensor,
     options: SupervisedLossOptions,
     class_weights: Tensor | None = None,
+    weight: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Return the terms "cross_entropy" and "dice", unweighted, and their weighted sum "total".
 
@@ -87,6 +88,8 @@ def supervised_loss(
             (B, K, D, H, W), which makes it sigmoid instead of softmax.
         options: Mixture; see `SupervisedLossOptions`.
         class_weights: (K,), from `balance_weights`; needed if the options ask for them.
+        weight: Of each voxel, (B, D, H, W), 0-1, for classes; absolute, the means are still those
+            of as many voxels. None is 1 everywhere.
 
     Raises:
         ValueError: If the shapes differ, or class weights are asked for but missing.
@@ -104,7 +107,7 @@ def supervised_loss(
         probabilities = logits.sigmoid()
     else:
         log_probabilities = F.log_softmax(logits, 1)
-        entropy = cross_entropy(log_probabilities, label, class_weights)
+        entropy = cross_entropy(log_probabilities, label, class_weights, weight)
         probabilities = log_probabilities.exp()
     # `resolved` leaves no None; the type checker cannot know.
     assert options.exponent is not None
@@ -114,6 +117,7 @@ def supervised_loss(
     dice = soft_dice_loss(
         probabilities,
         label,
+        weight,
         exponent=options.exponent,
         background=options.background,
         batch=options.batch,

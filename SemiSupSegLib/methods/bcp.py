@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from SemiSupSegLib.losses.classes import most_likely
 from SemiSupSegLib.losses.ema import update_teacher
-from SemiSupSegLib.losses.pseudo_label import pseudo_label_loss
 from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.supervised import supervised_loss
-from SemiSupSegLib.methods.copy_paste import Mixed, exchange_with_unlabelled
+from SemiSupSegLib.methods.copy_paste import exchange_with_unlabelled
 from SemiSupSegLib.methods.joint import Joint, JointOptions
 from SemiSupSegLib.methods.protocol import (
     Batch,
@@ -58,6 +58,8 @@ class BCP(Joint):
     one), and the choice of the pre-trained weights by validation.
     """
 
+    # Both parts of a patch are varied alike: else intensities would tell which is which.
+    strong_views: ClassVar[Literal[0, 1, 2]] = 1
     _options: BCPOptions
 
     def __init__(self, options: BCPOptions, build: Build, iterations: int) -> None:
@@ -95,7 +97,8 @@ class BCP(Joint):
         if len(batch.images) == known:
             share = 1.0 if known > 1 else 0.0
             return supervised_step(self._raw, batch, options.loss, self._class_weights, share)
-        pseudo_label = self.pseudo_label(batch.images[known:])
+        assert batch.weak is not None
+        pseudo_label = self.pseudo_label(batch.weak)
         maps = {"pseudo_label": pseudo_label}
         weight = self.voxel_weight(pseudo_label, batch)
         if weight is not None:
@@ -103,7 +106,10 @@ class BCP(Joint):
         mixed = exchange_with_unlabelled(replace(batch, maps=maps))
         logits = self._raw(mixed.images)
         supervised = supervised_loss(logits, mixed.labels, options.loss, self._class_weights)
-        pseudo = self.pseudo_loss(logits, mixed)
+        target = torch.where(mixed.pseudo_valid, mixed.maps["pseudo_label"].long(), IGNORED)
+        pseudo = supervised_loss(
+            logits, target, options.loss, self._class_weights, mixed.maps.get("weight")
+        )["total"]
         total = supervised["total"] + self.weight(clock) * pseudo
         terms = {
             "cross_entropy": supervised["cross_entropy"],
@@ -120,15 +126,6 @@ class BCP(Joint):
         """Move the average, which goes on across the phases."""
         before = 0 if phase.name == _PRETRAIN else self._pretraining
         update_teacher(self._average, self._raw, before + clock.phase_iteration, self._options.ema)
-
-    def pseudo_loss(self, logits: Tensor, mixed: Mixed) -> Tensor:
-        """Return the loss of the pseudo-labelled part: the supervised one, or one with weights."""
-        label = mixed.maps["pseudo_label"].long()
-        if "weight" in mixed.maps:
-            # Cross-entropy and Dice at full weight, as in the supervised loss of most presets.
-            return 2 * pseudo_label_loss(logits, label, mixed.maps["weight"], mixed.pseudo_valid)
-        target = torch.where(mixed.pseudo_valid, label, IGNORED)
-        return supervised_loss(logits, target, self._options.loss, self._class_weights)["total"]
 
     @torch.no_grad()
     def pseudo_label(self, images: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -43,7 +43,6 @@ from SemiSupSegLib.methods.pseudo_labels import (
     Labeller,
     PseudoLabelOptions,
     prediction_bytes,
-    scoring_passes,
 )
 from SemiSupSegLib.methods.quality_options import QualityOptions
 from SemiSupSegLib.methods.reweighting import CaseQuality, voxel_weight
@@ -71,12 +70,8 @@ class BestOptions:
     loss: SupervisedLossOptions = field(
         default_factory=lambda: SupervisedLossOptions(profile="liu")
     )
-    pseudo_labels: PseudoLabelOptions = field(
-        default_factory=lambda: PseudoLabelOptions(
-            passes=1, temperature="none", trust="max", uncertainty="mc", refinement="off"
-        )
-    )
-    """How cases are ranked at the beginning of each stage, and what is shown of them."""
+    image_confidence: Literal["self_dice", "class_mean", "mean_fg", "mean_all"] = "self_dice"
+    """What cases are ranked by at the beginning of each stage."""
     labelled_per_batch: int = 4
     """Labelled patches in a batch; each is met by one unlabelled patch at least."""
     unlabelled_per_batch: int = 4
@@ -172,6 +167,8 @@ class Best:
         self._stage_iterations = rest
         self._class_weights: Tensor | None = None
         self._averaged = 0
+        self._seen: tuple[Tensor, Tensor] | None = None
+        """What the thresholds take over after the update; what failed is overwritten."""
         self.quality: CaseQuality | None = None
         """How good the pseudo-labels of the cases are, if the run has a network that judges."""
 
@@ -212,7 +209,6 @@ class Best:
                 iterations=self._teacher_iterations,
                 group=self._group(0, length),
                 labelled_per_batch=options.labelled_per_batch,
-                epilogue=self._keep_teacher,
                 judged=("teacher",),
             )
         ]
@@ -256,17 +252,21 @@ class Best:
         """Return the loss terms of a batch."""
         options = self._options
         if phase.name == _DISTIL:
-            labels = replace(options.pseudo_labels, passes=options.head_passes)
-            return distil_step(self._average, batch, labels)
+            return distil_step(self._average, batch, _labelling(options))
         if len(batch.images) == batch.num_labelled:
             return supervised_step(self._raw, batch, options.loss, self._class_weights, 1.0)
         return self._mixed_step(phase, batch, clock)
 
     def after_step(self, phase: Phase, clock: Clock) -> None:
-        """Move the average."""
+        """Move the averages and the thresholds."""
         if phase.name != _DISTIL:
             update_teacher(self._average, self._raw, self._averaged, self._options.ema)
+            if phase.name == _TEACHER:
+                update_teacher(self._teacher, self._raw, self._averaged, self._options.ema)
             self._averaged += 1
+        if self._seen is not None:
+            self._thresholds.update(*self._seen)
+            self._seen = None
 
     def labeller(self) -> nn.Module:
         """Return the network whose predictions unlabelled patches are taught: the average."""
@@ -280,7 +280,7 @@ class Best:
             seen = batch.images[known:] if batch.weak is None else batch.weak
             probabilities = self._average(seen).float().softmax(1)
             label, confidence = most_likely(probabilities)
-            self._thresholds.update(label, confidence, valid)
+            self._seen = self._thresholds.sums(label, confidence, valid)
             is_sure = confidence >= self._thresholds.thresholds()[label.long()]
             weight = torch.where(is_sure, 1.0, options.doubtful_weight * confidence)
             trust = voxel_weight(self.quality, label, batch)
@@ -316,9 +316,6 @@ class Best:
             total=total, terms={name: value.detach() for name, value in terms.items()}
         )
 
-    def _keep_teacher(self) -> None:
-        self._teacher.load_state_dict(self._average.state_dict())
-
     def _begin_stage(self, stage: int, data: TrainingData) -> None:
         """Rank the cases anew; what is written of their labels is for people."""
         if not data.unlabelled:
@@ -353,23 +350,27 @@ class Best:
 
     def _labeller(self, stage: int, data: TrainingData) -> Labeller:
         name = f"student_before_{stage:02d}"
-        return Labeller(self._average, data, self._options.pseudo_labels, name)
+        return Labeller(self._average, data, replace(_labelling(self._options), passes=1), name)
 
     def _prologue_work(self, data: TrainingData) -> int:
-        passes = scoring_passes(self._raw, self._options.pseudo_labels)
-        return passes * data.count_windows(data.unlabelled)
+        return data.count_windows(data.unlabelled)
 
     def _group(self, schedule_start: int, schedule_length: int) -> ParameterGroup:
         rates = self._options.optimizer
-        return ParameterGroup(
-            parameters=segmentation_parameters(self._raw),
-            optimizer=rates.optimizer,
-            rate=rates.rate,
-            weight_decay=rates.weight_decay,
-            schedule=rates.schedule,
-            schedule_start=schedule_start,
-            schedule_length=schedule_length,
-        )
+        return rates.group(segmentation_parameters(self._raw), schedule_start, schedule_length)
+
+
+def _labelling(options: BestOptions) -> PseudoLabelOptions:
+    """Return how a stage's cases are ranked and shown, and how the head learns."""
+    return PseudoLabelOptions(
+        passes=options.head_passes,
+        temperature="none",
+        trust="max",
+        uncertainty="mc",
+        refinement="off",
+        threshold=options.threshold,
+        image_confidence=options.image_confidence,
+    )
 
 
 def scratch_bytes(options: BestOptions, num_classes: int, voxels: Sequence[int]) -> int:

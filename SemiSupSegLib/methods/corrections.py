@@ -23,7 +23,6 @@ from SemiSupSegLib.methods.protocol import (
     Clock,
     NetworkOptions,
     OptimizerOptions,
-    ParameterGroup,
     Phase,
     StepResult,
     TrainingData,
@@ -126,13 +125,7 @@ class Corrections:
             Phase(
                 name="corrections",
                 iterations=self._iterations,
-                group=ParameterGroup(
-                    parameters=segmentation_parameters(self._raw),
-                    optimizer=rates.optimizer,
-                    rate=rates.rate,
-                    weight_decay=rates.weight_decay,
-                    schedule=rates.schedule,
-                ),
+                group=rates.group(segmentation_parameters(self._raw)),
                 labelled_per_batch=options.labelled_per_batch,
                 favoured=tuple(data.reviewed),
                 favoured_share=options.reviewed_share,

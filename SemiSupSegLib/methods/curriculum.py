@@ -445,15 +445,7 @@ class Curriculum:
         self, network: SegmentationNetwork, schedule_start: int, schedule_length: int
     ) -> ParameterGroup:
         rates = self._options.optimizer
-        return ParameterGroup(
-            parameters=segmentation_parameters(network),
-            optimizer=rates.optimizer,
-            rate=rates.rate,
-            weight_decay=rates.weight_decay,
-            schedule=rates.schedule,
-            schedule_start=schedule_start,
-            schedule_length=schedule_length,
-        )
+        return rates.group(segmentation_parameters(network), schedule_start, schedule_length)
 
     def _distil_phase(self, name: str, network: SegmentationNetwork, data: TrainingData) -> Phase:
         options = self._options

@@ -209,13 +209,7 @@ class Joint:
     def parameter_group(self) -> ParameterGroup:
         """Return what is learnt, and how."""
         rates = self._options.optimizer
-        return ParameterGroup(
-            parameters=segmentation_parameters(self._raw),
-            optimizer=rates.optimizer,
-            rate=rates.rate,
-            weight_decay=rates.weight_decay,
-            schedule=rates.schedule,
-        )
+        return rates.group(segmentation_parameters(self._raw))
 
     def unlabelled_loss(
         self, logits: Tensor, batch: Batch, clock: Clock

@@ -294,6 +294,23 @@ class OptimizerOptions:
         if self.rate <= 0:
             raise ValueError(f"rate is {self.rate}, must be positive")
 
+    def group(
+        self,
+        parameters: Sequence[nn.Parameter],
+        schedule_start: int = 0,
+        schedule_length: int | None = None,
+    ) -> ParameterGroup:
+        """Return parameters that learn in this way; the schedule as in `ParameterGroup`."""
+        return ParameterGroup(
+            parameters=parameters,
+            optimizer=self.optimizer,
+            rate=self.rate,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            schedule_start=schedule_start,
+            schedule_length=schedule_length,
+        )
+
 
 def share_iterations(total: int, proportions: Sequence[float]) -> list[int]:
     """Split `total` updates in the given proportions by largest remainder.

@@ -43,7 +43,7 @@ class QualityGuidedOptions(JointOptions):
     """Share of the updates over which its weight climbs afterwards, 0-1."""
     least_voxels: int = 50
     """Foreground voxels of a patch from which on it is regularised, 1 or more."""
-    stop_gap: float | None = 0.1
+    stop_gap: float | None = None
     """Regularisation rests while the mean estimate on unlabelled cases is above the mean Dice on
     validation cases by more than this: the network has then learnt to please the one that judges.
     Validation figures so have a small say; null: never rests."""

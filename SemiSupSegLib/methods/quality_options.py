@@ -23,12 +23,13 @@ class QualityOptions:
     power: float = 2.0
     """How sharply weights fall from an estimated Dice of 1 down to the floor, above 0."""
     refresh: int = 0
-    """Updates after which all unlabelled cases are judged anew; 0: a tenth of a phase's."""
+    """Updates after which all unlabelled cases are judged anew, besides at the beginning of each
+    phase; 0: a tenth of the method's. The curriculum judges once, with its teacher's labels."""
     weak_share: float = 0.18
     """Share of the run's updates for weak models, of which each is taught some of the labelled
     cases and predicts the others: masks to learn from that no corruption makes. 0 or more."""
     network_share: float = 0.22
-    """Share of the run's updates for the quality network; with weak_share below 1."""
+    """Share of the run's updates for the quality network, above 0; with weak_share below 1."""
     folds: int = 4
     """Weak models, which divide the labelled patients between them; 2 or more."""
     weak_masks: float = 0.4
@@ -48,10 +49,10 @@ class QualityOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.floor < 1:
             raise ValueError(f"floor is {self.floor}, must be in [0, 1)")
-        for name in ("power", "rate"):
+        for name in ("power", "rate", "network_share"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be positive")
-        for name in ("refresh", "weak_share", "network_share"):
+        for name in ("refresh", "weak_share"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 0")
         if self.weak_share + self.network_share >= 1:

@@ -170,13 +170,7 @@ class QualityTraining:
         return Phase(
             name=f"weak_{number + 1}",
             iterations=iterations,
-            group=ParameterGroup(
-                parameters=segmentation_parameters(self._weak),
-                optimizer=rates.optimizer,
-                rate=rates.rate,
-                weight_decay=rates.weight_decay,
-                schedule=rates.schedule,
-            ),
+            group=rates.group(segmentation_parameters(self._weak)),
             labelled_per_batch=self._options.labelled_per_batch,
             labelled_cases=[one for one in data.labelled if one not in held_out],
             between=lambda done: self._between(number, done, at, predicted, data),

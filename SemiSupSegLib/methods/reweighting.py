@@ -25,7 +25,7 @@ from SemiSupSegLib.networks.quality import QualityNetwork
 from SemiSupSegLib.quality.estimates import case_weights, estimates_of, seen_of
 
 _REFRESHES = 10
-"""Of a phase, if the options do not say after how many updates."""
+"""Of the method's updates, if the options do not say after how many updates."""
 
 
 class CaseQuality:
@@ -108,7 +108,8 @@ class Reweighted:
     ) -> None:
         self._options = options
         self.training = QualityTraining(options, build, iterations)
-        self._inner = make(options, build, iterations - self.training.iterations)
+        self._iterations = iterations - self.training.iterations
+        self._inner = make(options, build, self._iterations)
         self.quality = CaseQuality(self.training.network, weighs=options.quality.reweight)
         self._inner.quality = self.quality
 
@@ -165,7 +166,8 @@ class Reweighted:
         learns = phase.unlabelled_per_batch > 0 and phase.train_mode
         if labeller is None or not learns or not data.unlabelled:
             return phase
-        every = self._options.quality.refresh or max(1, phase.iterations // _REFRESHES)
+        # Of the method, not of each of its phases: that would take as long as they do.
+        every = self._options.quality.refresh or max(1, self._iterations // _REFRESHES)
         watched = self._watched(data)
         return replace(
             phase,

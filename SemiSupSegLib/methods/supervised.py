@@ -20,7 +20,6 @@ from SemiSupSegLib.methods.protocol import (
     Clock,
     NetworkOptions,
     OptimizerOptions,
-    ParameterGroup,
     Phase,
     StepResult,
     TrainingData,
@@ -83,13 +82,7 @@ class Supervised:
         """Return the one phase."""
         self._class_weights = class_weights(data, self._options.loss)
         rates = self._options.optimizer
-        group = ParameterGroup(
-            parameters=segmentation_parameters(self._raw),
-            optimizer=rates.optimizer,
-            rate=rates.rate,
-            weight_decay=rates.weight_decay,
-            schedule=rates.schedule,
-        )
+        group = rates.group(segmentation_parameters(self._raw))
         return [
             Phase(
                 name="supervised",

@@ -49,8 +49,8 @@ class UniMatch(Joint):
 
     Source: Yang et al. 2023 (arXiv 2208.09910) and its code for 2D medical images. Here in 3D:
     pseudo-labels are those of the moving average in eval mode, the loss is cross-entropy and Dice
-    on the sure voxels, boxes take 2 to 40 % of a patch with sides up to twice as long as others,
-    and channels are dropped where a network's stem ends, not at every level.
+    on the sure voxels, boxes take 2 to 40 % of a patch, with sides that differ by a factor of 4 at
+    most, and channels are dropped where a network's stem ends, not at every level.
     """
 
     strong_views: ClassVar[Literal[0, 1, 2]] = 2

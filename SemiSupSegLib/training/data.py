@@ -109,7 +109,15 @@ class RunData:
         }
         where = self._resident(training) if resident else None
         part = self.distribution.part
-        return Sampler(training, patch_size, self.seed, foreground_fraction, where, part)
+        return Sampler(
+            training,
+            patch_size,
+            self.seed,
+            foreground_fraction,
+            where,
+            part,
+            partial=self.partial,
+        )
 
     def predict(
         self,

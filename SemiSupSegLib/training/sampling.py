@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -49,6 +49,8 @@ class Sampler:
             holds one of the thousand files that a process may have open.
         part: Of several processes, which one this is: each cuts its slots of a batch that is as
             many times larger, and they have the patches that one process would have.
+        partial: Cases whose label leaves voxels unknown. As unlabelled patches, they are valid
+            only there: what a person has said is not to be learnt from a prediction.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class Sampler:
         foreground_fraction: float,
         resident: torch.device | None = None,
         part: Part = ALONE,
+        partial: Collection[str] = (),
     ) -> None:
         self.patch_size = patch_size
+        self._partial = frozenset(partial)
         self._cases = cases
         self._seed = seed
         self._foreground_fraction = foreground_fraction
@@ -158,6 +162,10 @@ class Sampler:
             return piece.clone()
 
         valid = torch.ones([piece.stop - piece.start for piece in inner], dtype=torch.bool)
+        if label is None and case_id in self._partial:
+            # Where a person has said what is there, nothing else is learnt.
+            known = _mapped(self._cases[case_id].label()) != IGNORED
+            valid &= ~known[inner[0], inner[1], inner[2]]
         if any(pad):
             valid = torch.nn.functional.pad(valid, pad, value=False)
         return RawPatch(

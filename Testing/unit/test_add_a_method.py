@@ -32,7 +32,7 @@ def test_the_example_method_learns_from_unlabelled_cases(tmp_path, monkeypatch):
     (tmp_path / "pi_model.py").write_text(file, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("pi_model")
-    added = eval(f"{{{entry}}}", {**vars(module), "MethodEntry": catalogue.MethodEntry})
+    added = eval(f"{{{entry}}}", {**vars(catalogue), **vars(module)})
     monkeypatch.setitem(catalogue.METHODS, "pi_model", added["pi_model"])
     for number in range(4):
         write_case(tmp_path / "cases" / f"case{number}", number)

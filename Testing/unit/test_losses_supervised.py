@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.losses.classes import one_hot
 from SemiSupSegLib.losses.cross_entropy import (
     balance_weights,
     binary_cross_entropy,
@@ -173,16 +174,27 @@ def test_ignored_voxels_of_one_region_leave_the_other_alone(example_r):
     close(soft_dice_loss(logits.sigmoid(), masked), 0.0643273913 / 2)
 
 
-def test_a_weight_multiplies_probabilities_and_label_alike(example_a):
+def test_a_weight_of_nothing_leaves_a_voxel_out_of_every_sum(example_a):
     logits, label = example_a
     weight = torch.ones_like(label, dtype=torch.float64)
     weight.view(-1)[-2:] = 0
     ignoring = label.clone()
     ignoring.view(-1)[-2:] = 255
 
-    weighted = soft_dice_loss(logits.softmax(1), label, weight)
+    probabilities = logits.softmax(1)
+    weighted = dice_per_class(probabilities, one_hot(label, 2), weight.unsqueeze(1))
+    known = (ignoring != 255).unsqueeze(1)
 
-    close(weighted, soft_dice_loss(logits.softmax(1), ignoring))
+    close(weighted, dice_per_class(probabilities, one_hot(ignoring, 2), known))
+
+
+def test_a_class_counts_as_much_as_the_mean_weight_of_its_voxels(example_a):
+    logits, label = example_a
+    whole = soft_dice_loss(logits.softmax(1), label)
+
+    weighted = soft_dice_loss(logits.softmax(1), label, torch.full_like(label, 0.25, dtype=float))
+
+    close(weighted, 0.25 * float(whole), atol=1e-5)
 
 
 @pytest.mark.parametrize("profile", list(PROFILES))

@@ -274,7 +274,7 @@ def test_patches_with_little_foreground_are_left_alone():
 
 
 def test_regularisation_rests_while_estimates_are_too_good_to_be_true():
-    method, clock = guided(a_judge()), Clock(phase_iteration=9, iteration=9)
+    method, clock = guided(a_judge(), stop_gap=0.1), Clock(phase_iteration=9, iteration=9)
 
     def terms():
         return method.unlabelled_loss(random_logits(), a_batch(), clock)[1]

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from SemiSupSegLib.losses.adaptive_threshold import ClassThresholds
+from SemiSupSegLib.losses.dice import soft_dice_loss
 from SemiSupSegLib.losses.pseudo_label import pseudo_label_loss
 from SemiSupSegLib.methods.bcp import BCP, BCPOptions
 from SemiSupSegLib.methods.best import Best, BestOptions
@@ -67,7 +68,8 @@ def test_thresholds_follow_how_surely_a_class_is_predicted():
     label = torch.tensor([0] * 40 + [1] * 40 + [2] * 31).reshape(1, 1, 1, -1)
     confidence = torch.tensor([1.0] * 40 + [0.6] * 40 + [0.1] * 31).reshape(1, 1, 1, -1)
 
-    thresholds.update(label, confidence, torch.ones_like(label, dtype=torch.bool))
+    everywhere = torch.ones_like(label, dtype=torch.bool)
+    thresholds.update(*thresholds.sums(label, confidence, everywhere))
 
     # r: 1, ½·1 + ½·.6 = .8, and 31 voxels of class 2 say nothing.
     torch.testing.assert_close(thresholds.confidence, torch.tensor([1.0, 0.8, 1.0]))
@@ -85,7 +87,8 @@ def test_voxels_that_are_not_valid_move_no_threshold():
     thresholds = ClassThresholds(2)
     label = torch.zeros(1, 4, 4, 4, dtype=torch.long)
 
-    thresholds.update(label, torch.full((1, 4, 4, 4), 0.3), torch.zeros_like(label).bool())
+    nowhere = torch.zeros_like(label).bool()
+    thresholds.update(*thresholds.sums(label, torch.full((1, 4, 4, 4), 0.3), nowhere))
 
     torch.testing.assert_close(thresholds.confidence, torch.ones(2))
 
@@ -114,7 +117,7 @@ def test_the_pseudo_label_loss_is_divided_by_how_many_voxels_there_are():
     assert float(loss) == pytest.approx((-math.log(0.8) - 0.25 * math.log(0.4)) / 2 / 2)
 
 
-def test_its_dice_weighs_prediction_and_label_alike():
+def test_its_dice_has_the_weight_once_in_each_sum_and_counts_by_it():
     logits = two_voxels(0.8, 0.4)
     everywhere = torch.ones(1, 1, 1, 2, dtype=torch.bool)
     label, weight = shaped([1, 1], torch.long), shaped([1.0, 0.25])
@@ -122,10 +125,32 @@ def test_its_dice_weighs_prediction_and_label_alike():
     both = pseudo_label_loss(logits, label, weight, everywhere)
     entropy = pseudo_label_loss(logits, label, weight, everywhere, with_dice=False)
 
-    shared, sizes = 0.8 + 0.25 * 0.25 * 0.4, (0.8 + 0.25 * 0.4) + (1 + 0.25)
+    shared, sizes = 0.8 + 0.25 * 0.4, (0.8 + 0.25 * 0.4) + (1 + 0.25)
+    mean_weight = (1 + 0.25) / 2
     assert float(both - entropy) == pytest.approx(
-        0.5 * (1 - (2 * shared + 1e-5) / (sizes + 1e-5)), abs=1e-6
+        0.5 * mean_weight * (1 - (2 * shared + 1e-5) / (sizes + 1e-5)), abs=1e-6
     )
+
+
+@pytest.mark.parametrize("exponent", [1, 2])
+def test_no_foreground_voxel_is_unlearnt_however_little_it_weighs(exponent):
+    torch.manual_seed(1)
+    probability = torch.rand(1, 1, 4, 4, 4, dtype=torch.float64).requires_grad_()
+    label = torch.ones(1, 4, 4, 4, dtype=torch.long)
+    weight = torch.rand(1, 4, 4, 4, dtype=torch.float64)
+
+    loss = soft_dice_loss(
+        torch.cat([1 - probability, probability], 1),
+        label,
+        weight,
+        exponent=exponent,
+        background=False,
+    )
+    (gradient,) = torch.autograd.grad(loss, probability)
+
+    if exponent == 1:
+        assert (gradient <= 0).all()
+    assert float(gradient.sum()) < 0
 
 
 def test_a_doubtful_voxel_is_held_to_the_probabilities():
@@ -194,18 +219,21 @@ def test_without_valid_unlabelled_voxels_only_labels_count(name):
     assert result.total.item() == pytest.approx(float(result.terms["supervised"]))
 
 
-def test_the_student_of_our_method_begins_as_the_teacher_that_is_kept():
+def test_the_teacher_of_our_method_is_the_average_until_the_stages_begin():
     method = Best(BestOptions(network=NETWORK), build, 100)
     teacher, *_ = method.phases(FakeData())
-    with torch.no_grad():
-        for one in method._average.parameters():
-            one.add_(1)
 
-    teacher.epilogue()
-    kept = {name: value.clone() for name, value in method._teacher.state_dict().items()}
-    method.after_step(phase_of(method, "stage_1", stage=1), clock(40))
+    def moved(phase):
+        with torch.no_grad():
+            for one in method._raw.parameters():
+                one.add_(1)
+        method.after_step(phase, clock())
+        both = (method._teacher.state_dict(), method._average.state_dict())
+        return all(torch.equal(one, both[1][name]) for name, one in both[0].items())
 
-    assert all(torch.equal(kept[name], one) for name, one in method._teacher.state_dict().items())
+    assert moved(teacher)
+    assert moved(teacher)
+    assert not moved(phase_of(method, "stage_1", stage=1))
 
 
 def test_the_updates_of_our_method_are_shared_out_and_one_schedule_falls_over_them():

@@ -67,7 +67,7 @@ def terms_of(name, weights):
     return method.step(phase, a_batch(), Clock(phase_iteration=99, iteration=99)).terms
 
 
-@pytest.mark.parametrize("name", [one for one in NAMES if one != "bcp"])
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_of_one_change_nothing(name):
     plain, weighed = terms_of(name, None), terms_of(name, 1.0)
 
@@ -88,3 +88,25 @@ def test_with_weights_of_nothing_only_labels_are_learnt_from(name):
     else:
         assert float(pseudo) == 0
         assert float(plain) != 0
+
+
+@pytest.mark.parametrize("name", [one for one in NAMES if one not in ("mc_net", "urpc")])
+def test_weights_are_absolute(name):
+    # URPC's weights of agreement are relative by its paper, MC-Net learns from labels as well.
+    whole, half = terms_of(name, 1.0), terms_of(name, 0.5)
+
+    pseudo = "high" if name == "best" else "unlabelled"
+    assert float(half[pseudo]) < 0.75 * float(whole[pseudo])
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in METHODS.items() if hasattr(one.options(), "quality")]
+)
+def test_a_method_that_has_the_options_has_the_network_that_judges(name):
+    entry = METHODS[name]
+    quality = replace(entry.options().quality, reweight=True)
+    options = replace(entry.options(), network=NETWORK, quality=quality)
+    if hasattr(options, "second") and options.second is not None:
+        options = replace(options, second=SECOND)
+
+    assert "quality" in entry.make(options, build, 200).networks()
