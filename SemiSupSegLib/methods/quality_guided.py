@@ -13,7 +13,7 @@ from torch import Tensor
 from SemiSupSegLib.losses.classes import one_hot
 from SemiSupSegLib.losses.cross_entropy import log_probability_of
 from SemiSupSegLib.losses.dice import dice_per_class
-from SemiSupSegLib.losses.reduction import at_least_float32, masked_mean
+from SemiSupSegLib.losses.reduction import at_least_float32, masked_mean, over_batch
 from SemiSupSegLib.losses.schedules import linear_ramp
 from SemiSupSegLib.methods.joint import Joint, JointOptions
 from SemiSupSegLib.methods.protocol import Batch, Build, Clock, Phase, TrainingData
@@ -168,7 +168,9 @@ class QualityGuided(Joint):
             is not None
         ]
         # The sum of nothing is 0 and still belongs to the graph.
-        return torch.stack(terms).mean() if terms else logits[:0].float().sum()
+        summed = torch.stack(terms).sum() if terms else logits[:0].float().sum()
+        summed, count = over_batch(summed, summed.new_tensor(len(terms)))
+        return summed / count.clamp(min=1)
 
     def _estimate(
         self, network: QualityNetwork, image: Tensor, masks: Tensor, spacing: Sequence[float]

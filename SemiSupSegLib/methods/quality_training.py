@@ -297,3 +297,13 @@ def folds_of(data: TrainingData, count: int) -> list[list[str]]:
 def _known(data: TrainingData, case_id: str) -> Any:
     label = data.label(case_id)
     return np.where(label == IGNORED, 0, label) if (label == IGNORED).any() else label
+
+
+def mask_bytes(num_classes: int, voxels: int) -> int:
+    """Return what the weak models' predictions take on the disk, at most.
+
+    Args:
+        num_classes: Background included.
+        voxels: Of all labelled and validation cases together.
+    """
+    return len(SNAPSHOTS) * (num_classes - 1) * voxels

@@ -139,6 +139,12 @@ class Reweighted:
 
     def phases(self, data: TrainingData) -> Sequence[Phase]:
         """Return the quality network's phases, then the method's."""
+        if not data.unlabelled:
+            data.tell(
+                "warning",
+                message="There is no unlabelled case to weigh, and the quality network takes its "
+                "share of the updates: set quality.reweight=false.",
+            )
         own = self.training.phases(data)
         return [*own, *(self._judging(phase, data) for phase in self._inner.phases(data))]
 

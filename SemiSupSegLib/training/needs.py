@@ -14,6 +14,8 @@ from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.methods.catalogue import find_method
+from SemiSupSegLib.methods.quality_training import mask_bytes
+from SemiSupSegLib.methods.reweighting import Reweighted
 from SemiSupSegLib.training.checkpoints import KEPT
 from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.fitting import imagined_method, network_of
@@ -64,7 +66,15 @@ def needs_of(
     update = _update_memory(config, task, patch, learning)
     return Needs(
         memory=_memory(task, shapes, weights, update),
-        disk=_disk(config, task, split, shapes, weights, learning),
+        disk=_disk(
+            config,
+            task,
+            split,
+            shapes,
+            weights,
+            learning,
+            is_judged=isinstance(imagined_method(config, task, patch), Reweighted),
+        ),
     )
 
 
@@ -219,6 +229,8 @@ def _disk(
     shapes: Mapping[str, tuple[int, int, int]],
     weights: int,
     learning: int,
+    *,
+    is_judged: bool,
 ) -> int:
     # One more than are kept while it is written; the best student likewise, and three packages
     # with two networks at most.
@@ -226,4 +238,8 @@ def _disk(
     packages = 4 * learning
     voxels = [math.prod(shapes[case_id]) for case_id in split.train_unlabelled]
     scratch = find_method(config.method).scratch_bytes(config.options, task.num_classes, voxels)
-    return checkpoints + packages + scratch + _SMALL_FILES
+    masks = 0
+    if is_judged:
+        predicted = (*split.train_labelled, *split.validation)
+        masks = mask_bytes(task.num_classes, sum(math.prod(shapes[one]) for one in predicted))
+    return checkpoints + packages + scratch + masks + _SMALL_FILES

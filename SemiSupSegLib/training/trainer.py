@@ -608,6 +608,13 @@ class Trainer:
     def _shrink(self, phase: Phase) -> None:
         """Keep no images, or make batch or patch smaller, after the device ran out of memory."""
         position = self._position
+        if phase.make_batch is not None:
+            # Neither would make its examples smaller.
+            raise SemiSupSegError(
+                f"The device has too little memory for phase {phase.name}. Close other programs "
+                "that use it, start a new run with a smaller quality.batch or quality.side, or "
+                "train with --device cpu."
+            )
         if self._optimizer is not None:
             self._optimizer.zero_grad(set_to_none=True)
         kept = self._distribution.any(self._sampler.keeps_images)
