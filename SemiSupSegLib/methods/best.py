@@ -281,8 +281,7 @@ class Best:
             probabilities = self._average(seen).float().softmax(1)
             label, confidence = most_likely(probabilities)
             self._seen = self._thresholds.sums(label, confidence, valid)
-            is_sure = confidence >= self._thresholds.thresholds()[label.long()]
-            weight = torch.where(is_sure, 1.0, options.doubtful_weight * confidence)
+            is_sure, weight = self._weigh(label, confidence)
             trust = voxel_weight(self.quality, label, batch)
             if trust is not None:
                 weight = weight * trust
@@ -316,6 +315,16 @@ class Best:
             total=total, terms={name: value.detach() for name, value in terms.items()}
         )
 
+    def _weigh(self, label: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where a prediction is sure by its class's threshold, and each voxel's weight."""
+        thresholds = self._thresholds.thresholds().to(confidence.device)
+        is_sure = confidence >= thresholds[label.long()]
+        return is_sure, torch.where(is_sure, 1.0, self._options.doubtful_weight * confidence)
+
+    def _shown_weight(self, probabilities: Tensor) -> Tensor:
+        """Return the weights that a stage's pseudo-labels begin with, for people to see."""
+        return self._weigh(*most_likely(probabilities))[1]
+
     def _begin_stage(self, stage: int, data: TrainingData) -> None:
         """Rank the cases anew; what is written of their labels is for people."""
         if not data.unlabelled:
@@ -330,7 +339,9 @@ class Best:
             )
             return
         fraction = self._options.fractions[stage - 1]
-        self._labeller(stage, data).make_stage_maps(stage, fraction, cases, None)
+        self._labeller(stage, data).make_stage_maps(
+            stage, fraction, cases, None, self._shown_weight
+        )
         if data.is_first and stage > KEPT_STAGES:
             self._labeller(stage - KEPT_STAGES, data).forget_predictions()
 
@@ -368,7 +379,6 @@ def _labelling(options: BestOptions) -> PseudoLabelOptions:
         trust="max",
         uncertainty="mc",
         refinement="off",
-        threshold=options.threshold,
         image_confidence=options.image_confidence,
     )
 

@@ -297,6 +297,7 @@ class Labeller:
         fraction: float,
         cases: Sequence[str],
         student: SegmentationNetwork | None,
+        weigh: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Write pseudo-label and weight of each case of a stage.
 
@@ -308,6 +309,7 @@ class Labeller:
             fraction: For the summary.
             cases: Of this stage.
             student: Its moving average, in eval mode; None in the first stage.
+            weigh: Returns the weights (D, H, W), 0-1, of a prediction (K, D, H, W) instead.
         """
         data, options = self._data, self._options
         started = time.monotonic()
@@ -342,7 +344,8 @@ class Labeller:
                     second_probabilities=second,
                     second_trust=second_trust,
                 )
-                label, weight = result.label, result.weight
+                label = result.label
+                weight = result.weight if weigh is None else weigh(probabilities)
                 coded = torch.stack([label.to(torch.uint8), (weight * 255).round().to(torch.uint8)])
                 known = self._known(case_id)
                 if known is not None:

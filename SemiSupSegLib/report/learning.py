@@ -286,9 +286,24 @@ def _shares_figure(record: RunRecord) -> Figure | None:
     if not rows:
         return None
     doubted = _doubted_word(record)
+    less, why = (
+        "accepted after averaging",
+        (
+            "Accepted after averaging: teacher and student differed, or one of them was not sure "
+            "enough; their mean decides with less weight."
+        ),
+    )
+    if record.config["method"] == "best":
+        less, why = (
+            "with less weight",
+            (
+                "With less weight: not as sure as its class asks for; the probabilities are learnt "
+                "instead of the class. As the stage began; thresholds move while it goes on."
+            ),
+        )
     parts = (
         ("accepted", KEPT, None),
-        ("accepted after averaging", AVERAGED, ".."),
+        (less, AVERAGED, ".."),
         (doubted, DOUBTED, "///"),
     )
     with drawing(1.1 + 0.28 * len(rows)) as (figure, (axes,)):
@@ -337,8 +352,7 @@ def _shares_figure(record: RunRecord) -> Figure | None:
         title=f"Accepted and {doubted} voxels",
         caption=(
             f"Of all voxels, background included{cut}. The number at the right is the share "
-            f"{doubted}: {verb}. Accepted after averaging: teacher and student differed, or one of "
-            "them was not sure enough; their mean decides with less weight."
+            f"{doubted}: {verb}. {why}"
         ),
     )
 

@@ -188,7 +188,7 @@ def _trainings(record: RunRecord) -> _Trainings | None:
     return _Trainings(
         teacher=teacher,
         student=sum(stages),
-        goes_on=options.get("student_init") == "teacher",
+        goes_on=options.get("student_init") == "teacher" or record.config["method"] == "best",
         on="labelled and unlabelled cases" if uses_unlabelled else "labelled cases",
     )
 
