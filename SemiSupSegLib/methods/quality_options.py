@@ -38,7 +38,7 @@ class QualityOptions:
     soft_masks: float = 0.3
     """Share of masks with probabilities instead of classes, 0-1."""
     batch: int = 8
-    """Masks in an update of the quality network."""
+    """Masks in an update of the quality network, 2 or more."""
     rate: float = 1e-3
     """Its learning rate at the start."""
     width: int = 16
@@ -63,7 +63,7 @@ class QualityOptions:
         for name in ("weak_masks", "soft_masks"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
-        for name, least in (("folds", 2), ("batch", 1)):
+        for name, least in (("folds", 2), ("batch", 2)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least {least}")
         # Checks both.

@@ -95,6 +95,11 @@ class QualityTraining:
         """Updates of all its phases."""
         return self._weak_iterations + self._network_iterations
 
+    @property
+    def learns(self) -> bool:
+        """Whether the quality network has updates of its own."""
+        return self._network_iterations > 0
+
     def networks(self) -> dict[str, torch.nn.Module]:
         """Return the weak model and the quality network."""
         return {"weak": self._weak, "quality": self.network}

@@ -29,7 +29,7 @@ _CONTROLS = ("mean", "other", "noise")
 
 def quality_of(method: Method) -> QualityNetwork | None:
     """Return a method's quality network; None if it has none that has learnt."""
-    if not isinstance(method, Reweighted) or not method.training.iterations:
+    if not isinstance(method, Reweighted) or not method.training.learns:
         return None
     return method.training.network
 

@@ -32,6 +32,15 @@ def test_each_class_but_background_has_an_estimate_between_0_and_1():
     assert estimates.dtype == torch.float32
 
 
+def test_judging_leaves_the_statistics_of_learning_alone():
+    network = a_network().eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    network(5 + torch.randn(4, 5, 16, 16, 16))
+
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 def test_an_estimate_does_not_depend_on_the_batch():
     network = a_network().eval()
     seen = torch.randn(3, 5, 16, 16, 16)
@@ -67,6 +76,7 @@ def test_options_out_of_range_are_refused(changes, message):
         ({"weak_share": 0.6, "network_share": 0.4}, "leaves no updates"),
         ({"weak_masks": 1.1}, "weak_masks is 1.1"),
         ({"folds": 1}, "folds is 1"),
+        ({"batch": 1}, "batch is 1"),
     ],
 )
 def test_quality_options_out_of_range_are_refused(changes, message):
@@ -119,6 +129,7 @@ def test_it_learns_how_far_a_mask_fits_the_image():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    network.eval()
     seen, dice = batch(32)
     with torch.no_grad():
         found = network(seen)
