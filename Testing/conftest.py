@@ -1,6 +1,10 @@
 """What every test needs."""
 
+import os
 import warnings
+
+# Each worker of pytest has a core: threads beside its own would wait for the other workers'.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 with warnings.catch_warnings():
     # Its SWIG classes warn while they are made; as an error that ends the process (signal 11).
