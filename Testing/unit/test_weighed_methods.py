@@ -20,8 +20,12 @@ NAMES = [
     if not one.goes_on and name not in ("supervised", "curriculum", "quality_guided")
 ]
 """Those have tests of their own, or nothing to weigh."""
-BESIDES = {"dual_network": {"contrast_weight": 0.0}}
-"""Terms that are not weighed: they compare features, not labels."""
+BESIDES = {
+    # A term that is not weighed: it compares features, not labels.
+    "dual_network": {"contrast_weight": 0.0},
+    # Nothing is sure before the first update.
+    "unimatch": {"threshold": 0.1},
+}
 
 
 def build(name, network=None):
@@ -49,8 +53,6 @@ def terms_of(name, weights):
     changes = {"network": NETWORK, **BESIDES.get(name, {})}
     if name in ("cross_teaching", "dual_network"):
         changes["second"] = SECOND
-    if name == "unimatch":
-        changes["threshold"] = 0.1
     torch.manual_seed(0)
     method = METHODS[name].make(replace(METHODS[name].options(), **changes), build, 100)
     if weights is not None:
