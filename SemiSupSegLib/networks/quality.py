@@ -39,10 +39,10 @@ class QualityNetwork(nn.Module):
     Source: Abhishek & Hamarneh 2026 (arXiv 2606.01753) judge one mask of a picture by a ResNet-18
     with a fourth input channel. This is ours: volumes, a mask and an estimate for every class, a
     small network. It normalises by the batch, so it must be in eval mode where it judges: group
-    norm would divide out how much of a case looks wrong. (Spoilt masks of brain tumours, correlation
-    with the true Dice: 0.70 and 0.76 after 180 updates; 0.65 without normalization, which now and
-    then does not learn in 290; 0.47 with group norm after 290.) Levels shrink by convolutions, whose
-    gradient is the same in every run on a GPU, too.
+    norm would divide out how much of a case looks wrong. (Spoilt masks of brain tumours,
+    correlation with the true Dice: 0.70 and 0.76 after 180 updates; 0.65 without normalization,
+    which now and then does not learn in 290; 0.47 with group norm after 290.) Levels shrink by
+    convolutions, whose gradient is the same in every run on a GPU, too.
 
     Args:
         options: Width and side.
