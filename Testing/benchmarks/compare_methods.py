@@ -3,7 +3,8 @@
     python Testing/benchmarks/compare_methods.py --dataset brats_cubes --seeds 0 1 2
     python Testing/benchmarks/compare_methods.py --dataset la --method supervised --method uamt
 
-Without --method all of them, and supervised training on all labels for an upper bound. A run that
+Without --method all of them, and supervised training on all labels for an upper bound;
+`METHOD_reweighted` weighs its unlabelled cases by a network that judges masks. A run that
 was interrupted goes on, one that is finished is not repeated; every finished run is kept in
 results/runs.json, so that the table grows over days. `--folds K` trains K runs of each method,
 judged on one part of the labelled training cases each, patients kept together; figures of all parts
@@ -58,7 +59,8 @@ def main() -> int:
         device=arguments.device,
     )
     known = rows(SETTINGS.get(name, ()))
-    default = FLAIR if name == "brats_cubes_flair" else tuple(known)
+    all_methods = tuple(one for one in known if not one.endswith("_reweighted"))
+    default = FLAIR if name == "brats_cubes_flair" else all_methods
     parts = range(arguments.folds) if arguments.folds else [None]
     tasks = [
         (method, seed, None if part is None else Fold(index=part, count=arguments.folds))
@@ -88,6 +90,14 @@ def rows(settings: tuple[str, ...] = ()) -> dict[str, Row]:
         for name, entry in METHODS.items()
         if not entry.goes_on
     }
+    for name, entry in METHODS.items():
+        if not entry.goes_on and hasattr(entry.options(), "quality"):
+            found[f"{name}_reweighted"] = Row(
+                method=name,
+                variant="reweighted",
+                preset=None,
+                settings=(*settings, *judged, "quality.reweight=true"),
+            )
     copy_paste = ("copy_paste=1", "labelled_per_batch=8")
     found["supervised_copy_paste"] = Row(
         # As many patches an update as `best` has: what do the unlabelled cases add?

@@ -94,6 +94,12 @@ ROWS = {
     "student_scratch": Row(
         method="curriculum", variant="student_scratch", settings=("student_init=scratch",)
     ),
+    # Ranked by a network that judges masks, which takes its share of the updates.
+    "rank_quality": Row(
+        method="curriculum",
+        variant="rank_quality",
+        settings=("pseudo_labels.image_confidence=quality",),
+    ),
     "rank_mean_all": Row(
         method="curriculum",
         variant="rank_mean_all",
