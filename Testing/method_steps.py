@@ -71,6 +71,34 @@ def a_batch(labelled: int = 2, unlabelled: int = 2, num_classes: int = 2) -> Bat
     )
 
 
+def a_visible_batch(
+    labelled: int = 1, unlabelled: int = 2, num_classes: int = 2, *, with_views: bool = False
+) -> Batch:
+    """Return patches of 16³ whose labels follow from their intensities, without padding.
+
+    Args:
+        labelled: Patches.
+        unlabelled: Patches.
+        num_classes: Steps of intensity, 1 apart, above 0.
+        with_views: Whether there are weak and second views, and a map of pseudo-labels.
+    """
+    torch.manual_seed(3)
+    images = torch.randn(labelled + unlabelled, 1, 16, 16, 16)
+    labels = sum((images[:labelled, 0] > step).long() for step in range(num_classes - 1))
+    views: dict[str, Any] = {}
+    if with_views:
+        views = {"weak": images[labelled:], "second": images[labelled:] + 0.1}
+    pseudo = torch.ones(unlabelled, 16, 16, 16, dtype=torch.uint8)
+    return Batch(
+        images=images,
+        labels=torch.as_tensor(labels),
+        valid=torch.ones(len(images), 16, 16, 16, dtype=torch.bool),
+        maps={"pseudo_label": pseudo} if with_views else {},
+        case_ids=tuple(map(str, range(len(images)))),
+        **views,
+    )
+
+
 def the_phase_of(method: Method, unlabelled: tuple[str, ...] = ("case2", "case3")) -> Phase:
     """Return the only phase of a method."""
     data: Any = SimpleNamespace(

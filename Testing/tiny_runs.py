@@ -6,8 +6,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -38,11 +39,16 @@ NEVER = 200_000
 """Updates of a run that is interrupted."""
 
 
-def write_cases(folder: Path) -> None:
+def write_cases(
+    folder: Path,
+    count: int = 6,
+    shape: tuple[int, int, int] = (20, 18, 16),
+    split: Mapping[str, Sequence[str]] = SPLIT,
+) -> None:
     """Write FOLDER/cases and FOLDER/split.json."""
-    for number in range(6):
+    for number in range(count):
         draw = np.random.default_rng(number)
-        grid = np.stack(np.meshgrid(*[np.arange(n) for n in (20, 18, 16)], indexing="ij"), -1)
+        grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
         distance = np.linalg.norm(grid - draw.uniform(7, 10, 3), axis=-1)
         label = (distance < draw.uniform(4, 6)).astype(np.uint8)
         image = (100 + 60 * label + draw.normal(0, 20, label.shape)).astype(np.float32)
@@ -51,7 +57,19 @@ def write_cases(folder: Path) -> None:
         affine = np.diag([-1.5, -1.5, 2.0, 1.0])
         nib.save(nib.Nifti1Image(image, affine), case / "mri.nii.gz")
         nib.save(nib.Nifti1Image(label, affine), case / "seg.nii.gz")
-    (folder / "split.json").write_text(json.dumps(SPLIT))
+    (folder / "split.json").write_text(json.dumps(split))
+
+
+def are_equal(
+    first: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Return whether the weights of networks, by name, are the same to the bit."""
+    assert first.keys() == other.keys()
+    return all(
+        np.array_equal(values, other[name][key])
+        for name, own in first.items()
+        for key, values in own.items()
+    )
 
 
 def training(folder: Path, iterations: int, out: Path | str = "run", **settings: str) -> list[str]:

@@ -15,6 +15,7 @@ from SemiSupSegLib.methods.catalogue import METHODS, find_method
 from SemiSupSegLib.models.package import read_package
 from SemiSupSegLib.training.run import TrainRequest, train
 from SemiSupSegLib.training.trainer import Trainer
+from Testing.tiny_runs import are_equal, write_cases
 
 ALL = [name for name, one in METHODS.items() if not one.goes_on]
 USING_UNLABELLED = [name for name in ALL if name != "supervised"]
@@ -49,21 +50,6 @@ BY_HEART = {
 """What lets a method learn two cases in 240 updates."""
 
 
-def write_cases(folder: Path) -> None:
-    for number in range(8):
-        draw = np.random.default_rng(number)
-        grid = np.stack(np.meshgrid(*[np.arange(n) for n in (18, 17, 16)], indexing="ij"), -1)
-        distance = np.linalg.norm(grid - draw.uniform(7, 10, 3), axis=-1)
-        label = (distance < draw.uniform(4, 6)).astype(np.uint8)
-        image = (100 + 60 * label + draw.normal(0, 20, label.shape)).astype(np.float32)
-        case = folder / "cases" / f"case{number}"
-        case.mkdir(parents=True)
-        affine = np.diag([-1.5, -1.5, 2.0, 1.0])
-        nib.save(nib.Nifti1Image(image, affine), case / "mri.nii.gz")
-        nib.save(nib.Nifti1Image(label, affine), case / "seg.nii.gz")
-    (folder / "split.json").write_text(json.dumps(SPLIT))
-
-
 def request_for(folder: Path, method: str, out: str = "run", iterations: int = 12, **settings):
     chosen = {**TINY, **SHORTER.get(method, {})}
     chosen.update({key.replace("__", "."): value for key, value in settings.items()})
@@ -87,19 +73,10 @@ def weights_of(run: Path) -> dict[str, dict[str, np.ndarray]]:
     return {name: dict(package.weights(name)) for name in names}
 
 
-def are_equal(first, other) -> bool:
-    assert first.keys() == other.keys()
-    return all(
-        np.array_equal(values, other[name][key])
-        for name, own in first.items()
-        for key, values in own.items()
-    )
-
-
 @pytest.fixture(scope="module")
 def a_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cases of every method")
-    write_cases(folder)
+    write_cases(folder, 8, (18, 17, 16), SPLIT)
     return folder
 
 

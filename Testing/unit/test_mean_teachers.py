@@ -11,6 +11,7 @@ from SemiSupSegLib.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
 from SemiSupSegLib.methods.protocol import Batch, Clock, NetworkOptions, ParameterGroup, Phase
 from SemiSupSegLib.methods.uamt import UAMT, UAMTOptions
 from SemiSupSegLib.networks.catalogue import build_network
+from Testing.method_steps import a_visible_batch as a_batch
 
 STUDENT = [0.9, 0.8, 0.4, 0.3, 0.2, 0.1, 0.1, 0.2]
 TEACHER = [1.0, 0.6, 0.5, 0.3, 0.2, 0.1, 0.3, 0.0]
@@ -26,18 +27,6 @@ def build(name, network=None):
 def two_classes(foreground):
     values = torch.tensor(foreground, dtype=torch.float64).reshape(1, 2, 2, 2)
     return torch.stack([1 - values, values], 1)
-
-
-def a_batch(labelled=1, unlabelled=2):
-    torch.manual_seed(3)
-    images = torch.randn(labelled + unlabelled, 1, 16, 16, 16)
-    return Batch(
-        images=images,
-        labels=(images[:labelled, 0] > 0).long(),
-        valid=torch.ones(len(images), 16, 16, 16, dtype=torch.bool),
-        maps={},
-        case_ids=tuple(map(str, range(len(images)))),
-    )
 
 
 def clock(iteration):

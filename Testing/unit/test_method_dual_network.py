@@ -5,10 +5,11 @@ import torch
 
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.methods.dual_network import DualNetwork, DualNetworkOptions
-from SemiSupSegLib.methods.protocol import Batch, Clock, NetworkOptions, Phase
+from SemiSupSegLib.methods.protocol import Clock, NetworkOptions, Phase
 from SemiSupSegLib.methods.two_networks import Output
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.options import from_json
+from Testing.method_steps import a_visible_batch as a_batch
 
 NETWORK = NetworkOptions(name="vnet", options={"width": 2, "norm": "group", "dropout": False})
 OTHER = NetworkOptions(name="unet3d", options={"width": 4, "norm": "group", "dropout": 0.0})
@@ -42,20 +43,6 @@ def only(weight):
     method.step(a_phase(method), a_batch(), clock(0))
     method.after_step(a_phase(method), clock(0))
     return method
-
-
-def a_batch(labelled=1, unlabelled=2):
-    torch.manual_seed(3)
-    images = torch.randn(labelled + unlabelled, 1, 16, 16, 16)
-    halves = torch.nn.functional.avg_pool3d(images[:labelled], 8)
-    smooth = torch.nn.functional.interpolate(halves, scale_factor=8)[:, 0]
-    return Batch(
-        images=images,
-        labels=(smooth > 0).long() + (smooth > 0.03).long(),
-        valid=torch.ones(len(images), 16, 16, 16, dtype=torch.bool),
-        maps={},
-        case_ids=tuple(map(str, range(len(images)))),
-    )
 
 
 def clock(iteration):

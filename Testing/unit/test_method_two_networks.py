@@ -18,6 +18,7 @@ from SemiSupSegLib.networks.unet3d import UNet3D
 from SemiSupSegLib.networks.vnet import VNet
 from SemiSupSegLib.options import from_json
 from SemiSupSegLib.training.trainer import build_optimizer
+from Testing.method_steps import a_visible_batch as a_batch
 
 FIRST = [0.9, 0.8, 0.4, 0.3, 0.2, 0.1, 0.1, 0.2]
 SECOND = [1.0, 0.6, 0.5, 0.3, 0.2, 0.1, 0.3, 0.0]
@@ -48,18 +49,6 @@ def cps(**options):
 
 def cross_teaching(**options):
     return CrossTeaching(CrossTeachingOptions(network=NETWORK, second=OTHER, **options), build, 100)
-
-
-def a_batch(labelled=1, unlabelled=2):
-    torch.manual_seed(3)
-    images = torch.randn(labelled + unlabelled, 1, 16, 16, 16)
-    return Batch(
-        images=images,
-        labels=(images[:labelled, 0] > 0).long(),
-        valid=torch.ones(len(images), 16, 16, 16, dtype=torch.bool),
-        maps={},
-        case_ids=tuple(map(str, range(len(images)))),
-    )
 
 
 def clock(iteration):

@@ -14,9 +14,10 @@ from SemiSupSegLib.losses.pseudo_label import pseudo_label_loss
 from SemiSupSegLib.methods.bcp import BCP, BCPOptions
 from SemiSupSegLib.methods.best import Best, BestOptions
 from SemiSupSegLib.methods.copy_paste import draw_cut
-from SemiSupSegLib.methods.protocol import Batch, Clock, NetworkOptions, ParameterGroup, Phase
+from SemiSupSegLib.methods.protocol import Clock, NetworkOptions, ParameterGroup, Phase
 from SemiSupSegLib.methods.unimatch import UniMatch, UniMatchOptions
 from SemiSupSegLib.networks.catalogue import build_network
+from Testing.method_steps import a_visible_batch
 
 NETWORK = NetworkOptions(name="transaspp", options={"width": 4, "lite": True})
 SIDE = 16
@@ -28,18 +29,8 @@ def build(name, network=None):
     return build_network(chosen.name, chosen.options, in_channels=1, num_classes=3)
 
 
-def a_batch(labelled=2, unlabelled=2):
-    torch.manual_seed(3)
-    images = torch.randn(labelled + unlabelled, 1, SIDE, SIDE, SIDE)
-    return Batch(
-        images=images,
-        labels=(images[:labelled, 0] > 0).long() + (images[:labelled, 0] > 1),
-        valid=torch.ones(len(images), SIDE, SIDE, SIDE, dtype=torch.bool),
-        maps={"pseudo_label": torch.ones(unlabelled, SIDE, SIDE, SIDE, dtype=torch.uint8)},
-        case_ids=tuple(map(str, range(len(images)))),
-        weak=images[labelled:],
-        second=images[labelled:] + 0.1,
-    )
+def a_batch():
+    return a_visible_batch(2, 2, 3, with_views=True)
 
 
 def clock(iteration=0):

@@ -1,7 +1,5 @@
 """Whole runs with a quality network, on tiny cases: phases, resuming, figures, predicted Dice."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ from SemiSupSegLib.runs.events import read_events
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.run import TrainRequest, train
 from SemiSupSegLib.training.trainer import Trainer
+from Testing.tiny_runs import are_equal, write_cases
 
 nib = pytest.importorskip("nibabel")
 
@@ -59,28 +58,10 @@ def weights_of(run):
     return {name: package.weights(name) for name in ("student", "quality")}
 
 
-def are_equal(first, other):
-    return all(
-        np.array_equal(value, other[name][key])
-        for name, own in first.items()
-        for key, value in own.items()
-    )
-
-
 @pytest.fixture(scope="module")
 def a_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cases of quality")
-    for number in range(7):
-        draw = np.random.default_rng(number)
-        grid = np.stack(np.meshgrid(*[np.arange(n) for n in (18, 17, 16)], indexing="ij"), -1)
-        label = (np.linalg.norm(grid - draw.uniform(7, 10, 3), axis=-1) < 5).astype(np.uint8)
-        image = (100 + 60 * label + draw.normal(0, 20, label.shape)).astype(np.float32)
-        case = folder / "cases" / f"case{number}"
-        case.mkdir(parents=True)
-        affine = np.diag([-1.5, -1.5, 2.0, 1.0])
-        nib.save(nib.Nifti1Image(image, affine), case / "mri.nii.gz")
-        nib.save(nib.Nifti1Image(label, affine), case / "seg.nii.gz")
-    (folder / "split.json").write_text(json.dumps(SPLIT))
+    write_cases(folder, 7, (18, 17, 16), SPLIT)
     return folder
 
 

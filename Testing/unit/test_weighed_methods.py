@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from SemiSupSegLib.methods.catalogue import METHODS
-from SemiSupSegLib.methods.protocol import Batch, Clock, NetworkOptions, ParameterGroup, Phase
+from SemiSupSegLib.methods.protocol import Clock, NetworkOptions, ParameterGroup, Phase
 from SemiSupSegLib.methods.reweighting import CaseQuality
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.networks.quality import QualityNetwork, QualityNetworkOptions
+from Testing.method_steps import a_visible_batch
 
 SIDE = 16
 NETWORK = NetworkOptions(name="transaspp", options={"width": 4, "lite": True})
@@ -35,17 +36,8 @@ def build(name, network=None):
 
 
 def a_batch():
-    torch.manual_seed(3)
-    images = torch.randn(4, 1, SIDE, SIDE, SIDE)
-    return Batch(
-        images=images,
-        labels=(images[:2, 0] > 0).long() + (images[:2, 0] > 1),
-        valid=torch.ones(4, SIDE, SIDE, SIDE, dtype=torch.bool),
-        maps={"pseudo_label": torch.ones(2, SIDE, SIDE, SIDE, dtype=torch.uint8)},
-        case_ids=("a", "b", "c", "d"),
-        weak=images[2:],
-        second=images[2:] + 0.1,
-    )
+    batch = a_visible_batch(2, 2, 3, with_views=True)
+    return replace(batch, case_ids=("a", "b", "c", "d"))
 
 
 def terms_of(name, weights):
