@@ -28,7 +28,8 @@ from training_rows import DATASETS, ROOT, Fold, Place, Row, print_table, run_row
 from SemiSupSegLib.methods.catalogue import METHODS
 
 ITERATIONS = {"brats_cubes": 600, "brats_cubes_flair": 600, "la": 400, "brats_whole": 500}
-"""Updates of a run: UA-MT then takes 6, 6, 20 and 40 minutes on two cores, more or less."""
+"""Updates of a run. On the cubes UA-MT then takes some six minutes of one core; the others are
+guesses, meant for 20 and 40 minutes on two cores."""
 SETTINGS = {"la": ("training.patch_size=[48,64,64]",)}
 """Of every run on a data set."""
 FLAIR = ("supervised", "mean_teacher", "uamt")
@@ -98,6 +99,12 @@ def rows(settings: tuple[str, ...] = ()) -> dict[str, Row]:
                 preset=None,
                 settings=(*settings, *judged, "quality.reweight=true"),
             )
+    found["supervised_2"] = Row(
+        # As many labelled patches an update as most methods have.
+        method="supervised",
+        variant="labelled_per_batch_2",
+        settings=(*settings, "labelled_per_batch=2"),
+    )
     copy_paste = ("copy_paste=1", "labelled_per_batch=8")
     found["supervised_copy_paste"] = Row(
         # As many patches an update as `best` has: what do the unlabelled cases add?
