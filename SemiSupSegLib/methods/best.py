@@ -1,4 +1,4 @@
-"""Our own method: what the comparison showed to help, and nothing else (docs/methods.md).
+"""Our own method, from parts of others (docs/methods.md); it has yet to win (docs/benchmarks.md).
 
 A teacher learns from labelled patches that exchange boxes. Its moving average goes on as the
 student, in stages that let in the most trusted unlabelled cases first; in every patch labelled and
