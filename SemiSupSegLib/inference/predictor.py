@@ -46,7 +46,7 @@ from SemiSupSegLib.networks.quality import QualityNetwork, quality_network
 from SemiSupSegLib.preparation.placement import find_placement
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.preparation.restoring import in_steps, restore, restore_labels
-from SemiSupSegLib.quality.estimates import estimates_of, seen_of
+from SemiSupSegLib.quality.estimates import judged_label
 from SemiSupSegLib.review.fitting import thresholds_from_json
 from SemiSupSegLib.review.regions import find_regions
 
@@ -200,19 +200,10 @@ class Predictor:
         """Add what the quality network thinks of the student's label on the prepared grid."""
         if self._quality is None:
             return maps
-        masks = torch.stack(
-            [torch.from_numpy(label == index) for index in range(1, self.task.num_classes)]
-        )
         spacing = prepared.grid.spacing[::-1]
-        seen = seen_of(prepared.image(), masks, spacing, self._quality.options.side)
-        estimates = estimates_of(self._quality, seen)
-        return replace(
-            maps,
-            estimated_dice={
-                one.name: value if bool(mask.any()) else None
-                for one, value, mask in zip(self.task.classes, estimates, masks, strict=True)
-            },
-        )
+        estimates = judged_label(self._quality, prepared.image(), torch.from_numpy(label), spacing)
+        named = {one.name: value for one, value in zip(self.task.classes, estimates, strict=True)}
+        return replace(maps, estimated_dice=named)
 
     def _settled(self, maps: Maps, pseudo_label: NDArray[np.uint8], prepared: PreparedCase) -> Maps:
         """Put a given pseudo-label in the place of the teacher's."""

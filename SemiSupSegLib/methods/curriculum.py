@@ -520,12 +520,7 @@ class Curriculum:
             return
         estimated = labeller.estimated_dice()
         quality.weights = {
-            case_id: case_weights(
-                [one or 0.0 for one in estimates],
-                [one is not None for one in estimates],
-                options.floor,
-                options.power,
-            )
+            case_id: case_weights(estimates, options.floor, options.power)
             for case_id, estimates in estimated.items()
         }
         known = [one for estimates in estimated.values() for one in estimates if one is not None]

@@ -59,7 +59,7 @@ from SemiSupSegLib.losses.uncertainty import pass_statistics, variance_from_log
 from SemiSupSegLib.methods.protocol import TrainingData
 from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.networks.quality import QualityNetwork
-from SemiSupSegLib.quality.estimates import estimates_of, seen_of
+from SemiSupSegLib.quality.estimates import judged_label
 
 _FLIPS = [tuple(2 + axis for axis in range(3) if code >> axis & 1) for code in range(8)]
 
@@ -248,14 +248,8 @@ class Labeller:
         """Return the estimated Dice of each class but background; empty without a judge."""
         if self._judge is None:
             return []
-        label = most_likely(probabilities.float())[0]
-        masks = torch.stack([label == index for index in range(1, len(probabilities))])
-        data, side = self._data, self._judge.options.side
-        seen = seen_of(data.image(case_id), masks, data.spacing(case_id), side)
-        estimates = estimates_of(self._judge, seen)
-        return [
-            one if bool(mask.any()) else None for one, mask in zip(estimates, masks, strict=True)
-        ]
+        label, data = most_likely(probabilities.float())[0], self._data
+        return judged_label(self._judge, data.image(case_id), label, data.spacing(case_id))
 
     def stage_cases(self, stage: int, order: str, fraction: float) -> tuple[str, ...]:
         """Return a stage's cases in the order of trust, and freeze them.

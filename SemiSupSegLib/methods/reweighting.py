@@ -22,7 +22,7 @@ from SemiSupSegLib.methods.protocol import (
 from SemiSupSegLib.methods.pseudo_labels import headline_dice
 from SemiSupSegLib.methods.quality_training import QualityTraining
 from SemiSupSegLib.networks.quality import QualityNetwork
-from SemiSupSegLib.quality.estimates import case_weights, estimates_of, seen_of
+from SemiSupSegLib.quality.estimates import case_weights, judged_label
 
 _REFRESHES = 10
 """Of the method's updates, if the options do not say after how many updates."""
@@ -192,12 +192,9 @@ class Reweighted:
         found: dict[str, Any] = {}
         for case_id in data.share(data.unlabelled, "judging pseudo-labels"):
             label = _label(data, labeller, case_id)
-            masks = torch.stack([label == one for one in range(1, data.task.num_classes)])
-            spacing, side = data.spacing(case_id), network.options.side
-            estimates = estimates_of(network, seen_of(data.image(case_id), masks, spacing, side))
-            present = [bool(one.any()) for one in masks]
-            weights = case_weights(estimates, present, options.floor, options.power)
-            own = [one for one, is_there in zip(estimates, present, strict=True) if is_there]
+            estimates = judged_label(network, data.image(case_id), label, data.spacing(case_id))
+            weights = case_weights(estimates, options.floor, options.power)
+            own = [one for one in estimates if one is not None]
             found[case_id] = [weights, float(np.mean(own)) if own else 0.0]
         found = data.gathered(found)
         quality = self.quality

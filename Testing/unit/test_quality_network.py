@@ -155,11 +155,11 @@ def test_a_whole_case_is_judged_through_its_box():
 
 def test_weights_rise_from_the_floor_and_background_has_the_least():
     # ((q − 0.5)/0.5)²: 0.25, 1, 0.
-    assert case_weights([0.75, 1.0, 0.4], [True, True, False], 0.5, 2) == [0.25, 0.25, 1.0, 0.0]
-    assert case_weights([0.75, 1.0, 0.4], [True, True, True], 0.5, 2)[0] == 0
-    assert case_weights([0.75, 1.0, 0.4], [False] * 3, 0.5, 2)[0] == 0
-    assert case_weights([0.5], [True], 0.5, 2) == [0, 0]
-    assert case_weights([0.8], [True], 0.0, 1) == [0.8, 0.8]
+    assert case_weights([0.75, 1.0, None], 0.5, 2) == [0.25, 0.25, 1.0, 0.0]
+    assert case_weights([0.75, 1.0, 0.4], 0.5, 2)[0] == 0
+    assert case_weights([None] * 3, 0.5, 2) == [0, 0, 0, 0]
+    assert case_weights([0.5], 0.5, 2) == [0, 0]
+    assert case_weights([0.8], 0.0, 1) == [0.8, 0.8]
 
 
 def test_figures_are_those_of_the_worked_example():
