@@ -110,13 +110,17 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """A part of the labelled training cases that a run is judged on instead of validation."""
+    """A part of the training cases that a run is judged on instead of validation."""
 
     index: int
     count: int
+    of: str = "train_labelled"
+    """Or `train_unlabelled`: the part is then no training case, and its labels, which a benchmark
+    has, judge it. Options are chosen so: validation cases stay unseen, and no label is lost."""
 
     def __str__(self) -> str:
-        return f"{self.index}of{self.count}"
+        kind = "" if self.of == "train_labelled" else "unlabelled"
+        return f"{kind}{self.index}of{self.count}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +194,13 @@ def split_of(place: Place, dataset: Dataset, row: Row, fold: Fold | None) -> dic
     """Return the split of a row: all labels or few, judged on validation or on a fold."""
     split = read_json(place.data / dataset.split)
     if fold:
-        ids = list(split["train_labelled"])
+        ids = [one for one in split[fold.of] if one not in dataset.exclude]
         patients = dict(zip(ids, patients_of(ids), strict=True))
         order = sorted(set(patients.values()))
         random.Random(0).shuffle(order)
         held_out = set(order[fold.index :: fold.count])
         split["validation"] = [one for one in ids if patients[one] in held_out]
-        split["train_labelled"] = [one for one in ids if patients[one] not in held_out]
+        split[fold.of] = [one for one in split[fold.of] if patients.get(one) not in held_out]
     if row.all_labels:
         everyone = [*split["train_labelled"], *split["train_unlabelled"]]
         split["train_labelled"] = [one for one in everyone if one not in dataset.exclude]
