@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from SemiSupSegLib.networks.convolution import Convolution
 from SemiSupSegLib.networks.normalization import Normalization, normalization
 
 
@@ -45,13 +46,13 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = [
-            nn.Conv3d(in_channels, out_channels, 3, padding=1, bias=False),
+            Convolution(in_channels, out_channels, 3, padding=1, bias=False),
             normalization(norm, out_channels),
         ]
         if not lite:
             layers += [
                 nn.ReLU(inplace=True),
-                nn.Conv3d(out_channels, out_channels, 3, padding=1, bias=False),
+                Convolution(out_channels, out_channels, 3, padding=1, bias=False),
                 normalization(norm, out_channels),
             ]
         self.convolutions = nn.Sequential(*layers, SqueezeExcitation(out_channels))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from SemiSupSegLib.networks.base import FurtherDecoder, SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.convolution import Convolution
 from SemiSupSegLib.networks.normalization import (
     Normalization,
     normalization,
@@ -141,10 +142,10 @@ def _draw_weights(part: nn.Module) -> None:
 
 def _block(in_channels: int, out_channels: int, norm: Normalization) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv3d(in_channels, out_channels, 3, padding=1),
+        Convolution(in_channels, out_channels, 3, padding=1),
         normalization(norm, out_channels),
         nn.ReLU(inplace=True),
-        nn.Conv3d(out_channels, out_channels, 3, padding=1),
+        Convolution(out_channels, out_channels, 3, padding=1),
         normalization(norm, out_channels),
         nn.ReLU(inplace=True),
     )

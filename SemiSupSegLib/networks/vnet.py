@@ -9,6 +9,7 @@ from typing import ClassVar, cast
 from torch import Tensor, nn
 
 from SemiSupSegLib.networks.base import FurtherDecoder, SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.convolution import Convolution
 from SemiSupSegLib.networks.normalization import (
     Normalization,
     normalization,
@@ -151,7 +152,7 @@ def _grow(
 ) -> nn.Sequential:
     if upsampling == "transpose":
         return _activated(nn.ConvTranspose3d(in_channels, out_channels, 2, stride=2), norm)
-    convolution = nn.Conv3d(in_channels, out_channels, 3, padding=1)
+    convolution = Convolution(in_channels, out_channels, 3, padding=1)
     return nn.Sequential(Resize(upsampling), *_activated(convolution, norm))
 
 
@@ -159,7 +160,7 @@ def _units(in_channels: int, out_channels: int, count: int, norm: Normalization)
     return nn.Sequential(
         *(
             _activated(
-                nn.Conv3d(out_channels if i else in_channels, out_channels, 3, padding=1), norm
+                Convolution(out_channels if i else in_channels, out_channels, 3, padding=1), norm
             )
             for i in range(count)
         )
