@@ -99,8 +99,8 @@ class Predictor:
             self._warnings.append("Not given: estimated_dice (no quality network).")
         elif (package.manifest.get("quality") or {}).get("looks_at_image") is False:
             self._warnings.append(
-                "The estimated Dice tells the shape of the masks rather than how they fit the "
-                "image: on the validation cases it was hardly worse without the image."
+                "The estimated Dice is not to be relied on: on the validation cases its error or "
+                "its correlation with the true Dice was hardly worse without the image."
             )
         if self._calibration.num_cases == 0:
             self._warnings.append(

@@ -1,22 +1,16 @@
-"""Estimated Dice of a case's masks, what follows from it, and what it is worth."""
+"""Estimated Dice of a case's masks, and what follows from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SemiSupSegLib.evaluation.ranking import kendall, spearman
 from SemiSupSegLib.networks.quality import QualityNetwork
 from SemiSupSegLib.quality.crops import box_around, foreground_of, on_cube
-
-LEAST_RISE = 0.3
-"""By which share the error must grow when the image is taken away, else masks alone were judged."""
-LEAST_FALL = 0.1
-"""By how much the correlation must fall then."""
 
 
 def seen_of(
@@ -98,50 +92,3 @@ def case_weights(estimates: Sequence[float | None], floor: float, power: float) 
     ]
     least = min((one for one in each if one is not None), default=0.0)
     return [least, *(one or 0.0 for one in each)]
-
-
-def figures_of(estimated: Sequence[float], true: Sequence[float]) -> dict[str, float | int | None]:
-    """Return how well estimates tell the true Dice.
-
-    Args:
-        estimated: One value a mask.
-        true: Dice of the same masks.
-
-    Returns:
-        `n`, `pearson`, `spearman`, `kendall` (None where they do not exist), `mae` and `bias`
-        (estimated minus true), None without masks.
-    """
-    if len(estimated) != len(true):
-        raise ValueError(f"{len(estimated)} estimates and {len(true)} Dice values: need pairs")
-    said, real = np.asarray(estimated, np.float64), np.asarray(true, np.float64)
-    varies = len(said) > 2 and np.ptp(said) > 0 and np.ptp(real) > 0
-    return {
-        "n": len(said),
-        "pearson": float(np.corrcoef(said, real)[0, 1]) if varies else None,
-        "spearman": spearman(estimated, true).value,
-        "kendall": kendall(estimated, true).value,
-        "mae": float(np.abs(said - real).mean()) if len(said) else None,
-        "bias": float((said - real).mean()) if len(said) else None,
-    }
-
-
-def looks_at_image(
-    own: Mapping[str, float | int | None], controls: Sequence[Mapping[str, float | int | None]]
-) -> bool | None:
-    """Return whether estimates are worse by enough without the image than with it.
-
-    Args:
-        own: `figures_of` the estimates.
-        controls: The same with the image replaced, in one way each; all must be worse.
-
-    Returns:
-        None if there are too few masks to tell.
-    """
-    if not controls or own["pearson"] is None or own["mae"] is None:
-        return None
-    mae, pearson = float(own["mae"] or 0), float(own["pearson"] or 0)
-    return all(
-        float(one["mae"] or 0) >= (1 + LEAST_RISE) * mae
-        and (one["pearson"] or 0) <= pearson - LEAST_FALL
-        for one in controls
-    )

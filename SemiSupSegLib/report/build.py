@@ -10,6 +10,7 @@ from SemiSupSegLib.report.learning import learning_section
 from SemiSupSegLib.report.outcome import error_section, headline, outcome_section, tiles
 from SemiSupSegLib.report.page import render_page
 from SemiSupSegLib.report.pictures import pictures_section
+from SemiSupSegLib.report.quality import quality_section
 from SemiSupSegLib.report.record import RunRecord, read_record
 from SemiSupSegLib.report.setup import setup_section
 from SemiSupSegLib.runs.state import RunStatus
@@ -46,6 +47,7 @@ def render(record: RunRecord) -> str:
         outcome_section(record),
         learning_section(record),
         doubt_section(record),
+        quality_section(record),
         pictures_section(record),
         error_section(record),
         setup_section(record),

@@ -86,6 +86,8 @@ class RunRecord:
     stages: Sequence[Stage]
     validation: Mapping[str, Any] | None
     """Content of validation/cases.json, None before the run's end."""
+    quality: Mapping[str, Any] | None = None
+    """Content of validation/quality.json, None without a quality network."""
 
     @property
     def networks(self) -> tuple[str, ...]:
@@ -187,11 +189,12 @@ def read_record(folder: Path) -> RunRecord:
     run = RunFolder(folder)
     config = run.read_config()
     state = RunState.read(run.state_json) if run.state_json.is_file() else RunState()
-    validation = None
-    file = run.validation / "cases.json"
-    if file.is_file():
-        validation = read_json(file)
-        check_format(validation, "validation", file)
+    found: dict[str, Any] = {}
+    for name, kind in (("cases.json", "validation"), ("quality.json", "quality")):
+        file = run.validation / name
+        if file.is_file():
+            found[kind] = read_json(file)
+            check_format(found[kind], kind, file)
     return RunRecord(
         run=run,
         config=config,
@@ -201,7 +204,8 @@ def read_record(folder: Path) -> RunRecord:
         metrics=read_metrics(run.metrics_file) if run.metrics_file.is_file() else [],
         events=read_events(run.events_file),
         stages=_read_stages(run),
-        validation=validation,
+        validation=found.get("validation"),
+        quality=found.get("quality"),
     )
 
 

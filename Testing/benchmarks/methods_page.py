@@ -1,4 +1,4 @@
-"""Write the tables of docs/benchmarks.md from results/runs.json, between its comments.
+"""Write the tables of docs/benchmarks.md from results/*.json, between its comments.
 
 python Testing/benchmarks/methods_page.py
 """
@@ -9,6 +9,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,13 @@ from SemiSupSegLib.evaluation.intervals import bootstrap_mean
 from SemiSupSegLib.files import read_json, replacing
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+NOTHING = ("No run has finished yet.",)
+USES = {
+    "image": "the estimates judge how a mask fits the image",
+    "order": "the image tells the order of masks, the values are hardly nearer with it",
+    "shape": "a shape prior",
+    "unknown": "too few masks to tell",
+}
 METRICS = (("ravd", "RAVD"), ("hd95_mm", "HD95, mm"), ("assd_mm", "ASSD, mm"))
 
 
@@ -30,14 +38,19 @@ def main() -> int:
         own = [
             one for one in runs if one["dataset"] == name and one["iterations"] == ITERATIONS[name]
         ]
-        begin, end = f"<!-- methods {name} -->", f"<!-- /methods {name} -->"
-        if begin in text:
-            table = "\n".join(table_of(name, own)) if own else "No run has finished yet."
-            place = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-            text = place.sub(lambda _, t=table, b=begin, e=end: f"{b}\n{t}\n{e}", text)
+        text = filled(text, f"methods {name}", table_of(name, own) if own else NOTHING)
+    file = RESULTS / "quality_network.json"
+    text = filled(text, "quality", quality_tables(file) if file.is_file() else NOTHING)
     with replacing(PAGE) as stream:
         stream.write(text.encode())
     return 0
+
+
+def filled(text: str, name: str, lines: Sequence[str]) -> str:
+    """Return the page with lines between the comments of a name, if it has these."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    place = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+    return place.sub(lambda _: "\n".join([begin, *lines, end]), text)
 
 
 def table_of(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -91,6 +104,61 @@ def table_of(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def quality_tables(file: Path) -> list[str]:
+    """Return the lines of a table for each data set and row that estimates were judged in."""
+    groups: dict[tuple[str, str, int], list[Mapping[str, Any]]] = defaultdict(list)
+    for one in read_json(file)["runs"]:
+        groups[one["dataset"], one["row"], one["iterations"]].append(one)
+    lines: list[str] = []
+    for (dataset, row, iterations), runs in sorted(groups.items()):
+        seeds = ", ".join(str(one["seed"]) for one in runs)
+        lines += [
+            *([""] if lines else []),
+            f"`{row}` on {dataset}, {iterations:,} updates, seeds: {seeds}; masks of "
+            f"{runs[0]['cases']} validation cases.",
+            "",
+            "| masks of | class | masks | r | MAE | bias | r, blank | MAE, blank "
+            "| MAE, other image | MAE, noise | MAE, mean Dice | MAE, shape | MAE, own mean |",
+            "|---|---|" + "---:|" * 11,
+            *_quality_rows(runs),
+            "",
+        ]
+        for use in dict.fromkeys(one["use"] for one in runs):
+            of = [str(one["seed"]) for one in runs if one["use"] == use]
+            lines.append(f"By the rule below (seed {', '.join(of)}): {USES[use]}.")
+        lines.append(f"Network: {'; '.join(sorted({one['network'] for one in runs}))}.")
+    return lines
+
+
+def _quality_rows(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for network, by_class in runs[0]["figures"].items():
+        for name in by_class:
+            own = [one["figures"][network][name] for one in runs]
+            blind = {
+                kind: [one["without_image"][kind] for one in own if kind in one["without_image"]]
+                for kind in ("mean", "other", "noise")
+            }
+            cells = [
+                _known([one["pearson"] for one in own], 2),
+                f"**{_known([one['mae'] for one in own])}**",
+                _known([one["bias"] for one in own], sign="+"),
+                _known([one["pearson"] for one in blind["mean"]], 2),
+                *(_known([one["mae"] for one in blind[kind]]) for kind in blind),
+                *(
+                    _known([one["guesses"].get(kind) for one in own])
+                    for kind in ("mean_dice", "shape", "own_mean")
+                ),
+            ]
+            masks = sum(one["n"] for one in own)
+            lines.append(f"| {network} | {name} | {masks} | {' | '.join(cells)} |")
+    return lines
+
+
+def _known(values: Sequence[float | None], digits: int = 3, sign: str = "") -> str:
+    return _spread([one for one in values if one is not None], digits, sign)
+
+
 def _four_metrics(students: Mapping[str, Sequence[Mapping[str, Any]]], target: str) -> list[str]:
     lines = [
         "| method | Dice | " + " | ".join(title for _, title in METRICS) + " |",
@@ -109,10 +177,10 @@ def _mean(lines: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean([one["mean"] for one in lines]))
 
 
-def _spread(values: Sequence[float], digits: int = 3) -> str:
+def _spread(values: Sequence[float], digits: int = 3, sign: str = "") -> str:
     if not values:
         return ""
-    text = f"{np.mean(values):.{digits}f}"
+    text = f"{np.mean(values):{sign}.{digits}f}"
     return text + (f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else "")
 
 

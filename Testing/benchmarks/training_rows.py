@@ -141,6 +141,8 @@ def run_row(
     seed: int,
     iterations: int | None = None,
     fold: Fold | None = None,
+    *,
+    keep: bool = True,
 ) -> Outcome:
     """Train a row with a seed, unless that is done, and keep its figures.
 
@@ -152,11 +154,11 @@ def run_row(
         seed: Of the run.
         iterations: Updates; None: the data set's.
         fold: What it is judged on; None: the validation cases.
+        keep: Whether its Dice goes to the results; not if it is asked for something else.
     """
     dataset = DATASETS[dataset_name]
     updates = iterations or dataset.iterations
-    part = f"-fold{fold}" if fold else ""
-    folder = place.work / dataset_name / f"{name}-{updates}{part}-seed{seed}"
+    folder = run_folder(place, dataset_name, name, seed, updates, fold).parent
     folder.mkdir(parents=True, exist_ok=True)
     split = split_of(place, dataset, row, fold)
     write_json(folder / "split.json", split)
@@ -186,8 +188,22 @@ def run_row(
     student = next(one for one in lines if _is_last_student(one))
     told = "  ".join(f"{key} {value:.3f}" for key, value in student["dice"].items())
     print(f"{name} seed {seed}{f' fold {fold}' if fold else ''}: {told}", flush=True)
-    _keep(RESULTS / ("folds.json" if fold else "runs.json"), lines)
+    if keep:
+        _keep(RESULTS / ("folds.json" if fold else "runs.json"), lines)
     return Outcome(row=name, seed=seed, lines=lines)
+
+
+def run_folder(
+    place: Place,
+    dataset_name: str,
+    name: str,
+    seed: int,
+    iterations: int,
+    fold: Fold | None = None,
+) -> Path:
+    """Return where `run_row` has a run."""
+    part = f"-fold{fold}" if fold else ""
+    return place.work / dataset_name / f"{name}-{iterations}{part}-seed{seed}" / "run"
 
 
 def split_of(place: Place, dataset: Dataset, row: Row, fold: Fold | None) -> dict[str, list[str]]:
@@ -213,7 +229,7 @@ def print_table(dataset_name: str, outcomes: Sequence[Outcome]) -> None:
     targets = load_task(DATASETS[dataset_name].task).headline_targets
     print()
     head = "".join(f"{one:>9}" for one in targets)
-    print(f"{'row':<26}{'network':<10}{'checkpoint':<12}{head}     mean            s  passes")
+    print(f"{'row':<26}{'network':<12}{'checkpoint':<16}{head}     mean            s  passes")
     for name in dict.fromkeys(one.row for one in outcomes):
         own = [line for one in outcomes if one.row == name for line in one.lines]
         for network, checkpoint in (
@@ -234,7 +250,7 @@ def print_table(dataset_name: str, outcomes: Sequence[Outcome]) -> None:
             seconds = np.mean([one["seconds"] for one in lines])
             passes = np.mean([one["passes_per_update"] for one in lines])
             print(
-                f"{name:<26}{network:<10.10}{checkpoint:<12.12}{cells}{table.mean():9.3f}{spread}"
+                f"{name:<26}{network:<12}{checkpoint:<16}{cells}{table.mean():9.3f}{spread}"
                 f"{seconds:8.0f}{passes:8.1f}  n={len(table)}"
             )
 
@@ -273,8 +289,8 @@ def _lines(
         "passes_per_update": _passes_per_update(events, iterations),
         "backbone": _backbone(config),
         "preset": config["preset"],
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {place.threads} threads a run",
-        "versions": _versions(),
+        "machine": machine_of(place),
+        "versions": versions(),
         "date": date.today().isoformat(),
     }
     lines = []
@@ -390,7 +406,13 @@ def _keep(file: Path, lines: Sequence[dict[str, Any]]) -> None:
             lock.unlink()
 
 
-def _versions() -> dict[str, str]:
+def machine_of(place: Place) -> str:
+    """Return what runs were made on."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, {place.threads} threads a run"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what figures depend on."""
     import torch
 
     from SemiSupSegLib import __version__

@@ -6,7 +6,12 @@
 A row is `name` of ROWS below, or `name:method:key=value,key=value` of your own. Runs resume:
 interrupted ones go on, finished ones are not repeated. Every row has the same number of optimizer
 updates and the same light network. Figures are those of the last moving average, and beside it
-of the checkpoint with the best validation Dice, which nothing was chosen by.
+of the checkpoint with the best validation Dice, which nothing was chosen by. All rows of a call are
+printed as one table. Does it matter what ranks the cases: a quality network, or confidence, against
+chance and the true Dice with the same updates?
+
+    --row rank_quality --row rank_quality_random --row rank_quality_oracle
+    --row curriculum --row order_random --row order_oracle
 
 `--folds K --fold I` judges on part I of `train_labelled` instead of on the validation cases, for
 design choices; such runs go to results/folds.json.
@@ -94,12 +99,26 @@ ROWS = {
     "student_scratch": Row(
         method="curriculum", variant="student_scratch", settings=("student_init=scratch",)
     ),
-    # Ranked by a network that judges masks, which takes its share of the updates.
+    # Ranked by a network that judges masks, which takes its share of the updates. So its controls
+    # by chance and by true Dice have that network, too, and as many updates of their own; those of
+    # the ranking by confidence are order_random and order_oracle.
     "rank_quality": Row(
         method="curriculum",
         variant="rank_quality",
         settings=("pseudo_labels.image_confidence=quality",),
     ),
+    **{
+        f"rank_quality_{order}": Row(
+            method="curriculum",
+            variant=f"rank_quality_{order}",
+            settings=(
+                "pseudo_labels.image_confidence=quality",
+                f"curriculum={order}",
+                *(("allow_oracle=true",) if order == "oracle" else ()),
+            ),
+        )
+        for order in ("random", "oracle")
+    },
     "rank_mean_all": Row(
         method="curriculum",
         variant="rank_mean_all",

@@ -7,13 +7,8 @@ import torch
 from SemiSupSegLib.methods.quality_options import QualityOptions
 from SemiSupSegLib.methods.quality_training import estimation_loss
 from SemiSupSegLib.networks.quality import QualityNetwork, QualityNetworkOptions
-from SemiSupSegLib.quality.estimates import (
-    case_weights,
-    estimates_of,
-    figures_of,
-    looks_at_image,
-    seen_of,
-)
+from SemiSupSegLib.quality.estimates import case_weights, estimates_of, seen_of
+from SemiSupSegLib.quality.worth import Use, figures_of, looks_at_image, use_of_image
 
 
 def a_network(width=4, side=16, in_channels=2, num_classes=4):
@@ -184,12 +179,21 @@ def test_figures_that_do_not_exist_are_none():
 
 @pytest.mark.parametrize(
     ("mae", "pearson", "expected"),
-    [(0.131, 0.79, True), (0.129, 0.5, False), (0.2, 0.85, False), (0.2, None, True)],
+    [
+        (0.131, 0.79, Use.IMAGE),
+        (0.129, 0.5, Use.ORDER),
+        (0.2, 0.85, Use.SHAPE),
+        (0.1, 0.9, Use.SHAPE),
+        (0.2, None, Use.IMAGE),
+    ],
 )
 def test_without_the_image_estimates_must_be_worse_by_a_third_and_a_tenth(mae, pearson, expected):
     own = {"mae": 0.1, "pearson": 0.9}
     worse = {"mae": 0.3, "pearson": 0.1}
+    controls = [worse, {"mae": mae, "pearson": pearson}]
 
-    assert looks_at_image(own, [worse, {"mae": mae, "pearson": pearson}]) is expected
+    assert use_of_image(own, controls) is expected
+    assert looks_at_image(own, controls) is (expected is Use.IMAGE)
     assert looks_at_image({"mae": 0.1, "pearson": None}, [worse]) is None
     assert looks_at_image(own, []) is None
+    assert use_of_image(own, []) is Use.UNKNOWN

@@ -104,8 +104,30 @@ def test_estimates_are_compared_with_true_dice_on_validation(a_run):
     # Two snapshots in two updates, one model a case.
     assert content["networks"]["weak"]["object"]["n"] == 4
     assert set(content["controls"]) == {"mean", "other", "noise"}
+    for kind, every in content["controls"].items():
+        by_class = content["controls_by_class"][kind]
+        assert {one: by_class[one]["object"]["n"] for one in by_class} == {"student": 2, "weak": 4}
+        sums = [one["all"]["n"] * one["all"]["mae"] for one in by_class.values()]
+        assert sum(sums) / 6 == pytest.approx(every["mae"], abs=1e-5)
     (told,) = events_of(a_run, "quality_judged")
     assert told["sentence"].startswith("Estimated Dice of the student on validation: mean error")
+
+
+def test_estimates_are_compared_with_guesses_of_what_weak_models_reached(a_run):
+    content = read_json(a_run / "validation" / "quality.json")
+
+    # Of three labelled cases, two snapshots each: too few for a line through their shapes.
+    assert set(content["guesses"]) == {"mean_dice"}
+    said = {}
+    for network, by_class in content["guesses"]["mean_dice"].items():
+        dice = [
+            one["object"]["dice"] for case in content["cases"].values() for one in case[network]
+        ]
+        guess = said[network] = np.mean(dice) + by_class["object"]["bias"]
+        errors = np.abs(guess - np.array(dice))
+        assert by_class["object"]["mae"] == pytest.approx(errors.mean(), abs=1e-5)
+    assert said["student"] == pytest.approx(said["weak"], abs=1e-5)
+    assert 0 <= said["weak"] <= 1
 
 
 def test_the_model_holds_the_network_and_what_it_is_worth(a_run):
