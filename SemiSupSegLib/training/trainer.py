@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-from SemiSupSegLib.errors import SemiSupSegError, StoppedError
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.inference.precision import automatic_precision
 from SemiSupSegLib.losses.reduction import shared_batch
 from SemiSupSegLib.methods.protocol import (
@@ -801,5 +801,12 @@ def build_optimizer(group: ParameterGroup) -> torch.optim.Optimizer:
 
 def _autocast_type(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "bfloat16":
+        if device.type == "cpu":
+            # No faster than float32 there, and PyTorch 2.13 leaves gradients of small maps
+            # unwritten: found as NaN and 1e38.
+            raise UsageError(
+                "training.precision is bfloat16, which PyTorch computes wrongly on a CPU. Leave it "
+                "at auto, or train on a GPU."
+            )
         return torch.bfloat16
     return automatic_precision(device) if precision == "auto" else None

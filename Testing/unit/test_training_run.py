@@ -442,6 +442,13 @@ def test_images_of_unlabelled_cases_make_a_difference(a_folder_of_cases):
     assert any(not np.array_equal(first[key], second[key]) for key in first)
 
 
+def test_a_precision_that_a_cpu_computes_wrongly_is_refused(a_folder_of_cases):
+    request = request_for(a_folder_of_cases, settings={"training.precision": "bfloat16"})
+
+    with pytest.raises(UsageError, match="Leave it at auto"):
+        train(request)
+
+
 def test_a_patch_that_the_network_cannot_take_is_refused_before_anything_is_frozen(
     a_folder_of_cases,
 ):
