@@ -23,7 +23,7 @@ from SemiSupSegLib.losses.pseudo_label import pseudo_label_loss
 from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.schedules import sigmoid_ramp
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
-from SemiSupSegLib.methods.copy_paste import exchange_with_unlabelled
+from SemiSupSegLib.methods.copy_paste import exchange_labelled, mix_into_unlabelled
 from SemiSupSegLib.methods.distillation import distil_phase, distil_step
 from SemiSupSegLib.methods.protocol import (
     Batch,
@@ -286,13 +286,17 @@ class Best:
             if trust is not None:
                 weight = weight * trust
         maps = {"label": label, "weight": weight, "sure": is_sure, "probabilities": probabilities}
-        mixed = exchange_with_unlabelled(
+        images, labels = batch.images[:known], batch.labels
+        images, labels = exchange_labelled(images, labels)
+        mixed = mix_into_unlabelled(
             replace(batch, maps=maps, valid=torch.cat([batch.valid[:known], valid]))
         )
-        logits = self._raw(mixed.images)
-        supervised = supervised_loss(logits, mixed.labels, options.loss, self._class_weights)
+        logits = self._raw(torch.cat([images, mixed.images]))
+        supervised = supervised_loss(
+            logits, torch.cat([labels, mixed.labels]), options.loss, self._class_weights
+        )
         pseudo = pseudo_label_loss(
-            logits,
+            logits[known:],
             mixed.maps["label"],
             mixed.maps["weight"],
             mixed.pseudo_valid,

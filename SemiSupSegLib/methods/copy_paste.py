@@ -111,3 +111,21 @@ def exchange_with_unlabelled(batch: Batch) -> Mixed:
         pseudo_valid=batch.valid[labelled:][from_unlabelled] & ~known,
         maps={name: values[from_unlabelled] for name, values in batch.maps.items()},
     )
+
+
+def mix_into_unlabelled(batch: Batch) -> Mixed:
+    """Exchange a box between each unlabelled patch and a labelled one; one row for each of them.
+
+    All rows show a labelled box in unlabelled surroundings, or all the reverse, as is drawn.
+    """
+    labelled = batch.num_labelled
+    known = draw_box(tuple(batch.labels.shape[1:]), batch.images.device)
+    if is_drawn(0.5):
+        known = ~known
+    partner = torch.arange(len(batch.images) - labelled, device=known.device) % labelled
+    return Mixed(
+        images=torch.where(known, batch.images[:labelled][partner], batch.images[labelled:]),
+        labels=torch.where(known, batch.labels[partner], IGNORED),
+        pseudo_valid=batch.valid[labelled:] & ~known,
+        maps=batch.maps,
+    )

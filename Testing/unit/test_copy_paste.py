@@ -10,6 +10,7 @@ from SemiSupSegLib.methods.copy_paste import (
     exchange_labelled,
     exchange_with_unlabelled,
     is_drawn,
+    mix_into_unlabelled,
 )
 from SemiSupSegLib.methods.protocol import Batch
 
@@ -91,3 +92,36 @@ def test_nothing_is_drawn_for_share_0_and_always_for_share_1():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(is_drawn(1.0) for _ in range(50))
     assert 60 < sum(is_drawn(0.5) for _ in range(200)) < 140
+
+
+@given(labelled=st.integers(1, 4), unlabelled=st.integers(1, 4), seed=st.integers(0, 99))
+def test_each_unlabelled_patch_meets_a_labelled_one(labelled, unlabelled, seed):
+    batch = a_batch(labelled, unlabelled)
+    torch.manual_seed(seed)
+
+    mixed = mix_into_unlabelled(batch)
+
+    source = mixed.images[:, 0].long()
+    is_labelled = source <= labelled
+    assert len(mixed.images) == unlabelled
+    for place in range(unlabelled):
+        partners = {place % labelled + 1, labelled + place + 1}
+        assert set(source[place].unique().tolist()) == partners
+    assert torch.equal(mixed.labels[is_labelled], source[is_labelled])
+    assert bool((mixed.labels[~is_labelled] == 255).all())
+    pseudo = mixed.maps["pseudo_label"].long()
+    assert torch.equal(pseudo[mixed.pseudo_valid], source[mixed.pseudo_valid])
+    # Padding, the first slice, is never learnt from.
+    assert not bool(mixed.pseudo_valid[:, 0].any())
+    assert bool(mixed.pseudo_valid[:, 1:].eq(~is_labelled[:, 1:]).all())
+
+
+def test_labelled_boxes_and_labelled_surroundings_take_turns_by_lot():
+    batch = a_batch(2, 2)
+    shares = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        labelled = mix_into_unlabelled(batch).images[:, 0] <= 2
+        shares.add(round(float(labelled.float().mean()) * 27))
+
+    assert shares == {8, 19}

@@ -47,7 +47,7 @@ BY_HEART = {
     "urpc": {"head_dropout": "false"},
     "quality_guided": {"quality.weak_share": "0.01", "quality.network_share": "0.01"},
 }
-"""What lets a method learn two cases in 240 updates."""
+"""What lets a method learn two cases in 160 updates."""
 
 
 def request_for(folder: Path, method: str, out: str = "run", iterations: int = 12, **settings):
@@ -195,7 +195,8 @@ def test_two_labelled_cases_can_be_learnt_by_heart(a_folder, tmp_path, method):
         request_for(
             tmp_path,
             method,
-            iterations=240,
+            iterations=160,
+            optimizer__rate="0.01",
             training__augmentation__labelled_view="classic",
             training__augmentation__flip_axes="[]",
             training__augmentation__rotate_axial="false",
