@@ -1,8 +1,8 @@
-"""Our own method, from parts of others (docs/methods.md); it has yet to win (docs/benchmarks.md).
+"""Our own method, from parts of others (docs/methods.md, docs/benchmarks.md).
 
 A teacher learns from labelled patches that exchange boxes. Its moving average goes on as the
-student, in stages that let in the most trusted unlabelled cases first; in every patch labelled and
-unlabelled tissue meet, the unlabelled part labelled by the moving average as it is just then.
+student, in stages that let in the most trusted unlabelled cases first; each of their patches meets
+labelled tissue, and is labelled by the moving average as it is just then.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _TEACHER, _DISTIL = "teacher", "student_distil"
 
 @dataclass(frozen=True, kw_only=True)
 class BestOptions:
-    """Copy-paste both ways, labels from the moving average, trusted cases first."""
+    """Copy-paste, labels from the moving average, trusted cases first."""
 
     COMMON: ClassVar = frozenset(
         {"labelled_per_batch", "unlabelled_per_batch", "fractions", "unlabelled_weight"}
@@ -73,9 +73,9 @@ class BestOptions:
     image_confidence: Literal["self_dice", "class_mean", "mean_fg", "mean_all"] = "self_dice"
     """What cases are ranked by at the beginning of each stage."""
     labelled_per_batch: int = 4
-    """Labelled patches in a batch; each is met by one unlabelled patch at least."""
+    """Labelled patches in a batch, which exchange boxes among themselves; 2 or more."""
     unlabelled_per_batch: int = 4
-    """Unlabelled patches in a batch of the stages."""
+    """Unlabelled patches in a batch of the stages; each exchanges a box with a labelled one."""
     teacher_share: float = 0.3
     """Share of the updates on labelled patches alone, before the stages."""
     head_share: float = 0.05
@@ -135,8 +135,8 @@ class BestOptions:
 class Best:
     """One network throughout; its moving average labels, is judged and exported.
 
-    The parts are of others: copy-paste both ways of Bai et al. 2023 (arXiv 2305.00673), the moving
-    average of Tarvainen & Valpola 2017, weak and strong views of FixMatch (arXiv 2001.07685),
+    The parts are of others: copy-paste of Bai et al. 2023 (arXiv 2305.00673), the moving average of
+    Tarvainen & Valpola 2017, weak and strong views of FixMatch (arXiv 2001.07685),
     thresholds by class after FreeMatch, the order of cases of Liu 2026 (arXiv 2602.08797).
 
     Args:

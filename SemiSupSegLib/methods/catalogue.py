@@ -214,7 +214,7 @@ METHODS: dict[str, MethodEntry] = {
         scratch_bytes=scratch_bytes,
     ),
     "best": MethodEntry(
-        title="copy-paste both ways, labels from the moving average, trusted cases first",
+        title="copy-paste, labels from the moving average, trusted cases first",
         paper="-",
         needs="labelled and unlabelled cases",
         forward_passes="1 + 1 of unlabelled patches (1 + head_passes where a head learns)",

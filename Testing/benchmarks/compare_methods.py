@@ -113,11 +113,11 @@ def rows(settings: tuple[str, ...] = ()) -> dict[str, Row]:
         variant="labelled_per_batch_2",
         settings=(*settings, "labelled_per_batch=2"),
     )
-    copy_paste = ("copy_paste=1", "labelled_per_batch=8")
+    copy_paste = ("copy_paste=1", "labelled_per_batch=16")
     found["supervised_copy_paste"] = Row(
         # As many patches an update as `best` has: what do the unlabelled cases add?
         method="supervised",
-        variant="copy_paste_8",
+        variant="copy_paste_16",
         settings=(*settings, *copy_paste),
     )
     found["supervised_all"] = Row(

@@ -172,19 +172,25 @@ def run_row(
         *("--set", f"training.threads={place.threads}", *dataset.settings, *row.settings),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(place.threads)}
+    is_new = not (folder / "run").exists()
     with (folder / "log.txt").open("a") as log:
-        code = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", "SemiSupSegLib", "train", *words],
             cwd=ROOT,
             env=environment,
             stdout=log,
             stderr=log,
-            check=False,
-        ).returncode
+        )
+        code, processor_seconds = _wait(process)
     if code != 0:
         print(f"{name} seed {seed}: failed with code {code}, see {folder / 'log.txt'}")
         return Outcome(row=name, seed=seed)
+    if not is_new:
+        # A part of the run was in another process, maybe on another day.
+        processor_seconds = _known(folder / "work.json")
+    write_json(folder / "work.json", {"processor_seconds": processor_seconds})
     lines = _lines(folder / "run", dataset_name, row, seed, updates, place, fold)
+    lines = [{**line, "processor_seconds": processor_seconds} for line in lines]
     student = next(one for one in lines if _is_last_student(one))
     told = "  ".join(f"{key} {value:.3f}" for key, value in student["dice"].items())
     print(f"{name} seed {seed}{f' fold {fold}' if fold else ''}: {told}", flush=True)
@@ -204,6 +210,19 @@ def run_folder(
     """Return where `run_row` has a run."""
     part = f"-fold{fold}" if fold else ""
     return place.work / dataset_name / f"{name}-{iterations}{part}-seed{seed}" / "run"
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float | None]:
+    """Return a process's exit code, and the processor time of it where the system tells."""
+    if not hasattr(os, "wait4"):
+        return process.wait(), None
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, round(usage.ru_utime + usage.ru_stime, 1)
+
+
+def _known(file: Path) -> float | None:
+    return read_json(file)["processor_seconds"] if file.is_file() else None
 
 
 def split_of(place: Place, dataset: Dataset, row: Row, fold: Fold | None) -> dict[str, list[str]]:
