@@ -8,7 +8,12 @@ Without --method all of them, and supervised training on all labels for an upper
 was interrupted goes on, one that is finished is not repeated; every finished run is kept in
 results/runs.json, so that the table grows over days. `--folds K` trains K runs of each method,
 judged on one part of the labelled training cases each, patients kept together; figures of all parts
-are put together, and kept in results/folds.json.
+are put together, and kept in results/folds.json. Options are chosen on folds, `--set` is for
+nothing else; with `--of train_unlabelled` the parts are unlabelled cases, whose labels a benchmark
+has, and `--fold 0` trains the first run alone:
+
+    python Testing/benchmarks/compare_methods.py --dataset brats_cubes --method supervised \
+        --folds 4 --of train_unlabelled --fold 0 --set labelled_per_batch=4 optimizer.rate=0.012
 
 Of each run the last checkpoint is what counts. Beside it stand the one that was best on
 validation (chosen by what it is then judged by: an optimist's figure), the network before
@@ -19,8 +24,11 @@ averaging, and of methods with two networks the teacher (or second network) and 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from training_rows import DATASETS, ROOT, Fold, Place, Row, print_table, run_row
@@ -50,7 +58,12 @@ def main() -> int:
     parser.add_argument("--method", action="append", choices=sorted(rows()), help="default: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--iterations", type=int, help="default: the data set's")
-    parser.add_argument("--folds", type=int, help="judge on K parts of the labelled cases")
+    parser.add_argument("--folds", type=int, help="judge on K parts of the training cases")
+    parser.add_argument("--fold", type=int, help="train this part's run alone, from 0")
+    parser.add_argument(
+        "--of", choices=("train_labelled", "train_unlabelled"), default="train_labelled"
+    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="with --folds")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=ROOT / "out" / "benchmarks")
     parser.add_argument("--device", default="cpu")
@@ -61,6 +74,9 @@ def main() -> int:
     if not (arguments.data / DATASETS[name].folder).is_dir():
         print(f"The data set is not here: {arguments.data / DATASETS[name].folder}")
         return 1
+    if arguments.set and not arguments.folds:
+        print("--set is for choosing options, which validation cases are not for: give --folds")
+        return 2
     place = Place(
         data=arguments.data,
         work=arguments.work,
@@ -70,25 +86,42 @@ def main() -> int:
     known = rows(SETTINGS[name])
     all_methods = tuple(one for one in known if not one.endswith("_reweighted"))
     default = FLAIR if name == "brats_cubes_flair" else all_methods
-    parts = range(arguments.folds) if arguments.folds else [None]
+    parts = [
+        Fold(index=part, count=arguments.folds, of=arguments.of)
+        for part in range(arguments.folds or 0)
+        if arguments.fold in (None, part)
+    ]
     tasks = [
-        (method, seed, None if part is None else Fold(index=part, count=arguments.folds))
+        (method, seed, part)
         for seed in arguments.seeds
-        for part in parts
+        for part in parts or [None]
         for method in arguments.method or default
     ]
+    suffix = "".join(f"_{one}" for one in arguments.set)
     iterations = arguments.iterations or ITERATIONS[name]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         outcomes = list(
             pool.map(
                 lambda one: run_row(
-                    place, name, f"compare_{one[0]}", known[one[0]], one[1], iterations, one[2]
+                    place,
+                    name,
+                    f"compare_{one[0]}{re.sub('[^a-zA-Z0-9_.=-]', '-', suffix)}",
+                    with_settings(known[one[0]], arguments.set),
+                    one[1],
+                    iterations,
+                    one[2],
                 ),
                 tasks,
             )
         )
     print_table(name, outcomes)
     return int(any(not outcome.lines for outcome in outcomes))
+
+
+def with_settings(row: Row, settings: Sequence[str]) -> Row:
+    """Return a row with further settings, which its variant names."""
+    variant = ",".join([*([row.variant] if row.variant else []), *settings])
+    return replace(row, variant=variant, settings=(*row.settings, *settings))
 
 
 def rows(settings: tuple[str, ...] = ()) -> dict[str, Row]:
