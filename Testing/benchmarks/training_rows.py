@@ -303,7 +303,6 @@ def _lines(
         **({"fold": str(fold)} if fold else {}),
     }
     further = {
-        "case_ids": list(validation["cases"]),
         "seconds": finished[-1]["seconds"] if finished else None,
         "passes_per_update": _passes_per_update(events, iterations),
         "backbone": _backbone(config),
@@ -335,13 +334,16 @@ def _lines(
                     target: _metric_means([one[target] for one in judged])
                     for target in task.headline_targets
                 },
-                "cases": {
-                    target: [round(value, 4) for value in values] for target, values in dice.items()
-                },
                 "false_positive_ml": round(float(np.mean(details)), 3) if details else None,
                 **further,
             }
         )
+        if _is_last_student(lines[-1]):
+            # For paired intervals; of the others means are enough.
+            lines[-1]["case_ids"] = list(validation["cases"])
+            lines[-1]["cases"] = {
+                target: [round(value, 4) for value in values] for target, values in dice.items()
+            }
     raw = _last_raw(run, task.headline_targets)
     if raw:
         mean = round(float(np.mean(list(raw.values()))), 5)
