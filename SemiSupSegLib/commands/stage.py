@@ -148,6 +148,7 @@ def _write(arguments: argparse.Namespace, folder: RunFolder, stage: ShownStage) 
 
 def _exclude(folder: RunFolder, cases: Sequence[str], content: Mapping[str, Any]) -> None:
     from SemiSupSegLib.runs.control import Control
+    from SemiSupSegLib.runs.state import RunState, RunStatus
 
     known = {*content["split"]["train_unlabelled"], *content.get("partial", ())}
     unknown = sorted(set(cases) - known)
@@ -156,9 +157,15 @@ def _exclude(folder: RunFolder, cases: Sequence[str], content: Mapping[str, Any]
             f"{folder.path} pseudo-labels no case {', '.join(unknown)}. Its cases are in run.json, "
             "under split: train_unlabelled."
         )
+    if RunState.read(folder.state_json).status is RunStatus.FINISHED:
+        raise UsageError(
+            f"{folder.path} is finished: no stage follows. Train a new run without these cases."
+        )
     control = Control(folder.control)
     control.exclude(cases)
-    print(f"Left out from the next stage on: {', '.join(sorted(control.excluded()))}")
+    print(
+        f"Left out from the next stage on, if there is one: {', '.join(sorted(control.excluded()))}"
+    )
 
 
 def _report(stages: Sequence[ShownStage]) -> list[str]:

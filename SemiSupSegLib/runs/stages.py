@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.files import read_json
+from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -55,6 +57,18 @@ def shown_stages(run: RunFolder) -> list[ShownStage]:
     folders = sorted(one for one in run.stages.iterdir() if one.name.isdigit())
     stages = [ShownStage(stage=int(one.name), cases=tuple(_cases(one))) for one in folders]
     return [one for one in stages if one.cases]
+
+
+def excluded_too_late(run: RunFolder) -> list[str]:
+    """Return the cases that somebody left out after the last stage that there was had begun.
+
+    Raises:
+        SemiSupSegError: If a wish or a stage's list of cases is damaged.
+    """
+    stages = sorted(run.stages.glob("*/cases.json")) if run.stages.is_dir() else []
+    if not stages:
+        return []
+    return sorted(Control(run.control).excluded().intersection(read_json(stages[-1])["cases"]))
 
 
 def pseudo_label_of(

@@ -253,6 +253,18 @@ def test_a_case_excluded_in_a_stage_is_left_out_of_the_next_and_told(a_folder_of
     assert "1 case was excluded by hand from stage 2 on" in run.report.read_text()
 
 
+def test_a_case_excluded_in_the_last_stage_is_told_to_be_learnt_from(a_folder_of_cases, capsys):
+    folder = a_folder_of_cases
+    with a_paused_run(folder, stage=3) as process:
+        assert not stage(folder, "--exclude", "case3")
+        go_on(folder, process)
+
+    events = (folder / "run" / "events.jsonl").read_text()
+    assert "no stage followed any more, so learnt from: case3" in events
+    assert stage(folder, "--exclude", "case4") == 2
+    assert "is finished: no stage follows" in capsys.readouterr().err
+
+
 def test_checkpoints_are_read_while_the_trainer_replaces_them(a_folder_of_cases):
     folder = a_folder_of_cases
     process = start(folder)
