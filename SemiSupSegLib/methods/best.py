@@ -285,23 +285,19 @@ class Best:
             trust = voxel_weight(self.quality, label, batch)
             if trust is not None:
                 weight = weight * trust
-        maps = {"label": label, "weight": weight, "sure": is_sure, "probabilities": probabilities}
-        images, labels = batch.images[:known], batch.labels
-        images, labels = exchange_labelled(images, labels)
-        mixed = mix_into_unlabelled(
-            replace(batch, maps=maps, valid=torch.cat([batch.valid[:known], valid]))
-        )
+        images, labels = exchange_labelled(batch.images[:known], batch.labels)
+        mixed = mix_into_unlabelled(replace(batch, valid=torch.cat([batch.valid[:known], valid])))
         logits = self._raw(torch.cat([images, mixed.images]))
         supervised = supervised_loss(
             logits, torch.cat([labels, mixed.labels]), options.loss, self._class_weights
         )
         pseudo = pseudo_label_loss(
             logits[known:],
-            mixed.maps["label"],
-            mixed.maps["weight"],
+            label,
+            weight,
             mixed.pseudo_valid,
-            soft_target=mixed.maps["probabilities"],
-            is_soft=~mixed.maps["sure"],
+            soft_target=probabilities,
+            is_soft=~is_sure,
         )
         ramp = 1.0
         if phase.stage == 1:

@@ -36,7 +36,7 @@ from training_rows import DATASETS, ROOT, Fold, Place, Row, print_table, run_row
 from SemiSupSegLib.methods.catalogue import METHODS
 
 ITERATIONS = {"brats_cubes": 600, "brats_cubes_flair": 600, "la": 400, "brats_whole": 500}
-"""Updates of a run. On the cubes UA-MT then takes some six minutes of one core; the others are
+"""Updates of a run. On the cubes UA-MT then takes some five minutes of one core; the others are
 guesses, meant for 20 and 40 minutes on two cores."""
 SETTINGS = {
     "brats_cubes": ("optimizer.rate=0.01",),

@@ -3,7 +3,7 @@
     python Testing/benchmarks/training_runs.py --dataset brats_cubes \
         --row supervised --row curriculum --row supervised_all --seeds 0 1 2 --jobs 2
 
-A row is `name` of ROWS below, or `name:method:key=value,key=value` of your own. Runs resume:
+A row is a name of ROWS below; compare_methods.py takes options of your own. Runs resume:
 interrupted ones go on, finished ones are not repeated. Every row has the same number of optimizer
 updates and the same light network. Figures are those of the last moving average, and beside it
 of the checkpoint with the best validation Dice, which nothing was chosen by. All rows of a call are
@@ -12,9 +12,6 @@ chance and the true Dice with the same updates?
 
     --row rank_quality --row rank_quality_random --row rank_quality_oracle
     --row curriculum --row order_random --row order_oracle
-
-`--folds K --fold I` judges on part I of `train_labelled` instead of on the validation cases, for
-design choices; such runs go to results/folds.json.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from training_rows import DATASETS, ROOT, Fold, Place, Row, print_table, run_row
+from training_rows import DATASETS, ROOT, Place, Row, print_table, run_row
 
 ROWS = {
     "supervised": Row(method="supervised"),
@@ -130,46 +127,30 @@ ROWS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", choices=sorted(DATASETS), required=True)
-    parser.add_argument("--row", action="append", required=True)
+    parser.add_argument("--row", action="append", choices=sorted(ROWS), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--iterations", type=int, help="default: the data set's")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=ROOT / "out" / "benchmarks")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--threads", type=int, default=1, help="of each run")
-    parser.add_argument("--folds", type=int)
-    parser.add_argument("--fold", type=int, default=0)
     arguments = parser.parse_args()
     if not (arguments.data / DATASETS[arguments.dataset].folder).is_dir():
         print(f"The data set is not here: {arguments.data / DATASETS[arguments.dataset].folder}")
         return 1
     place = Place(data=arguments.data, work=arguments.work, threads=arguments.threads)
-    fold = Fold(index=arguments.fold, count=arguments.folds) if arguments.folds else None
-    tasks = [(_row(text), seed) for seed in arguments.seeds for text in arguments.row]
+    tasks = [(name, seed) for seed in arguments.seeds for name in arguments.row]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         outcomes = list(
             pool.map(
                 lambda one: run_row(
-                    place,
-                    arguments.dataset,
-                    *one[0],
-                    one[1],
-                    arguments.iterations,
-                    fold,
+                    place, arguments.dataset, one[0], ROWS[one[0]], one[1], arguments.iterations
                 ),
                 tasks,
             )
         )
     print_table(arguments.dataset, outcomes)
     return int(any(not outcome.lines for outcome in outcomes))
-
-
-def _row(text: str) -> tuple[str, Row]:
-    if text in ROWS:
-        return text, ROWS[text]
-    name, method, *rest = text.split(":", 2)
-    settings = tuple(one for one in rest[0].split(",") if one) if rest else ()
-    return name, Row(method=method, variant=name, settings=settings)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,17 @@ def draw_box_again(seed, shape):
     return draw_box(shape, torch.device("cpu"))
 
 
+def assert_labels_have_moved_along(mixed, source, is_labelled):
+    assert torch.equal(mixed.labels[is_labelled], source[is_labelled])
+    assert bool((mixed.labels[~is_labelled] == 255).all())
+    pseudo = mixed.maps["pseudo_label"].long()
+    assert torch.equal(pseudo[mixed.pseudo_valid], source[mixed.pseudo_valid])
+    assert not bool((mixed.pseudo_valid & is_labelled).any())
+    # Padding, the first slice, is never learnt from.
+    assert not bool(mixed.pseudo_valid[:, 0].any())
+    assert bool(mixed.pseudo_valid[:, 1:].eq(~is_labelled[:, 1:]).all())
+
+
 @given(labelled=st.integers(1, 4), unlabelled=st.integers(1, 4), seed=st.integers(0, 99))
 def test_every_voxel_keeps_the_label_of_the_patch_that_it_came_from(labelled, unlabelled, seed):
     batch = a_batch(labelled, unlabelled)
@@ -69,15 +80,8 @@ def test_every_voxel_keeps_the_label_of_the_patch_that_it_came_from(labelled, un
 
     source = mixed.images[:, 0].long()
     is_labelled = source <= labelled
-    pseudo = mixed.maps["pseudo_label"].long()
     assert len(mixed.images) == labelled + unlabelled
-    assert torch.equal(mixed.labels[is_labelled], source[is_labelled])
-    assert bool((mixed.labels[~is_labelled] == 255).all())
-    assert torch.equal(pseudo[mixed.pseudo_valid], source[mixed.pseudo_valid])
-    assert not bool((mixed.pseudo_valid & is_labelled).any())
-    # Padding, the first slice, is never learnt from.
-    assert not bool(mixed.pseudo_valid[:, 0].any())
-    assert bool(mixed.pseudo_valid[:, 1:].eq(~is_labelled[:, 1:]).all())
+    assert_labels_have_moved_along(mixed, source, is_labelled)
     # Both directions: labelled boxes first, then labelled surroundings.
     share = is_labelled.float().mean((1, 2, 3))
     assert share[:labelled].tolist() == pytest.approx([8 / 27] * labelled)
