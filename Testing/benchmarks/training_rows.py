@@ -70,6 +70,13 @@ DATASETS = {
         task="binary",
         iterations=5280,
     ),
+    # The published protocol; la_full_cases.py makes the folder.
+    "la_full": Dataset(
+        folder="la_full/cases",
+        split="la_full/split_8.json",
+        task="binary",
+        iterations=6000,
+    ),
     "brats_whole": Dataset(
         folder="brats_whole/cases",
         split="brats_whole/split.json",
