@@ -249,7 +249,7 @@ def test_a_case_excluded_in_a_stage_is_left_out_of_the_next_and_told(a_folder_of
     assert sorted(cases[1]) == sorted(cases[2]) == ["case2", "case4", "case5"]
     told = {one["stage"]: one["excluded"] for one in ranked(folder)}
     assert told == {1: [], 2: ["case3"], 3: ["case3"]}
-    assert not main(["report", str(run.path)])
+    assert not main(["report", "--run", str(run.path)])
     assert "1 case was excluded by hand from stage 2 on" in run.report.read_text()
 
 
