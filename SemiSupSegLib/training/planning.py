@@ -62,12 +62,13 @@ def plan_run(request: TrainRequest, measured: Measured) -> dict[str, Any]:
         "format": "semisupseg-plan",
         "version": 1,
         "why_not": "",
+        "exit_code": 0,
         "would_fit": {},
     }
     try:
         _plan(request, measured, told)
     except SemiSupSegError as error:
-        told["why_not"] = str(error)
+        told["why_not"], told["exit_code"] = str(error), error.exit_code
     return told
 
 
@@ -108,9 +109,11 @@ def _plan(request: TrainRequest, measured: Measured, told: dict[str, Any]) -> No
     disk = why_disk_does_not_fit(
         _with_store(choice, told["estimate"]["store_bytes"], request.out, store), request.out
     )
-    told["why_not"] = " ".join(
-        one for one in (told["why_not"], disk, _why_not_there(request.out)) if one
-    )
+    foreign = _why_not_there(request.out)
+    told["why_not"] = " ".join(one for one in (told["why_not"], disk, foreign) if one)
+    if told["why_not"]:
+        # `train` looks at the folder first.
+        told["exit_code"] = (UsageError if foreign else SemiSupSegError).exit_code
     if trial is not None:
         told["estimate"].update(_cost(trial, phases, work, choice, sizes.seconds))
 

@@ -151,10 +151,7 @@ class Progress:
             self._control.clear()
         self._events.append(EventKind.STOPPED, iteration=self._iteration)
         self.write(RunStatus.STOPPED)
-        raise StoppedError(
-            f"Stopped at update {self._iteration} of {self._updates}. "
-            "Start the same command again to go on."
-        )
+        raise StoppedError(f"Stopped at update {self._iteration} of {self._updates}.")
 
     def _leave_out(self, seconds: float) -> None:
         """Take a pause out of the working time."""

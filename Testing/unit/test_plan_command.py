@@ -256,6 +256,7 @@ def test_a_run_without_disk_is_refused_by_plan_and_train(a_folder, monkeypatch, 
     plan = planning.plan_run(request_for(a_folder), measured)
 
     assert "its disk has 1 MB left" in plan["why_not"]
+    assert plan["exit_code"] == 1
     with pytest.raises(SemiSupSegError, match="its disk has 1 MB left"):
         train(request_for(a_folder))
     assert not (a_folder / "run" / "run.json").exists()
@@ -267,6 +268,7 @@ def test_a_folder_that_holds_something_else_is_refused_before_the_start(a_folder
     plan = planning.plan_run(request_for(a_folder, out=out), measured)
 
     assert plan["why_not"].startswith(f"{out} is not a run folder and not empty")
+    assert plan["exit_code"] == 2
     assert plan["split"]["train_labelled"]
 
 
@@ -278,8 +280,10 @@ def test_what_cannot_be_trained_is_told_in_one_sentence(a_folder, capsys):
     assert "every side must be a multiple of" in plan["why_not"]
     assert plan["split"]["train_labelled"]
     check_format(plan, "plan", "plan.json")
-    assert main(["plan", *words_for(request)]) == 1
-    assert "every side must be a multiple of" in capsys.readouterr().err
+    refused = [main([name, *words_for(request)]) for name in ("plan", "train")]
+    assert capsys.readouterr().err.count("every side must be a multiple of") == 2
+    assert refused == [2, 2]
+    assert plan["exit_code"] == 2
 
 
 def test_a_misspelt_option_is_told_as_train_tells_it(a_folder, measured):
