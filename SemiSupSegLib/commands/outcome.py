@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from SemiSupSegLib.models.registry import load_model
     from SemiSupSegLib.report.comparison import compare_with_model, compare_with_teacher
     from SemiSupSegLib.runs.run_folder import RunFolder
+    from SemiSupSegLib.runs.stages import exclusions, exclusions_in_words
 
     prepare_json(arguments.json)
     tell = (lambda *_: None) if arguments.json == TERMINAL else _print
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         "teacher": compare_with_teacher(folder),
         "other": None,
         "registered": _registered(folder.models / "student"),
+        "excluded": exclusions(folder),
+        "exclusions": exclusions_in_words(exclusions(folder)),
     }
     tell(content["teacher"], "teacher", "on the prepared grid, as in the run's report")
     if arguments.against is not None:
@@ -59,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         content["other"] = {"name": arguments.against, **compared}
         tell(compared, "other", "on the images' own grid, as predict writes it")
-    write_answer(arguments.json, content)
+    if not write_answer(arguments.json, content) and content["exclusions"]:
+        print(content["exclusions"])
     return 0
 
 

@@ -82,7 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     is_told = write_answer(arguments.json, [one.to_json() for one in chosen])
     if arguments.case is None and not arguments.all:
         if not is_told:
-            print("\n".join(_report(chosen)) if chosen else _none(arguments.folder))
+            lines = _report(chosen, content["options"])
+            print("\n".join(lines) if chosen else _none(arguments.folder))
         return 0
     if arguments.out is None:
         raise UsageError("Say where the results go with --out.")
@@ -169,10 +170,16 @@ def _exclude(folder: RunFolder, cases: Sequence[str], content: Mapping[str, Any]
     )
 
 
-def _report(stages: Sequence[ShownStage]) -> list[str]:
+def _report(stages: Sequence[ShownStage], options: Mapping[str, Any]) -> list[str]:
+    from SemiSupSegLib.runs.stages import why_none_trusted
+
     lines = []
     for stage in stages:
-        lines.append(f"Stage {stage.stage}")
+        share = "" if stage.trusted is None else f": {stage.trusted:.1%} of its voxels trusted"
+        lines.append(f"Stage {stage.stage}{share}")
+        if stage.trusted is not None:
+            why = why_none_trusted(stage.stage, stage.trusted, options)
+            lines += [f"  {why}"] if why else []
         lines += [f"  {_words(one)}" for one in stage.cases]
     return lines
 

@@ -46,7 +46,7 @@ from SemiSupSegLib.runs.events import EventKind, EventLog
 from SemiSupSegLib.runs.lock import Lock, LockedError
 from SemiSupSegLib.runs.reviewed import frozen_reviews, with_frozen_reviews
 from SemiSupSegLib.runs.run_folder import RunFolder
-from SemiSupSegLib.runs.stages import excluded_too_late
+from SemiSupSegLib.runs.stages import exclusions, exclusions_in_words
 from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.training.configuration import config_from_json
 from SemiSupSegLib.training.data import RunData
@@ -142,13 +142,11 @@ def _lead(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
             if isinstance(error, OSError | MemoryError) or message != str(error):
                 raise SemiSupSegError(message) from error
             raise
-        late = excluded_too_late(run)
+        excluded = exclusions(run)
+        late = {case: stage for case, stage in excluded.items() if stage is None}
         if late:
-            message = (
-                f"Left out by hand when no stage followed any more, so learnt from: "
-                f"{', '.join(late)}. To train without, start a new run without them."
-            )
-            events.append(EventKind.WARNING, message=message)
+            events.append(EventKind.WARNING, message=exclusions_in_words(late))
+        lines += [exclusions_in_words(excluded)] if excluded else []
         # Before the run is called finished: afterwards nobody would look for it again.
         shutil.rmtree(run.scratch, ignore_errors=True)
         events.append(EventKind.FINISHED, seconds=round(progress.seconds, 3))
