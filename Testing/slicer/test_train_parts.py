@@ -255,13 +255,29 @@ class RunOptionsTest(PanelTest):
             {"optimizer.rate": "0.01", "warm_start": "false", "trust": "prob"},
         )
         self.assertEqual(self.num_changes, 3)
-        self.assertIn("trust = prob", self.options.changes.text)
+        self.assertIn("Trust = prob", self.options.changes.text)
         trust.setCurrentIndex(trust.findData("prob_var"))
         self.assertNotIn("trust", self.options.settings)
         self.options.reset()
         self.assertEqual(self.options.settings, {})
         self.assertEqual(rate.text, "0.003")
         self.assertTrue(self.options.editor("warm_start").checked)
+
+    def test_changes_are_told_by_the_titles_of_the_form(self):
+        options = [
+            option("lambda_high", title="Weight of trusted voxels"),
+            option("rate", title="Learning rate", group="Method"),
+            option("quality.rate", title="Learning rate", group="Quality"),
+        ]
+        self.options.show(options)
+        for one in options:
+            self.options.set(one["key"], "2.0")
+
+        self.assertEqual(
+            self.options.changes.text,
+            "Changed: Weight of trusted voxels = 2.0; Learning rate (Quality) = 2.0; "
+            "Learning rate (Method) = 2.0",
+        )
 
     def test_a_change_stays_when_fewer_options_are_shown(self):
         self.depth("all")
