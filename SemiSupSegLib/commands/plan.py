@@ -46,9 +46,12 @@ def run(arguments: argparse.Namespace) -> int:
     _print_plan(content)
     if not content["why_not"]:
         return 0
+    if arguments.json is not None:
+        # For a program, a refusal is an answer as well.
+        print(content["why_not"])
+        return 0
     print(f"Error: {content['why_not']}", file=sys.stderr)
-    # For a program, a refusal is an answer as well.
-    return int(content["exit_code"]) if arguments.json is None else 0
+    return int(content["exit_code"])
 
 
 def _offer(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -115,8 +115,9 @@ def _resumed(arguments: argparse.Namespace) -> TrainRequest:
 def finish(request: TrainRequest, *, report: bool) -> int:
     """Start the run or go on with it to its end, and say what came of it; `learn` does, too."""
     from SemiSupSegLib.training.run import train
+    from SemiSupSegLib.workers.estimates import MeasuredRuns
 
-    outcome = train(request)
+    outcome = train(request, MeasuredRuns())
     if not outcome.is_first:
         # Of several processes that torchrun started, the first one speaks.
         return 0

@@ -530,7 +530,7 @@ class MessagesTest(WishesTest):
         with unittest.mock.patch.object(
             type(self.cases.table), "selected", property(lambda table: ["case 0009"])
         ):
-            self.cases.validate_button.click()
+            self.cases.use("validation")
 
         self.assertEqual(list(self.said()), ["use"])
 
