@@ -474,6 +474,20 @@ class LivePlotsTest(PanelTest):
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"), [])
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLPlotChartNode"), [])
 
+    def test_the_legend_covers_no_point_in_a_view_of_480_pixels(self):
+        """A legend is as wide as its longest name; the view has 400 pixels between its axes."""
+        for name in ("WT", "mean (teacher)"):
+            dice = {"student": {name: [[10, 0.5], [1000, 0.6]]}}
+            self.plots.show(view(dice=dice, stage_marks=[]))
+
+            chart = slicer.mrmlScene.GetSingletonNode(
+                "SemiSupSegTraining.chart.dice", "vtkMRMLPlotChartNode"
+            )
+            _low, high = chart.GetXAxisRange()
+            legend = 45 + 7 * len(name)
+            self.assertLessEqual(400 * 1000 / high, 400 - legend)
+            self.assertGreaterEqual(1000 / high, 0.5)
+
     def test_the_layout_is_entered_and_left_again(self):
         manager = slicer.app.layoutManager()
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
