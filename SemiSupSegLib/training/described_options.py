@@ -46,7 +46,7 @@ _TITLES = {
     "finish_share": "Updates after the stages",
     "flip_axes": "Mirrored axes",
     "foreground_fraction": "Patches centred on a class",
-    "fractions": "Cases in each stage",
+    "fractions": "Share of cases by stage",
     "head_passes": "Predictions to learn uncertainty",
     "head_rate": "Learning rate for uncertainty",
     "head_share": "Updates to learn uncertainty",
