@@ -220,9 +220,11 @@ class Progress:
         return self.seconds_before + time.monotonic() - self._session
 
     def _seconds_left(self) -> float | None:
-        begun = self._done_at_start is not None
-        done = self._done - self._done_at_start if self._done_at_start is not None else 0.0
-        taken = self._advanced - self._started if begun else 0.0
+        done = taken = 0.0
+        if self._done_at_start is not None:
+            # After a rewind there may be less than at the start.
+            done = max(0.0, self._done - self._done_at_start)
+            taken = self._advanced - self._started
         planned: float = self._planned
         if self._planned_seconds is not None:
             # At the start the trial alone knows; it tells what `plan` has told.

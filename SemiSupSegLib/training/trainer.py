@@ -493,12 +493,13 @@ class Trainer:
     def _work_done(self) -> tuple[int, float | None]:
         """Return how much work is done in passes, and in seconds if those are known."""
         position = self._position
-        place = (position.phase, position.phase_iteration)
-        done, seconds = (
-            None if one is None else one.done(*place, prologue_done=position.prologue_done)
-            for one in (self._work, self._seconds)
-        )
-        return int(done or 0), seconds
+
+        def done(work: Work) -> float:
+            return work.done(
+                position.phase, position.phase_iteration, prologue_done=position.prologue_done
+            )
+
+        return int(done(self._work)), None if self._seconds is None else done(self._seconds)
 
     def _attend(self, phase: Phase, started: float) -> None:
         """Validate, save, pause or stop where it is time to."""

@@ -128,3 +128,16 @@ def test_the_run_s_own_pace_comes_to_count_more_than_the_plan_s(tmp_path, a_cloc
 
     # (60 + 120) / (60 + 60) of 940 s, and (60 + 600) / (60 + 300) of 700 s.
     assert left == [1410, pytest.approx(1283.3)]
+
+
+def test_work_that_is_lost_in_a_rewind_does_not_count_against_the_pace(tmp_path, a_clock):
+    """Begun again at 500 s of work, and thrown back to 445 after 10 s: 70 for 60, of 555 s."""
+    run = RunFolder(tmp_path)
+    with Lock(run.lock_file) as lock:
+        progress = Progress(run, lock)
+        progress.begin(1000, 5000, 1000.0)
+        progress.advance(500, 2500, 500.0)
+        a_clock.now += 10
+        progress.advance(445, 2225, 445.0)
+
+    assert RunState.read(run.state_json).seconds_left == 647.5
