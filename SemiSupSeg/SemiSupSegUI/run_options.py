@@ -175,6 +175,8 @@ class RunOptions:
             elif not editor.modified:
                 # A plan may be answered while somebody types.
                 editor.text = text
+                # Of a long list its beginning is seen.
+                editor.setCursorPosition(0)
         self._is_filling = False
 
     def _show_changes(self) -> None:
