@@ -15,7 +15,7 @@ if not __package__:
     # not be found under these names.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError, in_sentences
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError, in_sentences
 
 COMMANDS = (
     "demo",
@@ -40,7 +40,8 @@ def main(words: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 done, 1 the work failed (the message says why), 2 wrong usage, 3 stopped and resumable.
+        0 done, 1 the work failed (the message says why), 2 wrong usage, 3 stopped and resumable;
+        `plan` gives the one with which `train` would refuse, and with --json 0, for it has told.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
@@ -66,19 +67,14 @@ def main(words: list[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         return code
     except StoppedError as stop:
-        print(stop, file=sys.stderr)
-        return 3
-    except UsageError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
+        print(_with_command(str(stop), arguments), file=sys.stderr)
+        return stop.exit_code
     except SemiSupSegError as error:
         print(f"Error: {error}", file=sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
-        # A command that can go on where it was says how.
-        more = f" {arguments.goes_on(arguments)}" if arguments.goes_on else ""
-        print(f"Interrupted.{more}", file=sys.stderr)
-        return 3
+        print(_with_command("Interrupted.", arguments), file=sys.stderr)
+        return StoppedError.exit_code
     except BrokenPipeError:
         # A reader such as `head` has left; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,6 +82,11 @@ def main(words: list[str] | None = None) -> int:
     except OSError as error:
         print(f"Error: {in_sentences(error)}", file=sys.stderr)
         return 1
+
+
+def _with_command(told: str, arguments: argparse.Namespace) -> str:
+    """Return why a command ended, and of one that can go on where it was how it does."""
+    return f"{told} {arguments.goes_on(arguments)}" if arguments.goes_on else told
 
 
 if __name__ == "__main__":

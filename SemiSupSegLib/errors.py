@@ -15,13 +15,20 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "Cannot allocate mem
 class SemiSupSegError(Exception):
     """Something a person can mend: the message says what happened, to which file, what to do."""
 
+    exit_code = 1
+    """Of the command that it ends."""
+
 
 class UsageError(SemiSupSegError):
-    """The command or its options make no sense (exit code 2)."""
+    """The command or its options make no sense."""
+
+    exit_code = 2
 
 
 class StoppedError(SemiSupSegError):
-    """Work ended because somebody asked for it; it can be resumed (exit code 3)."""
+    """Work ended because somebody asked for it; it can be resumed."""
+
+    exit_code = 3
 
 
 def in_sentences(error: BaseException) -> str | None:

@@ -74,6 +74,8 @@ def _drive(out: Path) -> None:
     view.resize(VIEW_PIXELS, VIEW_PIXELS)
     for index in range(segment.results.overlay_box.count):
         name = segment.results.overlay_box.itemData(index)
+        if segment.results.overlays.missing(widget.panel.state().result, name):
+            continue
         segment.results.overlay_box.setCurrentIndex(index)
         host.process_events()
         if name == "teacher_student":

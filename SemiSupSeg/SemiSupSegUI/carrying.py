@@ -103,7 +103,7 @@ class Carrying:
             self._on_change()
 
         try:
-            words = ["review", "carry", str(box.path)]
+            words = ["review", "carry", "--outbox", str(box.path)]
             job = self._under_way[box.path] = run_command(
                 self._jobs, words, ended, wants_answer=True
             )

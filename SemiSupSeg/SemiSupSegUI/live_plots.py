@@ -39,8 +39,10 @@ _COLORS = (
 _GREY = (0.5, 0.5, 0.5)
 _TABLE_TAG = "SemiSupSegStages"
 _LOSSES = ("supervised", "high", "low", "log_variance")
-_ROOM = 1.35
-"""So much longer than its curves an axis is where they would run below the legend."""
+_HEADROOM = 1.35
+"""So much higher than its curves a chart is where they would run below the legend."""
+_LEAST_PLOT_PIXELS, _LEGEND_PIXELS, _LETTER_PIXELS = 400, 45, 7.2
+"""Of a view of 480 pixels between its axes; of a legend without its text; of a letter there."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ def charts(view: RunView) -> dict[str, Chart]:
     """Return the four charts of a run, as its watcher tells them."""
     top = _top(view.dice)
     marks = [float(one["iteration"]) for one in view.stage_marks if one["stage"] is not None]
+    dice = (
+        *_dice_curves(view.dice),
+        *([Curve(_("stages"), _fence(marks, top), _GREY, width=1)] if marks else []),
+    )
     return {
         "losses": Chart(
             _("Losses"),
@@ -86,11 +92,8 @@ def charts(view: RunView) -> dict[str, Chart]:
             _("Dice on validation (dashed: teacher; grey: stages begin)"),
             _("update"),
             _("Dice"),
-            (
-                *_dice_curves(view.dice),
-                *([Curve(_("stages"), _fence(marks, top), _GREY, width=1)] if marks else []),
-            ),
-            x_range=(0.0, _ROOM * max([1.0, *_last_updates(view.dice), *marks])),
+            dice,
+            x_range=(0.0, _room(dice) * max([1.0, *_last_updates(view.dice), *marks])),
             y_range=(0.0, top),
         ),
         "cases": _cases_chart(view),
@@ -173,6 +176,14 @@ def _tag(name: str) -> str:
 
 def _color(at: int) -> tuple[float, float, float]:
     return _COLORS[at % len(_COLORS)]
+
+
+def _room(curves: Sequence[Curve]) -> float:
+    """Return how much longer than its curves an axis is, so that the legend covers none of them."""
+    longest = max([0, *(len(one.name) for one in curves)])
+    legend = _LEGEND_PIXELS + _LETTER_PIXELS * longest
+    # However long a name is, the curves keep half of the chart.
+    return 1 / max(0.5, 1 - legend / _LEAST_PLOT_PIXELS)
 
 
 def _pairs(points: Points) -> tuple[tuple[float, float], ...]:
@@ -258,7 +269,7 @@ def _cases_chart(view: RunView) -> Chart:
         _("cases"),
         tuple(curves),
         x_range=(0.0, 1.0),
-        y_range=(0.0, _ROOM * most),
+        y_range=(0.0, _HEADROOM * most),
     )
 
 
@@ -280,7 +291,7 @@ def _voxels_chart(view: RunView) -> Chart:
         _("stage"),
         _("share"),
         curves,
-        x_range=(0.0, _ROOM * last + 1),
+        x_range=(0.0, _room(curves) * last),
         y_range=(0.0, 1.0),
     )
 

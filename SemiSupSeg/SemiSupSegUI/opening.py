@@ -67,7 +67,8 @@ class Opening:
         self._session: ReviewSession | None = None
         self._steps: Steps | None = None
         self.is_ended = False
-        words = ["review", "open", str(folder), "--reviewer", reviewer, "--job", str(job_folder)]
+        words = ["review", "open", "--result", str(folder), "--reviewer", reviewer]
+        words += ["--job", str(job_folder)]
         if sensitivity is not None:
             words += ["--sensitivity", f"{sensitivity:g}"]
         words += ["--anew"] if is_anew else []

@@ -23,12 +23,13 @@ class OutcomeBox:
 
     Args:
         jobs: Compares and copies models in a worker.
-        message: Where it is said how something went.
         on_models: Told when a model was added, or another one became the default.
     """
 
-    def __init__(self, jobs: Jobs, message: Message, on_models: Callable[[], None]) -> None:
-        self._jobs, self._message, self._on_models = jobs, message, on_models
+    def __init__(self, jobs: Jobs, on_models: Callable[[], None]) -> None:
+        self._jobs, self._on_models = jobs, on_models
+        self.message = Message()
+        """Below the buttons."""
         self._folder: Path | None = None
         self._is_finished = False
         self._is_fresh = False
@@ -82,6 +83,7 @@ class OutcomeBox:
         for button in (self.report_button, self.register_button, self.default_button):
             row.addWidget(button)
         layout.addLayout(row)
+        layout.addWidget(self.message.widget)
 
     def show(self, folder: Path | None, *, is_finished: bool, is_fresh: bool) -> None:
         """Show what came of a run; nothing while it goes on.
@@ -98,6 +100,7 @@ class OutcomeBox:
             self._jobs.cancel(self._job)
         self._job = None
         self._folder, self._is_finished, self._is_fresh = folder, is_finished, is_fresh
+        self.message.clear()
         self.outcome, self.registered, self._default, self._no_comparison = None, "", "", ""
         if folder is not None and is_finished:
             self._compare(None)
@@ -114,8 +117,8 @@ class OutcomeBox:
         if folder is None:
             return
 
-        with self._message.errors_shown():
-            self._report_job = open_report(self._jobs, self._message, folder, self.update)
+        with self.message.errors_shown():
+            self._report_job = open_report(self._jobs, self.message, folder, self.update)
         self.update()
 
     def register(self) -> None:
@@ -123,27 +126,27 @@ class OutcomeBox:
         if self._folder is None:
             return
         folder = self._folder
-        with self._message.errors_shown():
+        with self.message.errors_shown():
             before = {one.name for one in registry.registered_models()}
 
             def copied(end: Ended) -> None:
-                self._message.say(end.last_line)
+                self.message.say(end.last_line)
                 new = {one.name for one in registry.registered_models()} - before
                 if folder == self._folder:
                     self.registered = next(iter(new), "")
                 self._on_models()
 
             words = ["models", "import", str(folder), "--keep-default"]
-            self._register_job = run_and_tell(self._jobs, self._message, words, copied, self.update)
-            self._message.mind(_("Checking and copying the model ..."))
+            self._register_job = run_and_tell(self._jobs, self.message, words, copied, self.update)
+            self.message.mind(_("Checking and copying the model ..."))
         self.update()
 
     def set_default(self) -> None:
         """Let Segment take the student when nothing is chosen; never before it was compared."""
-        with self._message.errors_shown():
+        with self.message.errors_shown():
             present = registry.default_model()
             if present is not None and present not in (self._default, self.registered):
-                self._message.mind(
+                self.message.mind(
                     _(
                         "{name} is the default by now. The student is compared with it first."
                     ).format(name=present)
@@ -152,7 +155,7 @@ class OutcomeBox:
                 self.update()
                 return
             registry.set_default(self.registered)
-            self._message.say(_("{name} is the default now.").format(name=self.registered))
+            self.message.say(_("{name} is the default now.").format(name=self.registered))
         self._on_models()
         self.update()
 
@@ -164,6 +167,7 @@ class OutcomeBox:
         if outcome is not None:
             other = outcome["other"] or {}
             lines = [outcome["teacher"]["sentence"], other.get("sentence"), self._no_comparison]
+            lines.append(outcome["exclusions"])
         if goes_on(self._job):
             lines.append(_("Comparing on the validation cases ..."))
         self.sentence.text = "\n".join(one for one in lines if one)
@@ -203,7 +207,7 @@ class OutcomeBox:
     def _compare(self, against: str | None) -> None:
         """Ask for the figures: first of student and teacher, then of the default as well."""
         folder = self._folder
-        words = ["outcome", str(folder), *(("--against", against) if against else ())]
+        words = ["outcome", "--run", str(folder), *(("--against", against) if against else ())]
         job = None
 
         def ended(end: Ended) -> None:
@@ -214,7 +218,7 @@ class OutcomeBox:
                     name=against, why=end.error
                 )
             elif end.error:
-                self._message.fail(end.error, end.log)
+                self.message.fail(end.error, end.log)
             else:
                 self.outcome = end.answer
                 self.registered = end.answer["registered"] or self.registered
@@ -223,7 +227,7 @@ class OutcomeBox:
                     self._end_in_sight()
             self.update()
 
-        with self._message.errors_shown():
+        with self.message.errors_shown():
             job = self._job = run_command(self._jobs, words, ended, wants_answer=True)
 
     def _end_in_sight(self) -> None:
@@ -231,7 +235,7 @@ class OutcomeBox:
         self.open_report()
         if not self.registered:
             self.register()
-        with self._message.errors_shown():
+        with self.message.errors_shown():
             default = registry.default_model()
             if default is not None:
                 self._compare_with(default)

@@ -1,8 +1,8 @@
 """What is drawn over the anatomy, and how the views become again what they were.
 
-Pseudo-label, contours and comparison are segmentations; uncertainty, confidence and agreement are
-the foreground volume with a hard threshold. Nothing touches the label layer, slice positions,
-zoom, or window and level.
+Pseudo-label, contours and comparison are segmentations; uncertainty, confidence, agreement and
+trust are the foreground volume with a hard threshold. Nothing touches the label layer, slice
+positions, zoom, or window and level.
 """
 
 from __future__ import annotations
@@ -75,6 +75,14 @@ def kinds() -> tuple[Kind, ...]:
             ),
         ),
         Kind(
+            "trust",
+            _("Trust"),
+            _(
+                "Of a training's stage: the weight that a voxel of the pseudo-label has when the "
+                "student learns from it. 1: as if a person had drawn it, 0: not learnt as it is."
+            ),
+        ),
+        Kind(
             "comparison",
             _("Teacher and student"),
             _(
@@ -95,7 +103,7 @@ def default_threshold(name: str) -> float:
 
     Agreement compares probabilities, and is high even where the classes differ.
     """
-    return {"uncertainty": 0.2, "confidence": 0.8, "agreement": 0.95}[name]
+    return {"uncertainty": 0.2, "confidence": 0.8, "agreement": 0.95, "trust": 0.5}[name]
 
 
 def drawn_where(name: str, limit: float) -> str:
@@ -121,6 +129,8 @@ class Overlays:
             return ""
         if segmentation is None:
             return _("Apply a model to a case first.")
+        if name == "trust" and scene.overlay_node(segmentation, name) is None:
+            return _("Only a case that was opened from a training's stage has this map.")
         roles = _SEGMENTATIONS.get(name, ("pseudo_label",) if name == SIDE_BY_SIDE else (name,))
         if any(scene.overlay_node(segmentation, role) is None for role in roles):
             return _("This result has no such map: the model or its method does not give it.")

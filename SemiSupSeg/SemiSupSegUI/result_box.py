@@ -49,7 +49,7 @@ class ResultBox:
         self.opacity_slider = _slider(1.0)
         self.threshold_slider = _slider(1.0)
         self.threshold_slider.toolTip = _(
-            "Uncertainty is drawn from this value on, confidence and agreement up to it."
+            "Uncertainty is drawn from this value on, the other maps up to it."
         )
         form.addRow(_("Overlay (O):"), self.overlay_box)
         form.addRow("", self.overlay_meaning)

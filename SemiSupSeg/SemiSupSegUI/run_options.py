@@ -175,16 +175,26 @@ class RunOptions:
             elif not editor.modified:
                 # A plan may be answered while somebody types.
                 editor.text = text
+                # Of a long list its beginning is seen.
+                editor.setCursorPosition(0)
         self._is_filling = False
 
     def _show_changes(self) -> None:
-        changes = [f"{key} = {text}" for key, text in sorted(self.settings.items())]
+        changes = [f"{self._name(key)} = {text}" for key, text in sorted(self.settings.items())]
         self.changes.text = _("Changed: {changes}").format(changes="; ".join(changes))
         self.changes.visible = bool(changes)
         self.reset_button.enabled = bool(changes)
         self.reset_button.toolTip = (
             _("Take back all changes.") if changes else _("Nothing was changed.")
         )
+
+    def _name(self, key: str) -> str:
+        """Return an option's title, with its heading if others have the same; else its key."""
+        own = next((one for one in self._options if one["key"] == key), None)
+        if own is None:
+            return key
+        alike = [one for one in self._options if one["title"] == own["title"]]
+        return own["title"] if len(alike) == 1 else f"{own['title']} ({own['group']})"
 
 
 def _text(value: object) -> str:

@@ -37,7 +37,7 @@ FOLDER = "SemiSupSeg.folder"
 FINGERPRINT = "SemiSupSeg.fingerprint"
 REFERENCE = "SemiSupSeg.reference"
 
-SCALARS = ("uncertainty", "confidence", "agreement")
+SCALARS = ("uncertainty", "confidence", "agreement", "trust")
 """Maps that are volumes, 0 to 1."""
 
 

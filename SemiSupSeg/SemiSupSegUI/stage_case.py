@@ -37,7 +37,7 @@ class StageCase:
         why_not_open: Callable[[], str],
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
-        self._jobs, self._message = jobs, message
+        self._jobs, self.message = jobs, message
         self._open_case, self._why_not_open = open_case, why_not_open
         self._on_change = on_change
         self._job: Job | None = None
@@ -64,7 +64,7 @@ class StageCase:
         self.cancel()
         why_not = self._why_not_open()
         if why_not:
-            self._message.fail(why_not)
+            self.message.fail(why_not)
             return
         folder = results_of_stage(run, stage)
         words = ["stage", "--run", str(run), "--stage", str(stage), "--case", case]
@@ -76,9 +76,9 @@ class StageCase:
                 self._job = None
                 self._ended(job, folder / case)
 
-        with self._message.errors_shown():
+        with self.message.errors_shown():
             self._job = self._jobs.run(new_job_folder(), words, changed)
-            self._message.mind(
+            self.message.mind(
                 _("Making the maps of {case}, stage {stage} ...").format(case=case, stage=stage)
             )
         self._on_change()
@@ -88,17 +88,17 @@ class StageCase:
         job, self._job = self._job, None
         if job is not None:
             self._jobs.cancel(job)
-            self._message.mind(_("Stopped: no case was opened."))
+            self.message.mind(_("Stopped: no case was opened."))
             self._on_change()
 
     def _ended(self, job: Job, result: Path) -> None:
         if job.state.status is RunStatus.FINISHED:
-            self._message.say(_("{case} is ready, and opened in Review.").format(case=result.name))
-            with self._message.errors_shown():
+            self.message.say(_("{case} is ready, and opened in Review.").format(case=result.name))
+            with self.message.errors_shown():
                 self._open_case(result)
         else:
             error = job.state.error or _("The worker said nothing.")
-            self._message.fail(error, log_tail(job.folder))
+            self.message.fail(error, log_tail(job.folder))
         self._on_change()
 
 

@@ -44,22 +44,22 @@ class TrainSection(Section):
         super().__init__(_("Train"))
         self._ask_folder, self._hindrance = ask_folder, hindrance
         self.message = Message()
-        self.cases = TrainingCases(jobs, self.message, self._cases_changed, hindrance)
-        self.plan = TrainingPlan(jobs, self.message, ask, self.cases, hindrance, self.start)
+        """Below the buttons that choose a run; what other buttons cause is said below them."""
+        self.cases = TrainingCases(jobs, self._cases_changed, hindrance)
+        self.plan = TrainingPlan(jobs, ask, self.cases, hindrance, self.start)
         self._review = review
         stage_case = StageCase(
             jobs,
-            self.message,
+            Message(),
             self._open_result,
             self._why_not_open,
             lambda: self.run.update(),
         )
-        self.run = TrainingRun(jobs, self.message, ask, self._run_changed, stage_case, hindrance)
-        self.outcome = OutcomeBox(jobs, self.message, on_models)
+        self.run = TrainingRun(jobs, ask, self._run_changed, stage_case, hindrance)
+        self.outcome = OutcomeBox(jobs, on_models)
         self.open_button = push_button(_("Open run..."), self._choose_run)
         self.open_button.toolTip = _("Look at a run that was started elsewhere, or earlier.")
         self.duplicate_button = push_button(_("Duplicate with changes"), self.duplicate)
-        self.layout.addWidget(self.message.widget)
         self._watched: Path | None = None
         """The run that somebody has seen going on."""
         self._boxes = {}
@@ -79,6 +79,7 @@ class TrainSection(Section):
         row.addWidget(self.open_button)
         row.addWidget(self.duplicate_button)
         self._boxes["run"].layout().addLayout(row)
+        self._boxes["run"].layout().addWidget(self.message.widget)
         self.update()
 
     def enter(self) -> None:

@@ -25,7 +25,6 @@ class TrainingCases:
 
     Args:
         jobs: Scans in a worker.
-        message: Where it is said how something went.
         changed: Told when the cases, or what they are used for, have changed.
         hindrance: Returns why no worker can run, or an empty text.
     """
@@ -33,11 +32,14 @@ class TrainingCases:
     def __init__(
         self,
         jobs: Jobs,
-        message: Message,
         changed: Callable[[], None],
         hindrance: Callable[[], str],
     ) -> None:
-        self._jobs, self._message, self._changed = jobs, message, changed
+        self._jobs, self._changed = jobs, changed
+        self.message = Message()
+        """Below the buttons of the scan."""
+        self.use_message = Message()
+        """Below the buttons that say what cases are used for."""
         self._hindrance = hindrance
         self._scan: Scanning | None = None
         self._scanned: tuple[str, ...] = ()
@@ -91,6 +93,7 @@ class TrainingCases:
         row.addWidget(self.scan_button)
         row.addWidget(self.stop_button)
         layout.addLayout(row)
+        layout.addWidget(self.message.widget)
         self.summary = qt.QLabel()
         self.summary.wordWrap = True
         layout.addWidget(self.summary)
@@ -116,6 +119,7 @@ class TrainingCases:
             grid.addWidget(button, at // 2, at % 2)
         layout.addLayout(grid)
         layout.addWidget(self.patients_box)
+        layout.addWidget(self.use_message.widget)
         assert self.task_box.connect("activated(int)", self._task_chosen)
 
     @property
@@ -174,13 +178,14 @@ class TrainingCases:
         if self.is_scanning or not self.folder_edit.text.strip():
             return
         self._wanted_split = None
-        self._message.clear()
+        self.message.clear()
+        self.use_message.clear()
         self.table.clear()
         self._total, self._checked = 0, set()
         self.is_own_split = False
         self._scanned = tuple(self.words)
-        words = ["scan", self.folder_edit.text.strip(), *self._choices()]
-        with self._message.errors_shown():
+        words = ["scan", "--cases", self.folder_edit.text.strip(), *self._choices()]
+        with self.message.errors_shown():
             self._scan = Scanning(self._jobs, words, self._line, self._scan_ended)
             slicer.app.userSettings().setValue(_SETTING, self.folder_edit.text.strip())
         self.update()
@@ -207,11 +212,12 @@ class TrainingCases:
         if not chosen:
             return
         self.is_own_split = True
+        self.use_message.clear()
         uses = {one: self.table.possible_use(one, use) for one in chosen}
         self.table.set_uses(uses)
         others = sum(found != use for found in uses.values())
         if use == VALIDATION and others:
-            self._message.mind(
+            self.use_message.mind(
                 _("{count} of {all} cases cannot be used for validation: no label.").format(
                     count=others, all=len(uses)
                 )
@@ -280,7 +286,7 @@ class TrainingCases:
 
     def _scan_ended(self, error: str) -> None:
         if error:
-            self._message.fail(error)
+            self.message.fail(error)
         elif self._wanted_split is not None:
             self.is_own_split = True
             self.show_split(self._wanted_split)

@@ -34,7 +34,6 @@ class TrainingPlan:
 
     Args:
         jobs: Makes plans in a worker.
-        message: Where it is said how something went.
         ask: Puts a question to the user, who says yes or no.
         cases: What is learnt from.
         hindrance: Returns why no worker can run, or an empty text.
@@ -44,13 +43,14 @@ class TrainingPlan:
     def __init__(
         self,
         jobs: Jobs,
-        message: Message,
         ask: Callable[[str], bool],
         cases: TrainingCases,
         hindrance: Callable[[], str],
         start: Callable[[Path, list[str]], None],
     ) -> None:
-        self._jobs, self._message, self._ask, self._cases = jobs, message, ask, cases
+        self._jobs, self._ask, self._cases = jobs, ask, cases
+        self.message = Message()
+        """Below Start."""
         self._hindrance, self._start = hindrance, start
         self._job: Job | None = None
         self._asked: tuple[str, ...] = ()
@@ -118,6 +118,7 @@ class TrainingPlan:
         layout.addWidget(self.estimate)
         self.start_button = push_button(_("Start"), self.start)
         layout.addWidget(self.start_button)
+        layout.addWidget(self.message.widget)
         connected = [
             *(
                 box.connect("currentIndexChanged(int)", self._method_chosen)
@@ -182,6 +183,7 @@ class TrainingPlan:
         is_chosen = self.preset_box.count > 0 and not self._is_method_new
         # First what there is to choose, which is known at once.
         about_cases = not self._cases.why_not and is_chosen
+        self.message.clear()
         job = None
 
         def ended(end: Ended) -> None:
@@ -189,7 +191,7 @@ class TrainingPlan:
             if job is self._job and not self._timer.active:
                 self._planned(end, about_cases=about_cases)
 
-        with self._message.errors_shown():
+        with self.message.errors_shown():
             self._write_split()
             if about_cases:
                 self._propose_out()

@@ -31,7 +31,6 @@ class TrainingRun:
 
     Args:
         jobs: Starts the run, and the process that watches its folder.
-        message: Where it is said how something went.
         ask: Puts a question to the user, who says yes or no.
         on_change: Told when the run has begun, gone on or ended.
         stage_case: Opens a stage's case in the scene.
@@ -41,17 +40,20 @@ class TrainingRun:
     def __init__(
         self,
         jobs: Jobs,
-        message: Message,
         ask: Callable[[str], bool],
         on_change: Callable[[], None],
         stage_case: StageCase,
         hindrance: Callable[[], str],
     ) -> None:
         self._hindrance = hindrance
-        self._jobs, self._message, self._ask, self._on_change = jobs, message, ask, on_change
+        self._jobs, self._ask, self._on_change = jobs, ask, on_change
+        self.message = Message()
+        """Below the buttons of the run."""
         self._run: FollowedRun | None = None
         self._is_silence_told = False
         self._is_filling = False
+        self._is_case_chosen = False
+        """Whether a person has chosen a stage's case, rather than the newest stage being shown."""
         self._listening = qt.QTimer()
         self._listening.setInterval(_LISTEN_MS)
         assert self._listening.connect("timeout()", self._listen)
@@ -85,6 +87,7 @@ class TrainingRun:
         ):
             grid.addWidget(button, at // 2, at % 2)
         layout.addLayout(grid)
+        layout.addWidget(self.message.widget)
         self.stages = qt.QTableWidget()
         titles = [_("Stage"), _("Cases"), _("Trusted"), _("Ignored"), _("Unlearned")]
         self.stages.columnCount = len(titles)
@@ -95,10 +98,14 @@ class TrainingRun:
         self.stages.selectionMode = qt.QAbstractItemView.NoSelection
         self.stages.setMaximumHeight(190)
         self.stages.toolTip = _(
-            "Share of the pseudo-labelled voxels that a stage learns as they are, leaves out, or "
-            "unlearns because they are doubtful."
+            "Of all voxels of a stage's cases, background included. Trusted: the teacher's "
+            "probability, lowered where it is unsure, is high enough, and the student learns the "
+            "pseudo-label as it is. The others are doubtful: it leaves them out, or unlearns them."
         )
         layout.addWidget(self.stages)
+        self.stage_note = qt.QLabel()
+        self.stage_note.wordWrap = True
+        layout.addWidget(self.stage_note)
         self.case_box = qt.QComboBox()
         self.case_box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
         self.case_box.toolTip = _(
@@ -112,6 +119,7 @@ class TrainingRun:
         row.addWidget(self.open_case_button)
         row.addWidget(self.exclude_button)
         layout.addLayout(row)
+        layout.addWidget(self.stage_case.message.widget)
         self.warnings = qt.QLabel()
         self.warnings.wordWrap = True
         layout.addWidget(self.warnings)
@@ -155,7 +163,10 @@ class TrainingRun:
     def follow(self, folder: str | Path, words: Sequence[str] | None = None) -> None:
         """Look at a run, or start it with the words of a command."""
         self.leave()
-        with self._message.errors_shown():
+        self.message.clear()
+        if not self.stage_case.is_running:
+            self.stage_case.message.clear()
+        with self.message.errors_shown():
             self._run = self._jobs.follow(Path(folder), words, self._changed)
             slicer.app.userSettings().setValue(_SETTING, str(folder))
         self._is_silence_told = False
@@ -170,6 +181,7 @@ class TrainingRun:
             self._run = None
             self.plots.leave()
             self.plots.clear()
+            self._is_case_chosen = False
 
     def pause_or_resume(self) -> None:
         """Let the run wait, or go on after a pause."""
@@ -186,7 +198,7 @@ class TrainingRun:
     def resume(self) -> None:
         """Let a run that stopped, failed or died go on from its last checkpoint."""
         if self._run is not None:
-            self._message.clear()
+            self.message.clear()
             self._run.wish("resume")
         self.update()
 
@@ -260,11 +272,11 @@ class TrainingRun:
             return
         silent = run.silent_seconds > _SILENT_SECONDS
         if silent and not self._is_silence_told:
-            self._message.mind(
+            self.message.mind(
                 _("{folder} does not answer. The run may well go on.").format(folder=run.folder)
             )
         elif self._is_silence_told and not silent:
-            self._message.say(_("{folder} answers again.").format(folder=run.folder))
+            self.message.say(_("{folder} answers again.").format(folder=run.folder))
         self._is_silence_told = silent
 
     def _show_buttons(self, none: str) -> None:
@@ -314,6 +326,9 @@ class TrainingRun:
                     self.stages.setItem(row, column, qt.QTableWidgetItem(text))
                 elif item.text() != text:
                     item.setText(text)
+        notes = [one["note"] for one in stages if one["note"]]
+        self.stage_note.text = notes[-1] if notes else ""
+        self.stage_note.visible = bool(notes)
 
     def _show_cases(self, none: str) -> None:
         stages = self.view.stages
@@ -334,7 +349,8 @@ class TrainingRun:
             self.case_box.clear()
             for title, data in offered:
                 self.case_box.addItem(title, data)
-            self.case_box.setCurrentIndex(max(0, self.case_box.findData(chosen)))
+            at = self.case_box.findData(chosen) if self._is_case_chosen else 0
+            self.case_box.setCurrentIndex(max(0, at))
             self._is_filling = False
         self.case_box.visible = bool(offered)
         why_not = none if self._run is None else ("" if offered else _("No stage has begun yet."))
@@ -356,6 +372,7 @@ class TrainingRun:
 
     def _case_chosen(self, _index: int) -> None:
         if not self._is_filling:
+            self._is_case_chosen = True
             self._show_cases(_("No run is followed."))
 
 

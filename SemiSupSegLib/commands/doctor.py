@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import platform
 import shutil
@@ -14,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from SemiSupSegLib.files import make_folder_of, write_json
+from SemiSupSegLib.commands.json_answer import add_json, write_answer
 from SemiSupSegLib.workers.diagnosis import why_no_gpu
 from SemiSupSegLib.workers.packages import PACKAGES, PYTHON, Package, is_enough
 from SemiSupSegLib.workers.rehearsal import rehearse_models
@@ -30,13 +29,7 @@ TOLERANCE = 3e-3
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--json",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="give JSON instead of words: print it, or write it to FILE",
-    )
+    add_json(parser, "what was found")
     parser.add_argument(
         "--wheels",
         action="store_true",
@@ -53,12 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = examine()
     if found["ok"]:
         rehearse_models()
-    if arguments.json == "-":
-        print(json.dumps(found, indent=2))
-    elif arguments.json:
-        make_folder_of(Path(arguments.json))
-        write_json(Path(arguments.json), found)
-    else:
+    if not write_answer(arguments.json, found):
         print("\n".join(in_words(found)))
     return 0 if found["ok"] else 1
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SemiSupSegLib.commands.json_answer import add_json, prepare_json, write_answer
+
 if TYPE_CHECKING:
     from SemiSupSegLib.cases.case import Case
     from SemiSupSegLib.cases.task import Task
@@ -62,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="leave classes that are in neither label map out of the means (else Dice 1)",
     )
     parser.add_argument("--workers", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    add_json(parser, "all figures")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,7 +78,6 @@ def run(arguments: argparse.Namespace) -> int:
     from SemiSupSegLib.cases.task import load_task
     from SemiSupSegLib.errors import SemiSupSegError, UsageError
     from SemiSupSegLib.evaluation.cohort import cohort_figures, judge, match
-    from SemiSupSegLib.files import make_folder_of, write_json
 
     if arguments.workers < 1:
         raise UsageError(f"--workers is {arguments.workers}, must be at least 1.")
@@ -84,8 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not predictions.is_dir():
         raise SemiSupSegError(f"{predictions} is not a folder. Give the folder 'predict' wrote to.")
     task = None if arguments.task is None else load_task(arguments.task)
-    if arguments.json is not None:
-        make_folder_of(arguments.json)
+    prepare_json(arguments.json)
     # Labels of cases that were not predicted stay unopened.
     predicted = {folder.name for folder in predictions.iterdir() if folder.is_dir()}
     scan = discover(arguments.cases, task, check_content=False, label_ids=predicted)
@@ -119,9 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
     content["judged_by_review"] = sorted(
         case.id for case in cases if case.state is CaseState.REVIEWED and case.id in ids
     )
-    if arguments.json is not None:
-        write_json(arguments.json, content)
-    print("\n".join(_report(content)))
+    if not write_answer(arguments.json, content):
+        print("\n".join(_report(content)))
     for warning in (
         *_label_warnings(cases),
         *(one for case in judged for one in case.warnings),

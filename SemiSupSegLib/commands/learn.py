@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from SemiSupSegLib.commands.json_answer import add_json, write_answer
 from SemiSupSegLib.commands.run_arguments import add_work_arguments, settings_of
+from SemiSupSegLib.commands.train import finish, how_it_goes_on
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
-from SemiSupSegLib.files import make_folder_of, write_json
 
 HELP = "Let a finished run's student learn from reviewed cases, and say whether it is better."
 
@@ -43,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("names", "hashes"),
         help="only tell whether the run can learn: from names alone, or by comparing all files",
     )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="what --check finds, for programs"
-    )
+    add_json(parser, "what --check finds")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,7 +58,6 @@ def run(arguments: argparse.Namespace) -> int:
             "Say with --out in which new run folder to learn, for example "
             f"{free_folder(arguments.former)}"
         )
-    from SemiSupSegLib.commands.train import finish
     from SemiSupSegLib.training.request import TrainRequest
 
     return finish(
@@ -80,6 +78,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
 
+def goes_on(arguments: argparse.Namespace) -> str:
+    """Return how an interrupted run goes on."""
+    return how_it_goes_on(arguments.out, arguments.words)
+
+
 def _check(arguments: argparse.Namespace) -> int:
     from SemiSupSegLib.runs.corrections import cases_of, free_folder, why_not_learn
 
@@ -87,9 +90,8 @@ def _check(arguments: argparse.Namespace) -> int:
     cases = arguments.cases or cases_of(former)
     why_not = why_not_learn(former, cases, arguments.reviews, thorough=arguments.check == "hashes")
     if arguments.json is not None:
-        make_folder_of(arguments.json)
         out = free_folder(former)
-        write_json(arguments.json, {"why_not": why_not, "cases": str(cases), "out": str(out)})
+        write_answer(arguments.json, {"why_not": why_not, "cases": str(cases), "out": str(out)})
         return 0
     if why_not:
         raise SemiSupSegError(why_not)

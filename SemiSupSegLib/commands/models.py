@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from SemiSupSegLib.commands.json_answer import add_json, write_answer
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.models import registry
 from SemiSupSegLib.models.description import one_line
@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their arguments."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = actions.add_parser("list", help="all registered models (what happens without ACTION)")
-    _add_json(listing)
+    add_json(listing, "the list")
     showing = actions.add_parser("show", help="check one model and tell what it is")
     showing.add_argument("model", help="a registered name, a package, a zip or a run folder")
-    _add_json(showing)
+    add_json(showing)
     importing = actions.add_parser("import", help="check a model and copy it to yours")
     importing.add_argument("source", type=Path, help="a package, a zip or a run folder")
     importing.add_argument(
@@ -65,14 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="answer as JSON")
-
-
 def _list(arguments: argparse.Namespace) -> None:
     models = registry.registered_models()
-    if getattr(arguments, "json", False):
-        print(json.dumps({"models": [_as_json(model) for model in models]}, indent=2))
+    answer = {"models": [_as_json(model) for model in models]}
+    if write_answer(getattr(arguments, "json", None), answer):
         return
     if not models:
         print("No models yet. Train one, or import one: models import FILE")
@@ -84,14 +80,13 @@ def _list(arguments: argparse.Namespace) -> None:
 
 def _show(arguments: argparse.Namespace) -> None:
     package = registry.load_model(arguments.model)
-    if arguments.json:
-        content = {
-            "path": str(package.source),
-            "sha256": package.sha256,
-            "size_bytes": package.size_bytes,
-            "manifest": package.manifest,
-        }
-        print(json.dumps(content, indent=2, ensure_ascii=False))
+    content = {
+        "path": str(package.source),
+        "sha256": package.sha256,
+        "size_bytes": package.size_bytes,
+        "manifest": package.manifest,
+    }
+    if write_answer(arguments.json, content):
         return
     print(f"{package.name}: {one_line(package.manifest)}")
     print(f"{package.size_bytes / 1e6:.1f} MB, all files as they were written")

@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from SemiSupSegLib.files import make_folder_of, write_json
+from SemiSupSegLib.commands.json_answer import TERMINAL, add_json, prepare_json, write_answer
 
 HELP = "Compare a finished run's student with its teacher, and with another model."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "--run", dest="folder", type=Path, metavar="RUN", required=True, help="run folder"
+    )
     parser.add_argument(
         "--against",
         metavar="MODEL",
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto, cpu or cuda:N (default: %(default)s)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, too")
+    add_json(parser, "the figures")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,7 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
     from SemiSupSegLib.models.registry import load_model
     from SemiSupSegLib.report.comparison import compare_with_model, compare_with_teacher
     from SemiSupSegLib.runs.run_folder import RunFolder
+    from SemiSupSegLib.runs.stages import exclusions, exclusions_in_words
 
+    prepare_json(arguments.json)
+    tell = (lambda *_: None) if arguments.json == TERMINAL else _print
     folder = RunFolder(arguments.folder)
     content: dict[str, Any] = {
         "format": "semisupseg-outcome",
@@ -45,8 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
         "teacher": compare_with_teacher(folder),
         "other": None,
         "registered": _registered(folder.models / "student"),
+        "excluded": exclusions(folder),
+        "exclusions": exclusions_in_words(exclusions(folder)),
     }
-    _print(content["teacher"], "teacher", "on the prepared grid, as in the run's report")
+    tell(content["teacher"], "teacher", "on the prepared grid, as in the run's report")
     if arguments.against is not None:
         package = load_model(arguments.against)
         cases = arguments.cases or Path(folder.read_config()["request"]["cases"]["folder"])
@@ -54,10 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
             folder, package, cases, device=arguments.device, progress=_tell
         )
         content["other"] = {"name": arguments.against, **compared}
-        _print(compared, "other", "on the images' own grid, as predict writes it")
-    if arguments.json is not None:
-        make_folder_of(arguments.json)
-        write_json(arguments.json, content)
+        tell(compared, "other", "on the images' own grid, as predict writes it")
+    if not write_answer(arguments.json, content) and content["exclusions"]:
+        print(content["exclusions"])
     return 0
 
 

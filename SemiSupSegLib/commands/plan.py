@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SemiSupSegLib.commands.json_answer import add_json, prepare_json, write_answer
 from SemiSupSegLib.commands.run_arguments import add_run_arguments, request_of, settings_of
-from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.files import make_folder_of, write_json
 from SemiSupSegLib.resources import default_preset
 
 if TYPE_CHECKING:
@@ -27,16 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only tell what there is to choose, with the chosen preset's values; needs no cases",
     )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write it for programs ('-': to the terminal)"
-    )
+    add_json(parser, "the plan, or the options,")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Plan."""
-    file = None if arguments.json in (None, "-") else Path(arguments.json)
-    if file is not None:
-        make_folder_of(file)
+    prepare_json(arguments.json)
     if arguments.options:
         content = _offer(arguments)
     else:
@@ -44,17 +38,20 @@ def run(arguments: argparse.Namespace) -> int:
         from SemiSupSegLib.workers.estimates import MeasuredRuns
 
         content = plan_run(request_of(arguments), MeasuredRuns())
-    if file is not None:
-        write_json(file, content)
-    elif arguments.json == "-":
-        print(json.dumps(content, indent=2, ensure_ascii=False))
-    elif arguments.options:
+    if write_answer(arguments.json, content):
+        return 0
+    if arguments.options:
         _print_options(content["options"])
-    else:
-        _print_plan(content)
-        if content["why_not"]:
-            raise SemiSupSegError(content["why_not"])
-    return 0
+        return 0
+    _print_plan(content)
+    if not content["why_not"]:
+        return 0
+    if arguments.json is not None:
+        # For a program, a refusal is an answer as well.
+        print(content["why_not"])
+        return 0
+    print(f"Error: {content['why_not']}", file=sys.stderr)
+    return int(content["exit_code"])
 
 
 def _offer(arguments: argparse.Namespace) -> dict[str, Any]:

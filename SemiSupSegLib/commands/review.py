@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from pathlib import Path
 
 from SemiSupSegLib.commands import review_files, review_open
+from SemiSupSegLib.commands.json_answer import add_json, prepare_json, write_answer
 from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.files import make_folder_of, write_json
 from SemiSupSegLib.review.options import NEUTRAL
 from SemiSupSegLib.review.results import (
     ListedRegions,
@@ -63,12 +62,7 @@ def _add_listing(parser: argparse.ArgumentParser, *, is_default: bool) -> None:
     parser.add_argument(
         "--result", type=Path, metavar="DIR", default=unsaid, help="result of a case: OUT/<case>"
     )
-    parser.add_argument(
-        "--json",
-        metavar="FILE",
-        default=unsaid,
-        help="write the list to this file ('-': the terminal)",
-    )
+    add_json(parser, "the list", default=unsaid)
     parser.add_argument(
         "--sensitivity",
         type=float,
@@ -92,9 +86,7 @@ def _list(arguments: argparse.Namespace) -> None:
     sensitivity: float | None = arguments.sensitivity
     if sensitivity is not None and not 0 <= sensitivity <= 1:
         raise UsageError(f"--sensitivity is {sensitivity}, must be from 0 to 1.")
-    target: str | None = arguments.json
-    if target not in (None, "-"):
-        make_folder_of(Path(str(target)))
+    prepare_json(arguments.json)
     if sensitivity is None and not arguments.write:
         listed = read_regions(arguments.result)
     else:
@@ -103,12 +95,8 @@ def _list(arguments: argparse.Namespace) -> None:
         )
         if arguments.write:
             replace_regions(arguments.result, found, listed)
-    if target == "-":
-        print(json.dumps(listed.to_json(), indent=2, ensure_ascii=False))
-        return
-    if target is not None:
-        write_json(Path(target), listed.to_json())
-    print("\n".join(_report(listed)))
+    if not write_answer(arguments.json, listed.to_json()):
+        print("\n".join(_report(listed)))
 
 
 def _report(listed: ListedRegions) -> list[str]:

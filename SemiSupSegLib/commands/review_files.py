@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.task import load_task
+from SemiSupSegLib.commands.json_answer import add_json, write_answer
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
-from SemiSupSegLib.files import make_folder_of, read_json, write_json
+from SemiSupSegLib.files import make_folder_of, read_json
 from SemiSupSegLib.review.cohort import CohortRow, next_case, read_cohort
 from SemiSupSegLib.review.comparison import Comparison, compare
 from SemiSupSegLib.review.dicom_seg import known_source
@@ -91,7 +90,7 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         required=True,
         help="the folder that predict wrote to",
     )
-    _add_json(cohort)
+    add_json(cohort)
     cohort.set_defaults(act=_cohort)
     comparing = _add_action(actions, "compare", "tell where two reviewers of a case differ")
     _add_result(comparing)
@@ -105,12 +104,12 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     comparing.add_argument(
         "--decisions-only", action="store_true", help="do not read the label maps"
     )
-    _add_json(comparing)
+    add_json(comparing)
     comparing.set_defaults(act=_compare)
     status = _add_action(actions, "status", "tell what was decided about a case")
     _add_result(status)
     _add_reviewer(status)
-    _add_json(status)
+    add_json(status)
     status.set_defaults(act=_status)
 
 
@@ -136,10 +135,6 @@ def _add_reviewer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reviewer", metavar="ALIAS", help="whose review (default: that of the only reviewer)"
     )
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write it to this file ('-': the terminal)")
 
 
 def _label(arguments: argparse.Namespace) -> int:
@@ -228,7 +223,7 @@ def _cohort(arguments: argparse.Namespace) -> int:
         "cases": [row.to_json() for row in rows],
         "next": None if following is None else following.case,
     }
-    if _write(arguments.json, content):
+    if write_answer(arguments.json, content):
         return 0
     for line in _table(
         ("case", "error left", "regions", "saved", "reviews"), [_cells(row) for row in rows]
@@ -256,7 +251,7 @@ def _cells(row: CohortRow) -> tuple[str, ...]:
 def _compare(arguments: argparse.Namespace) -> int:
     first, second = arguments.reviewers
     found = compare(arguments.result, first, second, labels=not arguments.decisions_only)
-    if _write(arguments.json, found.to_json()):
+    if write_answer(arguments.json, found.to_json()):
         return 0
     for line in _told(found):
         print(line)
@@ -315,7 +310,7 @@ def _status(arguments: argparse.Namespace) -> int:
             "accepted_unchanged": effort.accepted_unchanged,
         },
     }
-    if _write(arguments.json, content):
+    if write_answer(arguments.json, content):
         return 0
     print(f"{record.case} by {record.reviewer}: {_what_was_decided(record)}")
     for region in record.listed:
@@ -357,18 +352,6 @@ def _record(result: Path, reviewer: str | None) -> ReviewRecord:
     if len(found) == 1:
         return ReviewRecord.open(result, found[0])
     raise UsageError(f"{result} was reviewed by {', '.join(found)}. Say whose with --reviewer.")
-
-
-def _write(target: str | None, content: object) -> bool:
-    """Write JSON where it is wanted; return whether that is all that is wanted."""
-    if target == "-":
-        json.dump(content, sys.stdout, indent=2, ensure_ascii=False)
-        print()
-        return True
-    if target is not None:
-        make_folder_of(Path(target))
-        write_json(Path(target), content)
-    return False
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

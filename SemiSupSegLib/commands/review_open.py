@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from SemiSupSegLib.commands.json_answer import add_json, write_answer
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
-from SemiSupSegLib.files import write_json
 from SemiSupSegLib.review.outbox import carry, carry_all, outbox, outboxes
 from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.opening import open_review
@@ -16,7 +16,9 @@ from SemiSupSegLib.workers.opening import open_review
 def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the actions."""
     parser = actions.add_parser("open", help="begin a review, for the panel in Slicer")
-    parser.add_argument("result", type=Path, metavar="OUT/CASE", help="the folder of a result")
+    parser.add_argument(
+        "--result", type=Path, required=True, metavar="OUT/CASE", help="the folder of a result"
+    )
     parser.add_argument("--reviewer", required=True, metavar="ALIAS")
     parser.add_argument(
         "--job", dest="job_folder", type=Path, required=True, help="gets what the panel reads"
@@ -31,9 +33,9 @@ def add_action(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "carry", help="add what was decided on this machine to the records in the results' folders"
     )
     carrying.add_argument(
-        "outbox", type=Path, nargs="?", metavar="OUTBOX", help="default: all in which something is"
+        "--outbox", type=Path, metavar="OUTBOX", help="default: all in which something is"
     )
-    carrying.add_argument("--json", type=Path, metavar="FILE", help="where it is now")
+    add_json(carrying, "where it is now")
     carrying.set_defaults(act=_carry)
 
 
@@ -65,9 +67,9 @@ def _carry(arguments: argparse.Namespace) -> int:
             problems.append(str(error))
             continue
         content.append({"target": str(done.target), "is_aside": done.is_aside})
-        print(done.target)
-    if arguments.json is not None:
-        write_json(arguments.json, {"carried": content, "problems": problems})
+    if not write_answer(arguments.json, {"carried": content, "problems": problems}):
+        for one in content:
+            print(one["target"])
     if problems:
         raise SemiSupSegError(" ".join(problems))
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from SemiSupSegLib.cases.discovery import ScanResult, discover
 from SemiSupSegLib.cases.inspection import default_cache
 from SemiSupSegLib.cases.scan_lines import ScanLines
 from SemiSupSegLib.cases.task import load_task
+from SemiSupSegLib.commands.json_answer import add_json, prepare_json, write_answer
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.files import make_folder_of, write_json
+from SemiSupSegLib.files import make_folder_of
 
 HELP = "Find the cases of a folder, whatever its layout, and say what is wrong with them."
 
@@ -32,14 +32,14 @@ _PLAIN_LINE_EVERY_S = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the folder and the options."""
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the cases are")
+    parser.add_argument(
+        "--cases", type=Path, metavar="FOLDER", required=True, help="where the cases are"
+    )
     parser.add_argument(
         "--task",
         help="a task file, 'brats', 'brats_msd' or 'binary' (default: recognised from the files)",
     )
-    parser.add_argument(
-        "--json", metavar="OUT", help="write the list of cases to this file ('-': to the terminal)"
-    )
+    add_json(parser, "the list of cases")
     parser.add_argument(
         "--lines",
         type=Path,
@@ -67,10 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Scan, print a summary, write the JSON."""
-    folder = arguments.folder
+    folder = arguments.cases
     task = load_task(arguments.task) if arguments.task else None
-    if arguments.json and arguments.json != "-":
-        make_folder_of(Path(arguments.json))
+    prepare_json(arguments.json)
     if arguments.lines is not None:
         make_folder_of(arguments.lines)
     with contextlib.ExitStack() as stack:
@@ -91,13 +90,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         if lines is not None:
             lines.end(result.seconds, result.counts)
-    if arguments.json == "-":
-        json.dump(result.to_json(), sys.stdout, indent=2, ensure_ascii=False)
-        print()
-    else:
+    if not write_answer(arguments.json, result.to_json()):
         _print_summary(result, arguments.headers_only)
-        if arguments.json:
-            write_json(Path(arguments.json), result.to_json())
     if not result.cases:
         raise SemiSupSegError(
             f"{folder} holds no images. Looked for .nii, .nii.gz, .nrrd, .mha, .mhd and DICOM "

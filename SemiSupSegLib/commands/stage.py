@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from SemiSupSegLib.commands.json_answer import add_json, write_answer
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T",
         help="of the CPU (default: a quarter of its cores, 1 at least)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the list to this file")
+    add_json(parser, "the list")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -78,19 +79,19 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     stages = shown_stages(folder)
     chosen = _chosen(arguments, stages)
-    if arguments.json is not None:
-        from SemiSupSegLib.files import make_folder_of, write_json
-
-        make_folder_of(arguments.json)
-        write_json(arguments.json, [one.to_json() for one in chosen])
+    is_told = write_answer(arguments.json, [one.to_json() for one in chosen])
     if arguments.case is None and not arguments.all:
-        print("\n".join(_report(chosen)) if chosen else _none(arguments.folder))
+        if not is_told:
+            lines = _report(chosen, content["options"])
+            print("\n".join(lines) if chosen else _none(arguments.folder))
         return 0
     if arguments.out is None:
         raise UsageError("Say where the results go with --out.")
     if not chosen:
         raise SemiSupSegError(_none(arguments.folder))
-    _write(arguments, folder, chosen[-1])
+    for line in _written(arguments, folder, chosen[-1]):
+        if not is_told:
+            print(line, flush=True)
     return 0
 
 
@@ -114,7 +115,8 @@ def _none(folder: Path) -> str:
     )
 
 
-def _write(arguments: argparse.Namespace, folder: RunFolder, stage: ShownStage) -> None:
+def _written(arguments: argparse.Namespace, folder: RunFolder, stage: ShownStage) -> Iterator[str]:
+    """Write the cases that are wanted, and tell of each."""
     cases = [one for one in stage.cases if arguments.all or one.case == arguments.case]
     if not cases:
         names = ", ".join(one.case for one in stage.cases)
@@ -143,7 +145,7 @@ def _write(arguments: argparse.Namespace, folder: RunFolder, stage: ShownStage) 
     device = choose_device(arguments.device)
     writer = StageCases(folder, cases=arguments.cases, device=device, passes=arguments.passes)
     for one in cases:
-        print(f"{_words(one)}: {writer.write(stage.stage, one, arguments.out)}", flush=True)
+        yield f"{_words(one)}: {writer.write(stage.stage, one, arguments.out)}"
 
 
 def _exclude(folder: RunFolder, cases: Sequence[str], content: Mapping[str, Any]) -> None:
@@ -168,10 +170,16 @@ def _exclude(folder: RunFolder, cases: Sequence[str], content: Mapping[str, Any]
     )
 
 
-def _report(stages: Sequence[ShownStage]) -> list[str]:
+def _report(stages: Sequence[ShownStage], options: Mapping[str, Any]) -> list[str]:
+    from SemiSupSegLib.runs.stages import why_none_trusted
+
     lines = []
     for stage in stages:
-        lines.append(f"Stage {stage.stage}")
+        share = "" if stage.trusted is None else f": {stage.trusted:.1%} of its voxels trusted"
+        lines.append(f"Stage {stage.stage}{share}")
+        if stage.trusted is not None:
+            why = why_none_trusted(stage.stage, stage.trusted, options)
+            lines += [f"  {why}"] if why else []
         lines += [f"  {_words(one)}" for one in stage.cases]
     return lines
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.commands.run_arguments import add_run_arguments, request_of
 from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.processes import torchrun_parts
 from SemiSupSegLib.resources import default_preset
+from SemiSupSegLib.workers.processes import command_line
 
 if TYPE_CHECKING:
     from SemiSupSegLib.training.request import TrainRequest
@@ -73,10 +77,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 def goes_on(arguments: argparse.Namespace) -> str:
     """Return how an interrupted run goes on."""
-    run = arguments.resume or arguments.out
+    return how_it_goes_on(arguments.resume or arguments.out, arguments.words)
+
+
+def how_it_goes_on(run: Path | None, words: Sequence[str]) -> str:
+    """Return the command line, good in any folder, with which an interrupted run goes on.
+
+    Args:
+        run: Its folder, if one was said.
+        words: Of the command that was interrupted.
+    """
+    if torchrun_parts()[0].size > 1:
+        return "Nothing that was learnt is lost; the same command goes on."
     if run is None or not (run / "run.json").is_file():
-        return "Nothing was begun."
-    return f"Nothing that was learnt is lost; to go on: train --resume {shlex.quote(str(run))}"
+        return f"Nothing was begun. To start: {command_line(sys.executable, words)}"
+    again = ["train", "--resume", str(run.absolute())]
+    return f"Nothing that was learnt is lost. To go on: {command_line(sys.executable, again)}"
 
 
 def _resumed(arguments: argparse.Namespace) -> TrainRequest:
@@ -99,8 +115,9 @@ def _resumed(arguments: argparse.Namespace) -> TrainRequest:
 def finish(request: TrainRequest, *, report: bool) -> int:
     """Start the run or go on with it to its end, and say what came of it; `learn` does, too."""
     from SemiSupSegLib.training.run import train
+    from SemiSupSegLib.workers.estimates import MeasuredRuns
 
-    outcome = train(request)
+    outcome = train(request, MeasuredRuns())
     if not outcome.is_first:
         # Of several processes that torchrun started, the first one speaks.
         return 0

@@ -22,7 +22,7 @@ POSSIBLE = 0.1
 """A voxel possibly belongs to what has at least this calibrated probability."""
 MOST_BITS = 31
 """Classes that `sure` and `possible` can hold: their bits are those of an int32."""
-OUTSIDE = {"confidence": 1.0, "uncertainty": 0.0, "agreement": 1.0}
+OUTSIDE = {"confidence": 1.0, "uncertainty": 0.0, "agreement": 1.0, "trust": 1.0}
 """Outside the mask (the brain, say) all is background, whatever the network makes of it."""
 
 

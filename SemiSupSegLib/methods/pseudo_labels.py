@@ -81,7 +81,7 @@ class PseudoLabelOptions:
     """Stochastic predictions that are averaged; 1: a single one without dropout. A preset's number
     is reduced when a run is shorter than the preset foresees; what is set for the run is not."""
     epsilon: float = 1e-4
-    """Added to the variance before its logarithm is taken."""
+    """ε: added to the variance before its logarithm is taken."""
     uncertainty: Literal["head", "mc"] = "head"
     """Where trust takes the variance from: the log-variance head, or the passes themselves."""
     log_variance_loss: Literal["smooth_l1", "nll"] = "smooth_l1"
@@ -90,9 +90,9 @@ class PseudoLabelOptions:
     temperature: Literal["fitted", "none"] = "fitted"
     """Whether the teacher's logits are scaled, by one value fitted on the validation cases."""
     trust: VoxelTrust = "prob_var"
-    """Voxel confidence c_p."""
+    """How the voxel confidence c_p is made of probability and variance."""
     kappa: float = 3.0
-    """How strongly `prob_var` reacts to variance."""
+    """κ: how strongly `prob_var` reacts to variance."""
     image_confidence: Literal[ImageConfidence, "quality"] = "self_dice"
     """What cases are ranked by; `quality` is the mean Dice that a quality network estimates, which
     is learnt before and takes a part of the updates (`quality`)."""

@@ -17,7 +17,7 @@ def color_map(name: str) -> NDArray[np.uint8]:
     """Return the colours of a map for 256 even steps from 0 to 1, (256, 3).
 
     Args:
-        name: `uncertainty`, `confidence` or `agreement`.
+        name: `uncertainty`, `confidence`, `agreement` or `trust`.
     """
     import numpy as np
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from SemiSupSegLib.report.drawing import (
     to_svg,
 )
 from SemiSupSegLib.report.record import PhaseSpan, RunRecord, Stage
+from SemiSupSegLib.runs.stages import exclusions, why_none_trusted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +67,8 @@ def learning_section(record: RunRecord) -> Section:
     times = _time_figure(record)
     blocks += [times] if times else [Note(text="No phase has ended yet, so no times are known.")]
     if record.stages:
-        blocks += [_stage_table(record), *_exclusions(record), _class_share_table(record)]
+        blocks += [_stage_table(record), *_exclusions(record), *_distrusted(record)]
+        blocks.append(_class_share_table(record))
     return Section(
         id="learning",
         title="Learning",
@@ -469,15 +472,27 @@ def _stage_table(record: RunRecord) -> Table:
 
 def _exclusions(record: RunRecord) -> list[Block]:
     """Return how many cases a person took out, and since when; ids are not for a report."""
-    known: set[str] = set()
+    counts = Counter(exclusions(record.run).values())
     sentences = []
-    for stage in record.stages:
-        new = set(stage.summary.get("excluded", ())) - known
-        known |= new
-        if new:
-            what = "1 case was" if len(new) == 1 else f"{len(new)} cases were"
-            sentences.append(f"{what} excluded by hand from stage {stage.number} on.")
+    for stage, count in counts.items():
+        what = "1 case was" if count == 1 else f"{count} cases were"
+        since = f"from stage {stage} on"
+        if stage is None:
+            since = "when no stage followed any more, and so learnt from all the same"
+        sentences.append(f"{what} excluded by hand {since}.")
     return [Note(text=" ".join(sentences))] if sentences else []
+
+
+def _distrusted(record: RunRecord) -> list[Block]:
+    """Return why a stage has trusted nothing, once if several have."""
+    notes = [
+        why_none_trusted(
+            stage.number, float(stage.summary.get("high_share", 1)), record.config["options"]
+        )
+        for stage in record.stages
+    ]
+    told = [one for one in notes if one]
+    return [Note(text=told[-1])] if told else []
 
 
 def _class_share_table(record: RunRecord) -> Table:
@@ -496,7 +511,8 @@ def _class_share_table(record: RunRecord) -> Table:
         rows=tuple(rows),
         half=len(names) <= 4,
         caption=(
-            "Share of the voxels pseudo-labelled as the class that are accepted; a dash: the "
+            "Share of the voxels pseudo-labelled as the class that are accepted, because the "
+            "teacher's probability, lowered where it is unsure, is high enough; a dash: the "
             "class is in no pseudo-label of the stage."
         ),
     )

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Rank = Literal["most", "median", "least"]
+_SHOWN_AS_NONE = 0.005
+"""Smaller shares are 0 % where whole percent are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +42,16 @@ class ShownStage:
     """1, 2, ..."""
     cases: tuple[ShownCase, ...]
     """The most confident one, the median, the least confident; fewer of a stage with fewer."""
+    trusted: float | None
+    """Share of the voxels of all its cases, 0-1; None: not known yet."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return {"stage": self.stage, "cases": [vars(one) for one in self.cases]}
+        return {
+            "stage": self.stage,
+            "trusted": self.trusted,
+            "cases": [vars(one) for one in self.cases],
+        }
 
 
 def shown_stages(run: RunFolder) -> list[ShownStage]:
@@ -55,20 +63,72 @@ def shown_stages(run: RunFolder) -> list[ShownStage]:
     if not run.stages.is_dir():
         return []
     folders = sorted(one for one in run.stages.iterdir() if one.name.isdigit())
-    stages = [ShownStage(stage=int(one.name), cases=tuple(_cases(one))) for one in folders]
+    stages = [
+        ShownStage(stage=int(one.name), cases=tuple(_cases(one)), trusted=_trusted(one))
+        for one in folders
+    ]
     return [one for one in stages if one.cases]
 
 
-def excluded_too_late(run: RunFolder) -> list[str]:
-    """Return the cases that somebody left out after the last stage that there was had begun.
+def why_none_trusted(stage: int, share: float, options: Mapping[str, Any]) -> str:
+    """Return what it means that a stage trusts none of its voxels, and why that can be.
+
+    Args:
+        stage: 1, 2, ...
+        share: Of its voxels that are trusted, 0-1.
+        options: The method's, as run.json has them.
+
+    Returns:
+        Sentences; empty if it trusts more than would be shown as 0 %.
+    """
+    if share >= _SHOWN_AS_NONE:
+        return ""
+    least = options.get("pseudo_labels", {}).get("threshold")
+    limit = "what is asked for" if least is None else f"the least trust of {least:g}"
+    key = "" if least is None else " (pseudo_labels.threshold)"
+    return (
+        f"Stage {stage} trusts 0 % of its voxels: almost nowhere does the teacher's probability, "
+        f"lowered where it is unsure, reach {limit}. So the student follows the labelled cases "
+        "alone in this stage. That is usual after few updates, when the teacher or its measure of "
+        f"doubt has hardly learnt; more updates help, or a lower least trust{key}."
+    )
+
+
+def exclusions(run: RunFolder) -> dict[str, int | None]:
+    """Return the cases that somebody left out, with the first stage without them.
+
+    None: no stage followed any more, and the case was learnt from. A case that no stage would have
+    had is not told. In the order of stages, then of names.
 
     Raises:
         SemiSupSegError: If a wish or a stage's list of cases is damaged.
     """
-    stages = sorted(run.stages.glob("*/cases.json")) if run.stages.is_dir() else []
-    if not stages:
-        return []
-    return sorted(Control(run.control).excluded().intersection(read_json(stages[-1])["cases"]))
+    found: dict[str, int | None] = {}
+    stages = sorted(run.stages.glob("[0-9]*/cases.json")) if run.stages.is_dir() else []
+    learnt_from: list[str] = []
+    for file in stages:
+        content = read_json(file)
+        learnt_from = content["cases"]
+        for case in sorted(content["excluded"]):
+            found.setdefault(case, int(file.parent.name))
+    late = Control(run.control).excluded().intersection(learnt_from)
+    return {**found, **dict.fromkeys(sorted(late))}
+
+
+def exclusions_in_words(excluded: Mapping[str, int | None]) -> str:
+    """Return the answer of `exclusions` in sentences; empty if nothing was left out."""
+    by_stage: dict[int | None, list[str]] = {}
+    for case, stage in excluded.items():
+        by_stage.setdefault(stage, []).append(case)
+    return " ".join(
+        f"Left out by hand from stage {stage} on: {', '.join(cases)}."
+        if stage is not None
+        else (
+            "Left out by hand when no stage followed any more, so learnt from: "
+            f"{', '.join(cases)}. To train without, start a new run without them."
+        )
+        for stage, cases in by_stage.items()
+    )
 
 
 def pseudo_label_of(
@@ -117,6 +177,12 @@ def _cases(folder: Path) -> Iterator[ShownCase]:
             f"{ranking} is damaged ({error!r}), so the cases of this stage cannot be listed. "
             "Delete the file: the run goes on without it."
         ) from error
+
+
+def _trusted(folder: Path) -> float | None:
+    # Written last: a stage that can be looked at may not have it yet.
+    summary = folder / "summary.json"
+    return float(read_json(summary)["high_share"]) if summary.is_file() else None
 
 
 def _ranks(count: int) -> tuple[Rank, ...]:

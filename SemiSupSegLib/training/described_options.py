@@ -1,7 +1,8 @@
 """Every option of a run for a person: what it is called, what it does, what it may be.
 
-All of it is read from the options' dataclasses: the help is the docstring below a field, what is
-offered first is their `COMMON`.
+It is read from the options' dataclasses: the help is the docstring below a field, what is offered
+first is their `COMMON`. The help keeps a paper's symbol; the title is for somebody who has not
+read the paper.
 """
 
 from __future__ import annotations
@@ -24,8 +25,72 @@ from SemiSupSegLib.options import to_json
 from SemiSupSegLib.training.configuration import RunConfig
 
 _KINDS = {int: "int", float: "float", bool: "bool", str: "text", tuple: "list"}
-_WORDS = {"ema": "EMA", "n4": "N4", "aspp": "ASPP", "ce": "Cross-entropy"}
+_WORDS = {"n4": "N4"}
 """Spelled otherwise than a name's words."""
+_TITLES = {
+    "agreement_threshold": "Least agreement",
+    "anchors": "Voxels compared with prototypes",
+    "aspp_rates": "Reach of the coarsest level",
+    "ce_weight": "Weight of the cross-entropy",
+    "clip_norm": "Largest gradient",
+    "contrast_weight": "Weight of class prototypes",
+    "copy_paste": "Batches with exchanged boxes",
+    "cross_weight": "Weight of the other's labels",
+    "curriculum": "Order of the cases",
+    "cutmix": "Patches with a foreign box",
+    "dice_weight": "Weight of the Dice term",
+    "doubtful_weight": "Weight of doubtful voxels",
+    "ema": "Averaging over updates",
+    "epsilon": "Smallest variance",
+    "filter_weight": "Weight of the surest labels",
+    "finish_share": "Updates after the stages",
+    "flip_axes": "Mirrored axes",
+    "foreground_fraction": "Patches centred on a class",
+    "fractions": "Share of cases by stage",
+    "head_passes": "Predictions to learn uncertainty",
+    "head_rate": "Learning rate for uncertainty",
+    "head_share": "Updates to learn uncertainty",
+    "image_confidence": "How cases are ranked",
+    "judge_ensemble": "Judge the mean of both networks",
+    "kappa": "Effect of uncertainty on trust",
+    "kl": "Kind of divergence",
+    "labelled_per_batch": "Labelled patches",
+    "lambda_high": "Weight of trusted voxels",
+    "lambda_low": "Weight of doubtful voxels",
+    "log_variance_head": "Network tells its uncertainty",
+    "log_variance_loss": "How uncertainty is learnt",
+    "low_mode": "What happens with doubtful voxels",
+    "lowest_threshold": "Least trust of any class",
+    "min_confidence": "Least probability",
+    "name": "Architecture",
+    "norm_guard": "Limit of growth in a stage",
+    "passes": "Predictions averaged",
+    "patch_limit": "Longest side of a patch",
+    "quality_weight": "Weight of the quality network",
+    "quantile": "Voxels of a class not trusted",
+    "ramp": "Gradual start in the first stage",
+    "rampup_fraction": "Gradual start",
+    "rampup_quantum": "Steps of the gradual start",
+    "rate": "Learning rate",
+    "refinement": "Where teacher and student differ",
+    "reweight": "Weigh cases by quality",
+    "smoothing": "Softened pseudo-labels",
+    "stage_share": "Updates of each stage",
+    "student_init": "First weights of the student",
+    "teacher_labelled_per_batch": "Labelled patches (teacher)",
+    "teacher_refresh": "Student may take over labelling",
+    "teacher_share": "Updates of the teacher",
+    "threshold": "Least trust",
+    "threshold_mode": "Least trust for all or by class",
+    "trust": "How trust is measured",
+    "uncertainty": "Where uncertainty comes from",
+    "unlabelled": "Unlabelled cases",
+    "unlabelled_per_batch": "Unlabelled patches",
+    "unlabelled_weight": "Weight of unlabelled patches",
+    "validate_every": "Updates between validations",
+    "warmup_fraction": "Updates without it",
+}
+"""Of options whose names are a paper's or a program's words, for whoever knows neither."""
 _METHOD = "Method"
 _NETWORKS = {"network": "Network", "second": "Second network"}
 """Headings of the networks that a method has."""
@@ -176,5 +241,7 @@ def _own_field_helps(kind: type[Any]) -> dict[str, str]:
 def _titled(name: str) -> str:
     if name == "pseudo_labels":
         return "Pseudo-labels"
+    if name in _TITLES:
+        return _TITLES[name]
     first, *rest = (_WORDS.get(word, word) for word in name.split("_"))
     return " ".join([first[:1].upper() + first[1:], *rest])

@@ -56,6 +56,11 @@ def export_work(
     return (passes + judged) * data.count_windows(data.validation)
 
 
+def validation_voxels(data: RunData) -> list[int]:
+    """Return the voxels of each prepared validation case, which its figures' cost depends on."""
+    return [int(np.prod(data.prepared(case_id).shape)) for case_id in data.validation]
+
+
 def export(
     *,
     method: Method,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from SemiSupSegLib.cases.case import Case, ImageSource
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
-from SemiSupSegLib.methods.protocol import Phase
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.preparation.store import default_store
 from SemiSupSegLib.runs.events import EventKind, read_events
@@ -23,7 +22,7 @@ from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.alternatives import Choice, choose, what_fits
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.devices import choose_device
-from SemiSupSegLib.training.export import export_work
+from SemiSupSegLib.training.export import export_work, validation_voxels
 from SemiSupSegLib.training.fitting import imagined_method
 from SemiSupSegLib.training.needs import (
     free_disk,
@@ -35,18 +34,8 @@ from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.request import TrainRequest
 from SemiSupSegLib.training.sizes import Sizes, forecast_sizes, store_bytes
 from SemiSupSegLib.training.start import Start, members_of, scan_cache, start_anew
-from SemiSupSegLib.training.trial import Trial, kind_of, trial_key, try_out
-from SemiSupSegLib.training.work import Work
-
-
-class Measured(Protocol):
-    """Remembers what was measured on this machine."""
-
-    def get(self, key: str) -> Mapping[str, Any] | None:
-        """Return what was put under a key; None if nothing was."""
-
-    def put(self, key: str, told: Mapping[str, Any]) -> None:
-        """Remember something."""
+from SemiSupSegLib.training.trial import Measured, Trial, device_name, trial_key, try_out
+from SemiSupSegLib.training.work import Work, kind_of
 
 
 def plan_run(request: TrainRequest, measured: Measured) -> dict[str, Any]:
@@ -62,12 +51,13 @@ def plan_run(request: TrainRequest, measured: Measured) -> dict[str, Any]:
         "format": "semisupseg-plan",
         "version": 1,
         "why_not": "",
+        "exit_code": 0,
         "would_fit": {},
     }
     try:
         _plan(request, measured, told)
     except SemiSupSegError as error:
-        told["why_not"] = str(error)
+        told["why_not"], told["exit_code"] = str(error), error.exit_code
     return told
 
 
@@ -89,12 +79,9 @@ def _plan(request: TrainRequest, measured: Measured, told: dict[str, Any]) -> No
     with _counting_data(choice, start, sizes) as (data, run):
         method = imagined_method(start.config, start.task, choice.patch)
         phases = [one for one in method.phases(data) if one.iterations]
-        work = Work(
-            phases,
-            start.config.training.validate_every,
-            data.count_windows(data.validation, start.config.training.validation_overlap),
-            after=export_work(method, data, judges_ensemble=start.config.training.judge_ensemble),
-        )
+        windows = data.count_windows(data.validation, start.config.training.validation_overlap)
+        after = export_work(method, data, judges_ensemble=start.config.training.judge_ensemble)
+        voxels = validation_voxels(data)
         told["findings"] += [
             str(one["message"])
             for one in read_events(run.events_file)
@@ -108,11 +95,20 @@ def _plan(request: TrainRequest, measured: Measured, told: dict[str, Any]) -> No
     disk = why_disk_does_not_fit(
         _with_store(choice, told["estimate"]["store_bytes"], request.out, store), request.out
     )
-    told["why_not"] = " ".join(
-        one for one in (told["why_not"], disk, _why_not_there(request.out)) if one
-    )
+    foreign = _why_not_there(request.out)
+    told["why_not"] = " ".join(one for one in (told["why_not"], disk, foreign) if one)
+    if told["why_not"]:
+        # `train` looks at the folder first.
+        told["exit_code"] = (UsageError if foreign else SemiSupSegError).exit_code
     if trial is not None:
-        told["estimate"].update(_cost(trial, phases, work, choice, sizes.seconds))
+        work = Work(
+            phases,
+            start.config.training.validate_every,
+            windows,
+            after=after,
+            prices=trial.prices(voxels),
+        )
+        told["estimate"].update(_cost(trial, work, choice, sizes.seconds))
 
 
 def _why_not_there(out: Path) -> str:
@@ -222,7 +218,7 @@ def _room(choice: Choice, start: Start, sizes: Sizes, out: Path) -> dict[str, An
         "free_disk_bytes": free_disk(out),
         "free_memory_bytes": int(psutil.virtual_memory().available),
         "free_device_bytes": int(torch.cuda.mem_get_info(choice.device)[0]) if is_gpu else None,
-        "device_name": _device_name(choice),
+        "device_name": device_name(choice.device, choice.config.training.threads),
         "measured": "",
     }
 
@@ -271,7 +267,7 @@ def _trial(choice: Choice, start: Start, measured: Measured, kinds: Collection[s
         choice.config,
         start.task,
         choice.patch,
-        _device_name(choice),
+        device_name(choice.device, choice.config.training.threads),
         has_unlabelled=has_unlabelled,
     )
     known = measured.get(key)
@@ -297,24 +293,12 @@ def _disk_of(folder: Path) -> int | None:
     return None
 
 
-def _cost(
-    trial: Trial, phases: Sequence[Phase], work: Work, choice: Choice, preparation: float
-) -> dict[str, Any]:
-    training = sum(one.iterations * trial.update_seconds[kind_of(one)] for one in phases)
-    labelling = 0.0
-    each = trial.scoring_seconds
-    for phase in phases:
-        if phase.prologue_work:
-            labelling += phase.prologue_work * each
-            each = trial.refining_seconds
-    judging = work.planned - sum(
-        one.iterations * one.work_per_update + one.prologue_work for one in phases
-    )
-    cases = labelling + judging * trial.window_seconds
+def _cost(trial: Trial, work: Work, choice: Choice, preparation: float) -> dict[str, Any]:
+    """Return what a trial tells of a run's work, which is in seconds."""
     return {
-        "seconds": round(training + cases + preparation, 1),
-        "seconds_training": round(training, 1),
-        "seconds_cases": round(cases, 1),
+        "seconds": round(work.planned + preparation, 1),
+        "seconds_training": round(work.of_updates, 1),
+        "seconds_cases": round(work.planned - work.of_updates, 1),
         "memory_bytes": max(choice.needs.memory, trial.memory_bytes),
         "device_memory_bytes": trial.device_bytes,
         "measured": _what_was_measured(trial, choice),
@@ -331,10 +315,3 @@ def _what_was_measured(trial: Trial, choice: Choice) -> str:
     )
     more = ", multiplied, since an update is slow here" if trial.is_scaled else ""
     return f"{what} ({patch} voxels) on made-up cases{more}; {trial.measured_on}"
-
-
-def _device_name(choice: Choice) -> str:
-    if choice.device.type == "cuda":
-        return str(torch.cuda.get_device_name(choice.device))
-    threads = choice.config.training.threads
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"

@@ -20,6 +20,8 @@ from SemiSupSegLib.training.distribution import ALONE, Distribution, NoLog
 _WRITE_SECONDS = 2.0
 _POLL_SECONDS = 0.5
 _TELL_SECONDS = 20.0
+_TRUSTED_SECONDS = 60.0
+"""After so much work the run's own pace counts as much as that of the trial before it."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,41 +56,55 @@ class Progress:
         self._session = time.monotonic()
         self._phase = ""
         self._iteration = 0
-        self._finished_at_start: int | None = None
+        self._planned_seconds: float | None = None
+        self._done = 0.0
+        """Seconds of work by the trial if there was one, else passes."""
+        self._done_at_start: float | None = None
         self._started = self._advanced = time.monotonic()
         self._doing = ""
         self._polled = 0.0
         self._written = 0.0
         self._told = time.monotonic()
 
-    def begin(self, updates: int, work: int) -> None:
-        """Say how many updates there are, and how much work they and all else are."""
+    def begin(self, updates: int, work: int, seconds: float | None = None) -> None:
+        """Say how much there is to do.
+
+        Args:
+            updates: Of all phases.
+            work: They and all else, in forward passes over one patch.
+            seconds: The same, as a trial tells; None: there was none.
+        """
         self._updates = updates
         self._planned = work
+        self._planned_seconds = seconds
+        self._advanced = time.monotonic()
 
-    def enter(self, phase: str, iteration: int, work: int) -> None:
-        """Say which phase has begun, and how many updates and how much work is done."""
+    def enter(self, phase: str, iteration: int, work: int, seconds: float | None = None) -> None:
+        """Say which phase has begun, and how much is done; see `advance`."""
         self._phase = phase
-        self._iteration = iteration
-        self._finished = work
+        self._note(iteration, work, seconds)
         self.write(RunStatus.RUNNING)
 
-    def advance(self, iteration: int, work: int) -> None:
+    def advance(self, iteration: int, work: int, seconds: float | None = None) -> None:
         """Say that an update has been made; written down every two seconds.
 
         Args:
             iteration: Updates done.
-            work: Done, that between the updates included.
+            work: Done, that between the updates included, in forward passes.
+            seconds: That work as a trial tells; None: there was none.
         """
-        if self._finished_at_start is None:
+        if self._done_at_start is None:
             # The first update's time is mostly that of first calls.
-            self._finished_at_start = work
+            self._done_at_start = work if seconds is None else seconds
             self._started = time.monotonic()
-        self._iteration = iteration
-        self._finished = work
+        self._note(iteration, work, seconds)
         self._advanced = time.monotonic()
         if time.monotonic() - self._written > _WRITE_SECONDS:
             self.write(RunStatus.RUNNING)
+
+    def _note(self, iteration: int, work: int, seconds: float | None) -> None:
+        self._iteration, self._finished = iteration, work
+        self._done = work if seconds is None else seconds
 
     def each(self, case_ids: Iterable[str], what: str) -> Iterator[str]:
         """Go through cases, keeping the heartbeat and obeying wishes between them."""
@@ -151,10 +167,7 @@ class Progress:
             self._control.clear()
         self._events.append(EventKind.STOPPED, iteration=self._iteration)
         self.write(RunStatus.STOPPED)
-        raise StoppedError(
-            f"Stopped at update {self._iteration} of {self._updates}. "
-            "Start the same command again to go on."
-        )
+        raise StoppedError(f"Stopped at update {self._iteration} of {self._updates}.")
 
     def _leave_out(self, seconds: float) -> None:
         """Take a pause out of the working time."""
@@ -207,11 +220,20 @@ class Progress:
         return self.seconds_before + time.monotonic() - self._session
 
     def _seconds_left(self) -> float | None:
-        if self._finished_at_start is None or self._finished <= self._finished_at_start:
+        done = taken = 0.0
+        if self._done_at_start is not None:
+            # After a rewind there may be less than at the start.
+            done = max(0.0, self._done - self._done_at_start)
+            taken = self._advanced - self._started
+        planned: float = self._planned
+        if self._planned_seconds is not None:
+            # At the start the trial alone knows; it tells what `plan` has told.
+            planned = self._planned_seconds
+            done, taken = done + _TRUSTED_SECONDS, taken + _TRUSTED_SECONDS
+        if done <= 0:
             return None
-        rate = (self._advanced - self._started) / (self._finished - self._finished_at_start)
         # Work on cases between updates is planned, but only its time tells how much is done.
-        left = rate * (self._planned - self._finished) - (time.monotonic() - self._advanced)
+        left = taken / done * (planned - self._done) - (time.monotonic() - self._advanced)
         return round(max(left, 0.0), 1)
 
 

@@ -46,9 +46,9 @@ from SemiSupSegLib.runs.events import EventKind, EventLog
 from SemiSupSegLib.runs.lock import Lock, LockedError
 from SemiSupSegLib.runs.reviewed import frozen_reviews, with_frozen_reviews
 from SemiSupSegLib.runs.run_folder import RunFolder
-from SemiSupSegLib.runs.stages import excluded_too_late
+from SemiSupSegLib.runs.stages import exclusions, exclusions_in_words
 from SemiSupSegLib.runs.state import RunState, RunStatus
-from SemiSupSegLib.training.configuration import config_from_json
+from SemiSupSegLib.training.configuration import RunConfig, config_from_json
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.device_use import DeviceUse
 from SemiSupSegLib.training.devices import choose_device
@@ -57,7 +57,7 @@ from SemiSupSegLib.training.distribution import (
     Distribution,
     distribution_of_environment,
 )
-from SemiSupSegLib.training.export import export, export_work
+from SemiSupSegLib.training.export import export, export_work, validation_voxels
 from SemiSupSegLib.training.fitting import network_of, patch_size_of
 from SemiSupSegLib.training.needs import needs_of, refuse_what_does_not_fit
 from SemiSupSegLib.training.options import TrainingOptions
@@ -66,6 +66,8 @@ from SemiSupSegLib.training.randomness import seed_of
 from SemiSupSegLib.training.request import TrainRequest
 from SemiSupSegLib.training.start import members_of, scan_cache, start_anew, start_from_run
 from SemiSupSegLib.training.trainer import Trainer
+from SemiSupSegLib.training.trial import Measured, Trial, device_name, trial_key
+from SemiSupSegLib.training.work import Prices
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +84,12 @@ class TrainOutcome:
     """Whether this process wrote the run's files; of several, one does."""
 
 
-def train(request: TrainRequest) -> TrainOutcome:
+def train(request: TrainRequest, measured: Measured | None = None) -> TrainOutcome:
     """Start a run, or go on with the one in `request.out`; started by torchrun, with the others.
+
+    Args:
+        request: What is asked for.
+        measured: What plans have measured here, by which the time left is told at the start.
 
     Raises:
         UsageError: If the run in `request.out` was started with other options.
@@ -92,11 +98,13 @@ def train(request: TrainRequest) -> TrainOutcome:
     """
     with distribution_of_environment() as distribution:
         if distribution.is_first:
-            return _lead(request, distribution)
+            return _lead(request, distribution, measured)
         return _follow(request, distribution)
 
 
-def _lead(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
+def _lead(
+    request: TrainRequest, distribution: Distribution, measured: Measured | None
+) -> TrainOutcome:
     run = RunFolder(request.out)
     if not distribution.is_alone and ":" in request.device:
         raise UsageError(
@@ -122,7 +130,7 @@ def _lead(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
         progress = Progress(run, lock)
         try:
             Control(run.control).clear()
-            lines = _train(request, run, progress, events, distribution)
+            lines = _train(request, run, progress, events, distribution, measured)
         except (StoppedError, LockedError):
             # Somebody else's run by now, or written down already.
             raise
@@ -142,13 +150,11 @@ def _lead(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
             if isinstance(error, OSError | MemoryError) or message != str(error):
                 raise SemiSupSegError(message) from error
             raise
-        late = excluded_too_late(run)
+        excluded = exclusions(run)
+        late = {case: stage for case, stage in excluded.items() if stage is None}
         if late:
-            message = (
-                f"Left out by hand when no stage followed any more, so learnt from: "
-                f"{', '.join(late)}. To train without, start a new run without them."
-            )
-            events.append(EventKind.WARNING, message=message)
+            events.append(EventKind.WARNING, message=exclusions_in_words(late))
+        lines += [exclusions_in_words(excluded)] if excluded else []
         # Before the run is called finished: afterwards nobody would look for it again.
         shutil.rmtree(run.scratch, ignore_errors=True)
         events.append(EventKind.FINISHED, seconds=round(progress.seconds, 3))
@@ -162,6 +168,7 @@ def _train(
     progress: Progress,
     events: EventLog,
     distribution: Distribution,
+    measured: Measured | None,
 ) -> list[str]:
     if not run.is_run():
         _create(request, run, progress, events, distribution.part.size)
@@ -187,6 +194,7 @@ def _train(
         device,
         distribution,
         _oracle(oracle_ids, cases, task, config.preparation, store),
+        measured,
     )
     session.train()
     return export(
@@ -242,6 +250,7 @@ def _session(
     device: torch.device,
     distribution: Distribution,
     oracle: Callable[[str], NDArray[np.uint8]] | None = None,
+    measured: Measured | None = None,
 ) -> _Session:
     """Make networks, data and trainer from the content of run.json."""
     task = task_from_json(content["task"], run.run_json)
@@ -298,6 +307,8 @@ def _session(
             goes_on=before is not None,
             judges_ensemble=config.training.judge_ensemble,
         ),
+        # A trial is that of one process.
+        prices=_prices(measured, config, data, device) if distribution.is_alone else None,
         distribution=distribution,
     )
     return _Session(
@@ -308,6 +319,21 @@ def _session(
         before=before,
         progress=progress,
     )
+
+
+def _prices(
+    measured: Measured | None, config: RunConfig, data: RunData, device: torch.device
+) -> Prices | None:
+    """Return what a plan of this run has measured on this machine, if there was one."""
+    key = trial_key(
+        config,
+        data.task,
+        data.patch_size,
+        device_name(device, config.training.threads),
+        has_unlabelled=bool(data.unlabelled),
+    )
+    known = None if measured is None else measured.get(key)
+    return None if known is None else Trial.from_json(known).prices(validation_voxels(data))
 
 
 def _device_again(name: str) -> torch.device:

@@ -25,6 +25,7 @@ from SemiSupSegLib.cases.task import Task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.inference.calibration import uncalibrated
+from SemiSupSegLib.inference.maps import OUTSIDE
 from SemiSupSegLib.inference.predictor import Predictor
 from SemiSupSegLib.inference.writing import write_result
 from SemiSupSegLib.models.package import MANIFEST, ModelPackage, read_package, write_package
@@ -86,7 +87,7 @@ class StageCases:
             )
         maps = self._predictor.predict(prepared, maps="all", pseudo_label=label)
         weights = np.divide(weight[None], 255, dtype=np.float32)
-        trust = restore(weights, prepared, outside=(0.0,))[0]
+        trust = restore(weights, prepared, outside=(OUTSIDE["trust"],))[0]
         return write_result(
             out,
             shown.case,

@@ -44,7 +44,7 @@ from SemiSupSegLib.training.randomness import seed_of
 from SemiSupSegLib.training.rates import rate_factor
 from SemiSupSegLib.training.sampling import RawPatch, Sampler, augment, moved
 from SemiSupSegLib.training.validation import BestOnValidation, validation_dice
-from SemiSupSegLib.training.work import Work
+from SemiSupSegLib.training.work import Prices, Work
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,8 @@ class Trainer:
         seed: The run's seed.
         device: Where the networks are.
         work_after: Forward passes over one patch that follow the training.
+        prices: What a trial has told of the run's work, if there was one; the time left is told
+            by it until the run has a pace of its own.
         distribution: The processes that train together. Batch sizes are those of one process;
             an update averages over all, and the first process alone writes.
     """
@@ -106,6 +108,7 @@ class Trainer:
         seed: int,
         device: torch.device,
         work_after: int = 0,
+        prices: Prices | None = None,
         distribution: Distribution = ALONE,
     ) -> None:
         self._method = method
@@ -126,7 +129,11 @@ class Trainer:
             network.to(device)
         self._phases = list(method.phases(data))
         windows = data.count_windows(data.validation, options.validation_overlap)
-        self._work = Work(self._phases, options.validate_every, windows, after=work_after)
+        plan = (self._phases, options.validate_every, windows)
+        self._work = Work(*plan, after=work_after)
+        self._seconds: Work | None = None
+        if prices is not None and prices.are_of(self._phases):
+            self._seconds = Work(*plan, after=work_after, prices=prices)
         self._position = Position(patch_size=data.patch_size)
         self._best = BestOnValidation(run, data.task)
         self._optimizer: torch.optim.Optimizer | None = None
@@ -170,7 +177,11 @@ class Trainer:
             SemiSupSegError: If training cannot go on.
         """
         self._resume()
-        self._progress.begin(sum(phase.iterations for phase in self._phases), self._work.planned)
+        self._progress.begin(
+            sum(phase.iterations for phase in self._phases),
+            int(self._work.planned),
+            None if self._seconds is None else self._seconds.planned,
+        )
         self._events.append(
             EventKind.PLANNED,
             phases=[
@@ -183,7 +194,7 @@ class Trainer:
                 for phase in self._phases
             ],
         )
-        self._progress.enter(self._phase_name(), self._position.iteration, self._work_done())
+        self._progress.enter(self._phase_name(), self._position.iteration, *self._work_done())
         # One thread varies patches: a second team of OpenMP threads on the cores that the network
         # computes on doubled the time of a step. The setting is the loader thread's own.
         with ThreadPoolExecutor(
@@ -202,7 +213,7 @@ class Trainer:
                 wish = self._progress.wish()
                 if wish:
                     self._progress.obey(wish)
-        self._progress.enter(self._phase_name(), self._position.iteration, self._work_done())
+        self._progress.enter(self._phase_name(), self._position.iteration, *self._work_done())
 
     def try_out(self, phase: Phase, most: int, seconds: float) -> list[float]:
         """Do a few updates of a phase and nothing else: no run comes of it.
@@ -248,7 +259,7 @@ class Trainer:
                 iterations=phase.iterations,
                 iteration=position.iteration,
             )
-        self._progress.enter(phase.name, position.iteration, self._work_done())
+        self._progress.enter(phase.name, position.iteration, *self._work_done())
         logger.info("Phase %s: %d updates.", phase.name, phase.iterations)
         if phase.prologue is not None and (phase.stage is None or not position.prologue_done):
             # Without a stage it only says what may learn: cheap, and not in the checkpoint.
@@ -477,13 +488,18 @@ class Trainer:
                 kind="step",
                 seconds=self._progress.seconds,
             )
-        self._progress.advance(position.iteration, self._work_done())
+        self._progress.advance(position.iteration, *self._work_done())
 
-    def _work_done(self) -> int:
+    def _work_done(self) -> tuple[int, float | None]:
+        """Return how much work is done in passes, and in seconds if those are known."""
         position = self._position
-        return self._work.done(
-            position.phase, position.phase_iteration, prologue_done=position.prologue_done
-        )
+
+        def done(work: Work) -> float:
+            return work.done(
+                position.phase, position.phase_iteration, prologue_done=position.prologue_done
+            )
+
+        return int(done(self._work)), None if self._seconds is None else done(self._seconds)
 
     def _attend(self, phase: Phase, started: float) -> None:
         """Validate, save, pause or stop where it is time to."""

@@ -1,4 +1,4 @@
-"""A short trial of a run on made-up cases: what an update, a window and a batch cost here.
+"""A short trial of a run on made-up cases: what an update, a window and the figures cost here.
 
 The run's own network, patch, batch, loss and loader are used; only the cases are noise.
 """
@@ -10,12 +10,12 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.methods.catalogue import find_method
-from SemiSupSegLib.methods.protocol import NetworkOptions, Phase
+from SemiSupSegLib.methods.protocol import Method, NetworkOptions
 from SemiSupSegLib.networks.base import SegmentationNetwork
 from SemiSupSegLib.options import to_json
 from SemiSupSegLib.preparation.prepare import PreparedCase
@@ -34,10 +34,12 @@ from SemiSupSegLib.runs.lock import Lock
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.data import RunData
+from SemiSupSegLib.training.figures_cost import FiguresCost, measure_figures
 from SemiSupSegLib.training.fitting import network_of
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.trainer import Trainer
 from SemiSupSegLib.training.validation import validation_dice
+from SemiSupSegLib.training.work import Prices, kind_of
 
 _UPDATES, _SECONDS = 4, 3.0
 """Of each kind of phase; the first one warms up and does not count."""
@@ -71,6 +73,10 @@ class Trial:
     """The same in those that follow."""
     window_seconds: float
     """Of judging one network in one window."""
+    figures_case_seconds: float
+    """Of the final figures of a validation case, without the networks."""
+    figures_megavoxel_seconds: float
+    """What a million of its voxels add to that."""
     memory_bytes: int
     """Most that the process took."""
     device_bytes: int | None
@@ -89,41 +95,76 @@ class Trial:
         """Return it as plain values."""
         return asdict(self)
 
+    def prices(self, validation_voxels: Sequence[int]) -> Prices:
+        """Return what the kinds of work of a run cost.
 
-def kind_of(phase: Phase) -> str:
-    """Return what the cost of a phase's updates depends on, as a name."""
-    return "/".join(
-        [
-            f"{phase.labelled_per_batch}+{phase.unlabelled_per_batch}",
-            str(phase.passes_per_patch),
-            "maps" if phase.maps is not None else "plain",
-            "train" if phase.train_mode else "head",
-            *(["made"] if phase.make_batch is not None else []),
-        ]
-    )
+        Args:
+            validation_voxels: Of each prepared validation case.
+        """
+        figures = FiguresCost(
+            case=self.figures_case_seconds, megavoxel=self.figures_megavoxel_seconds
+        )
+        return Prices(
+            update=self.update_seconds,
+            scoring=self.scoring_seconds,
+            refining=self.refining_seconds,
+            window=self.window_seconds,
+            figures=figures.seconds(validation_voxels),
+        )
+
+
+class Measured(Protocol):
+    """Remembers what was measured on this machine."""
+
+    def get(self, key: str) -> Mapping[str, Any] | None:
+        """Return what was put under a key; None if nothing was."""
+
+    def put(self, key: str, told: Mapping[str, Any]) -> None:
+        """Remember something."""
+
+
+def device_name(device: torch.device, threads: int) -> str:
+    """Return the name of a device under which what it takes is remembered, and for a person.
+
+    Args:
+        device: Of the run.
+        threads: Of PyTorch, on a CPU.
+    """
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def trial_key(
     config: RunConfig,
     task: Task,
     patch: tuple[int, int, int],
-    device_name: str,
+    on: str,
     *,
     has_unlabelled: bool,
 ) -> str:
-    """Return a name that is equal for runs whose trials measure the same, phase by phase."""
+    """Return a name that is equal for runs whose trials measure the same, phase by phase.
+
+    Args:
+        config: Options of the run.
+        task: Channels and classes.
+        patch: D, H, W.
+        on: The `device_name`.
+        has_unlabelled: Whether it has cases to pseudo-label.
+    """
     options = {
         name: value for name, value in to_json(config.options).items() if name not in _COSTLESS
     }
     training = to_json(config.training)
+    names = ("threads", "precision", "augmentation", "judge_ensemble")
     told = [
         config.method,
         options,
-        {name: training[name] for name in ("threads", "precision", "augmentation")},
+        {name: training[name] for name in names},
         [len(task.channels), task.num_classes],
         list(patch),
-        [device_name, has_unlabelled],
-        [__version__, torch.__version__],
+        [on, has_unlabelled],
+        [__version__, torch.__version__, sorted(one.name for one in fields(Trial))],
     ]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -186,8 +227,14 @@ def _timed(
     window = min(
         _seconds_of(lambda: validation_dice(student, data, overlap)) for _ in range(_WINDOWS_TIMED)
     ) / data.count_windows(data.validation, overlap)
+    cost = measure_figures(data.task, _judged_at_end(method, config))
+    figures = {
+        "figures_case_seconds": cost.case,
+        "figures_megavoxel_seconds": cost.megavoxel,
+    }
     if max(one.work_per_update for one in phases) * window > _SLOW_SECONDS:
         return {
+            **figures,
             "update_seconds": {kind_of(one): window * one.work_per_update for one in phases},
             "scoring_seconds": window,
             "refining_seconds": window,
@@ -214,12 +261,21 @@ def _timed(
             phase.epilogue()
     scoring, refining = [*prologues, *prologues[-1:], 0.0, 0.0][:2]
     return {
+        **figures,
         "update_seconds": updates,
         "scoring_seconds": scoring,
         "refining_seconds": refining,
         "window_seconds": window,
         "is_scaled": False,
     }
+
+
+def _judged_at_end(method: Method, config: RunConfig) -> list[str]:
+    """Return the networks that `export` judges."""
+    names = ["student", "best_validation"]
+    if "teacher" in method.predictors():
+        names += ["teacher", *(["ensemble"] if config.training.judge_ensemble else [])]
+    return names
 
 
 def _seconds_of(work: Callable[[], object]) -> float:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 REVIEW_JSON = "review.json"
-_SCALARS = ("uncertainty", "confidence", "agreement")
+_SCALARS = ("uncertainty", "confidence", "agreement", "trust")
 _BITS = ("sure", "possible", "comparison")
 _CLASSES = (("pseudo_label", "pseudolabel"), ("second", "second"))
 

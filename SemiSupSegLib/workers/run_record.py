@@ -11,6 +11,7 @@ from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models.package import read_manifest
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.runs.stages import why_none_trusted
 from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.workers.run_history import MOST_CASES, RunHistory, histogram
 from SemiSupSegLib.workers.run_view import title_of
@@ -147,6 +148,7 @@ class RunRecord:
             **{name: told[name] for name in ("stage", "cases", "histogram", "shown")},
             "shares": _shares(told["trusted"], is_ignored),
             "by_class": {name: _shares(one, is_ignored) for name, one in told["by_class"].items()},
+            "note": why_none_trusted(told["stage"], told["trusted"], options),
         }
 
     def _excluded(self) -> list[str]:

@@ -74,7 +74,7 @@ class RunView:
     """`stage`, `cases`, `shares` (of voxels: `accepted`, `ignored`, `unlearned`; together 1),
     `by_class` (the same by class), `histogram` (`all`, `stage`: cases in 20 bins of image
     confidence 0-1), `shown` (`case`, `rank` most, median or least confident,
-    `image_confidence`)."""
+    `image_confidence`), `note` (what a share of 0 means and why it can be; else empty)."""
     image_confidence: Mapping[str, float] = field(default_factory=dict)
     """By case, if there are at most 200."""
     image_confidence_histogram: Sequence[int] = ()

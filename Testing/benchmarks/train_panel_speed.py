@@ -173,6 +173,7 @@ def long_view(turn: int) -> dict[str, Any]:
             "cases": 100 * stage,
             "shares": shares,
             "by_class": dict.fromkeys(("background", *TARGETS[:3]), shares),
+            "note": "",
             "histogram": {"all": [draw.randrange(100) for _ in range(20)], "stage": [5] * 20},
             "shown": [
                 {"case": f"case {rank}", "rank": rank, "image_confidence": 0.5}

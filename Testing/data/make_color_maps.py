@@ -79,6 +79,20 @@ MAPS = {
             (1.0, 0.10, 350),
         ],
     },
+    "trust": {
+        "title": "Trust",
+        "look_at": "low",
+        "low": "not learnt as it is",
+        "high": "learnt with full weight",
+        "anchors": [
+            (0.0, 0.09, 20),
+            (0.3, 0.12, 45),
+            (0.5, 0.12, 75),
+            (0.7, 0.15, 115),
+            (0.87, 0.14, 150),
+            (1.0, 0.09, 175),
+        ],
+    },
 }
 DARKEST, BRIGHTEST = 0.24, 0.94
 COMPARISON = [

@@ -101,6 +101,32 @@ def test_a_person_is_first_shown_a_dozen_options_of_the_standard_preset():
     assert {"optimizer.rate", "pseudo_labels.threshold", "training.patch_size"} <= set(common)
 
 
+@pytest.mark.parametrize(("method", "network"), CHOICES)
+def test_titles_need_no_paper_to_be_understood(method, network):
+    config = a_config(method, network)
+    jargon = {"lambda", "ema", "kappa", "kl", "ce", "aspp", "fractions", "norm", "init", "epsilon"}
+
+    titles = {one.key: one.title for one in described_options(config, config)}
+
+    for key, title in titles.items():
+        if not key.endswith(("options.norm",)):
+            assert not jargon & set(title.lower().split()), key
+
+
+def test_the_help_keeps_the_symbol_of_the_paper():
+    config = configure(preset="standard", variant="cpu")
+    told = {one.key: one for one in described_options(config, config)}
+
+    for key, title, symbol in (
+        ("lambda_high", "Weight of trusted voxels", "λ1"),
+        ("lambda_low", "Weight of doubtful voxels", "λ2"),
+        ("pseudo_labels.threshold", "Least trust", "τ"),
+        ("pseudo_labels.kappa", "Effect of uncertainty on trust", "κ"),
+    ):
+        assert told[key].title == title
+        assert symbol in told[key].help
+
+
 def test_default_and_value_are_told_apart():
     default = configure(preset="standard", variant="cpu")
     config = configure(
@@ -110,6 +136,6 @@ def test_default_and_value_are_told_apart():
     told = {one.key: one for one in described_options(config, default)}
 
     one = told["pseudo_labels.threshold"]
-    assert (one.group, one.title, one.kind) == ("Pseudo-labels", "Threshold", "float")
+    assert (one.group, one.title, one.kind) == ("Pseudo-labels", "Least trust", "float")
     assert (one.default, one.value) == (0.7, 0.8)
     assert told["network.options.width"].default == 8

@@ -94,6 +94,13 @@ class OverlaysTest(PanelTest):
         self.show("confidence")
         self.assertAlmostEqual(self.node("confidence").GetDisplayNode().GetUpperThreshold(), 0.8)
 
+    def test_trust_is_offered_for_a_stage_s_case_alone(self):
+        box = self.segment.results.overlay_box
+        item = box.model().item(box.findData("trust"))
+
+        self.assertFalse(item.isEnabled())
+        self.assertIn("training's stage", item.toolTip())
+
     def test_what_the_user_has_changed_since_stays(self):
         other = volume("other", slicer.util.arrayFromVolume(self.node("uncertainty")))
         self.show("uncertainty")
@@ -138,8 +145,8 @@ class OverlaysTest(PanelTest):
     def test_an_overlay_without_its_map_says_why(self):
         slicer.mrmlScene.RemoveNode(self.node("comparison"))
         self.segment.results.update()
-        self.assertFalse(self.segment.results.overlay_box.model().item(6).isEnabled())
         box = self.segment.results.overlay_box
+        self.assertFalse(box.model().item(box.findData("comparison")).isEnabled())
 
         box.setCurrentIndex(box.findData("comparison"))
 

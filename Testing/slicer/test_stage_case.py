@@ -121,9 +121,15 @@ class StageCaseTest(PanelTest):
         self.assertIsNotNone(session, self.review.message.text)
         self.assertEqual(session.folder, results_of_stage(self.run_folder, 1) / case)
         self.assertTrue(session.folder.is_relative_to(self.home))
-        roles = ("uncertainty", "confidence", "agreement", "pseudo_label", "comparison", "sure")
-        for role in (*roles, "possible"):
+        roles = ("uncertainty", "confidence", "agreement", "trust", "pseudo_label", "comparison")
+        for role in (*roles, "sure", "possible"):
             self.assertIsNotNone(scene.overlay_node(session.result, role), role)
+        results = self.panel.segment.results
+        results.show("trust")
+        results.update()
+        self.assertEqual(results.overlays.shown, "trust")
+        self.assertIn("the weight that a voxel", results.overlay_meaning.text)
+        self.assertIn("0.50 or less", results.overlay_meaning.text)
         background = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
         volume = background.GetBackgroundLayer().GetVolumeNode()
         self.assertEqual(volume.GetName(), f"{case} image")

@@ -255,13 +255,29 @@ class RunOptionsTest(PanelTest):
             {"optimizer.rate": "0.01", "warm_start": "false", "trust": "prob"},
         )
         self.assertEqual(self.num_changes, 3)
-        self.assertIn("trust = prob", self.options.changes.text)
+        self.assertIn("Trust = prob", self.options.changes.text)
         trust.setCurrentIndex(trust.findData("prob_var"))
         self.assertNotIn("trust", self.options.settings)
         self.options.reset()
         self.assertEqual(self.options.settings, {})
         self.assertEqual(rate.text, "0.003")
         self.assertTrue(self.options.editor("warm_start").checked)
+
+    def test_changes_are_told_by_the_titles_of_the_form(self):
+        options = [
+            option("lambda_high", title="Weight of trusted voxels"),
+            option("rate", title="Learning rate", group="Method"),
+            option("quality.rate", title="Learning rate", group="Quality"),
+        ]
+        self.options.show(options)
+        for one in options:
+            self.options.set(one["key"], "2.0")
+
+        self.assertEqual(
+            self.options.changes.text,
+            "Changed: Weight of trusted voxels = 2.0; Learning rate (Quality) = 2.0; "
+            "Learning rate (Method) = 2.0",
+        )
 
     def test_a_change_stays_when_fewer_options_are_shown(self):
         self.depth("all")
@@ -457,6 +473,20 @@ class LivePlotsTest(PanelTest):
         self.plots.clear()
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode"), [])
         self.assertEqual(slicer.util.getNodesByClass("vtkMRMLPlotChartNode"), [])
+
+    def test_the_legend_covers_no_point_in_a_view_of_480_pixels(self):
+        """A legend is as wide as its longest name; the view has 400 pixels between its axes."""
+        for name in ("WT", "mean (teacher)"):
+            dice = {"student": {name: [[10, 0.5], [1000, 0.6]]}}
+            self.plots.show(view(dice=dice, stage_marks=[]))
+
+            chart = slicer.mrmlScene.GetSingletonNode(
+                "SemiSupSegTraining.chart.dice", "vtkMRMLPlotChartNode"
+            )
+            _low, high = chart.GetXAxisRange()
+            legend = 45 + 7 * len(name)
+            self.assertLessEqual(400 * 1000 / high, 400 - legend)
+            self.assertGreaterEqual(1000 / high, 0.5)
 
     def test_the_layout_is_entered_and_left_again(self):
         manager = slicer.app.layoutManager()

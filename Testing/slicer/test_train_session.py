@@ -45,8 +45,10 @@ class TrainTest(PanelTest):
 
     @property
     def said(self):
-        """What the section says."""
-        return self.train.message.text
+        """What the parts of the section say."""
+        train = self.train
+        parts = (train, train.cases, train.plan, train.run, train.run.stage_case, train.outcome)
+        return " ".join(one.message.text for one in parts if one.message.text)
 
     @property
     def plan(self):

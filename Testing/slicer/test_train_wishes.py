@@ -322,7 +322,7 @@ class DuplicateTest(WishesTest):
             self.cases.take_over(REQUEST)
 
             self.assertTrue(scans[0].is_ended)
-            self.assertEqual(scans[1].words[1], "/data/cases")
+            self.assertEqual(scans[1].words[2], "/data/cases")
             for number in range(3):
                 self.cases.table.put(case(number))
             scans[1].is_ended = True
@@ -336,6 +336,8 @@ OUTCOME = {
     "teacher": {"num_validation": 0, "rows": [], "sentence": "Teacher."},
     "other": None,
     "registered": None,
+    "excluded": {},
+    "exclusions": "",
 }
 
 
@@ -417,7 +419,7 @@ class OutcomeTest(WishesTest):
             self.train.update()
             self.assertEqual(self.outcome.default_button.toolTip, "registry.json is damaged.")
             self.outcome.register()
-            self.assertIn("registry.json is damaged.", self.train.message.text)
+            self.assertIn("registry.json is damaged.", self.outcome.message.text)
 
     def test_another_run_does_not_show_what_a_former_one_has_brought(self):
         self.finished()
@@ -452,6 +454,113 @@ class OutcomeTest(WishesTest):
         self.assertEqual(self.cases.folder_edit.text, "")
 
 
+def stage(number, *cases, note=""):
+    """Return a stage as a watcher tells it."""
+    shares = {"accepted": 0.0 if note else 0.5, "ignored": 0.5, "unlearned": 0.0}
+    return {
+        "stage": number, "cases": len(cases), "shares": shares, "by_class": {}, "note": note,
+        "histogram": {"all": [1], "stage": [1]},
+        "shown": [
+            {"case": case, "rank": rank, "image_confidence": 0.5}
+            for case, rank in zip(cases, ("most", "median", "least"), strict=False)
+        ],
+    }  # fmt: skip
+
+
+class StagesTest(WishesTest):
+    """The stages of a run that goes on."""
+
+    def setUp(self):
+        super().setUp()
+        self.run_box = self.train.run
+        self.run_box.follow(self.folder / "run")
+
+    def seen(self, *stages):
+        """Let the watcher have seen these stages, and return which case is chosen."""
+        self.run_box._run.view = RunView(status="running", stages=stages)
+        self.run_box.update()
+        return self.run_box.case_box.currentData
+
+    def test_the_newest_stage_is_shown_until_somebody_chooses_another(self):
+        first, second, third = stage(1, "a", "b"), stage(2, "b", "a"), stage(3, "c", "a")
+
+        self.assertEqual(self.seen(first), "1 a")
+        self.assertEqual(self.seen(first, second), "2 b")
+        box = self.run_box.case_box
+        box.setCurrentIndex(box.findData("1 b"))
+        self.assertEqual(self.seen(first, second, third), "1 b")
+
+    def test_another_run_shows_its_newest_stage_again(self):
+        self.seen(stage(1, "a", "b"))
+        self.run_box.case_box.setCurrentIndex(1)
+        self.run_box.follow(self.folder / "other")
+
+        self.seen(stage(1, "a", "b"))
+        self.assertEqual(self.seen(stage(1, "a", "b"), stage(2, "b", "a")), "2 b")
+
+    def test_a_stage_that_trusts_nothing_is_explained_below_the_table(self):
+        self.seen(stage(1, "a", note="Stage 1 trusts 0 %, because."), stage(2, "b"))
+
+        self.assertEqual(self.run_box.stages.item(0, 2).text(), "0%")
+        self.assertEqual(self.run_box.stage_note.text, "Stage 1 trusts 0 %, because.")
+        self.assertTrue(self.run_box.stage_note.visible or not self.run_box.widget.visible)
+        self.seen(stage(1, "a"))
+        self.assertEqual(self.run_box.stage_note.text, "")
+
+
+class MessagesTest(WishesTest):
+    """What went wrong is said where the button is."""
+
+    def said(self):
+        """Return what each part says, if it says anything."""
+        parts = {
+            "scan": self.cases.message,
+            "use": self.cases.use_message,
+            "plan": self.plan.message,
+            "run": self.train.run.message,
+            "stage": self.train.run.stage_case.message,
+            "outcome": self.train.outcome.message,
+            "open": self.train.message,
+        }
+        return {name: one.text for name, one in parts.items() if one.text}
+
+    def test_a_case_that_cannot_validate_is_said_below_the_buttons_of_the_table(self):
+        self.scanned()
+        self.cases.table.put(case(9, "unlabelled"))
+        with unittest.mock.patch.object(
+            type(self.cases.table), "selected", property(lambda table: ["case 0009"])
+        ):
+            self.cases.use("validation")
+
+        self.assertEqual(list(self.said()), ["use"])
+
+    def test_a_scan_that_fails_says_so_below_its_button(self):
+        self.cases._scan_ended("There is no folder.")
+
+        self.assertEqual(self.said(), {"scan": "\u2716 There is no folder."})
+
+    def test_a_case_that_cannot_be_opened_is_said_below_the_button_that_opens_it(self):
+        self.panel.review.reviewer_box.text = ""
+        self.train.run.stage_case.start(self.folder / "run", 1, "a")
+
+        self.assertEqual(list(self.said()), ["stage"])
+
+    def test_an_outcome_that_cannot_be_told_is_said_in_the_outcome(self):
+        self.train.outcome.show(self.folder / "run", is_finished=True, is_fresh=False)
+        self.asked_for[-1].answer(error="A file is damaged.")
+
+        self.assertEqual(self.said(), {"outcome": "\u2716 A file is damaged."})
+
+    def test_another_run_s_messages_go(self):
+        self.train.outcome.show(self.folder / "run", is_finished=True, is_fresh=False)
+        self.asked_for[-1].answer(error="A file is damaged.")
+        self.train.run.message.fail("It does not answer.")
+
+        self.train.open_run(self.folder / "other")
+
+        self.assertEqual(self.said(), {})
+
+
 class SceneTest(WishesTest):
     """The curves and a stage's case, when scenes come and go."""
 
@@ -484,7 +593,7 @@ class SceneTest(WishesTest):
         told[0](job)
 
         self.assertEqual(opened, [])
-        self.assertIn("no case was opened", self.train.message.text)
+        self.assertIn("no case was opened", stage_case.message.text)
 
 
 class JobsTest(PanelTest):

@@ -15,9 +15,11 @@ from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.resources import check_format, preset_names
+from SemiSupSegLib.runs.state import RunState
 from SemiSupSegLib.training import needs as needs_module
 from SemiSupSegLib.training import planning, trial
 from SemiSupSegLib.training.configuration import configure
+from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.request import TrainRequest
 from SemiSupSegLib.training.run import train
 from SemiSupSegLib.training.trial import trial_key
@@ -176,6 +178,52 @@ def test_what_was_measured_is_measured_once_on_this_machine(a_folder, monkeypatc
     assert training[1] == pytest.approx(2 * training[0], abs=0.11)
 
 
+def test_a_run_begins_with_the_time_that_was_planned(a_folder, measured, monkeypatch):
+    request = request_for(a_folder)
+    # Prepared, so that the plan knows the grids and does not forecast them.
+    train(request_for(a_folder, out=a_folder / "other"))
+    estimate = planning.plan_run(request, measured)["estimate"]
+    enter, left = Progress.enter, []
+
+    def noted(self, *arguments):
+        enter(self, *arguments)
+        left.append(RunState.read(request.out / "state.json").seconds_left)
+
+    monkeypatch.setattr(Progress, "enter", noted)
+    train(request, measured)
+
+    assert estimate["seconds_preparation"] == 0
+    assert left[0] == pytest.approx(estimate["seconds"], abs=0.11)
+
+
+def test_without_a_plan_a_run_tells_no_time_before_it_has_a_pace(a_folder, monkeypatch):
+    told = []
+    begin = Progress.begin
+    monkeypatch.setattr(
+        Progress, "begin", lambda self, *given: (told.append(given[-1]), begin(self, *given))
+    )
+
+    train(request_for(a_folder), Remembered())
+
+    assert told == [None]
+
+
+def test_the_final_figures_count_with_what_they_were_measured_to_cost(a_folder, measured):
+    first = planning.plan_run(request_for(a_folder), measured)
+    dearer = Remembered(
+        {
+            key: {**told, "figures_case_seconds": told["figures_case_seconds"] + 100}
+            for key, told in measured.items()
+        }
+    )
+
+    again = planning.plan_run(request_for(a_folder), dearer)
+
+    assert len(first["split"]["validation"]) == 2
+    cases = [one["estimate"]["seconds_cases"] for one in (first, again)]
+    assert cases[1] - cases[0] == pytest.approx(200, abs=0.11)
+
+
 @pytest.mark.parametrize(
     ("settings", "patch", "is_same"),
     [
@@ -256,6 +304,7 @@ def test_a_run_without_disk_is_refused_by_plan_and_train(a_folder, monkeypatch, 
     plan = planning.plan_run(request_for(a_folder), measured)
 
     assert "its disk has 1 MB left" in plan["why_not"]
+    assert plan["exit_code"] == 1
     with pytest.raises(SemiSupSegError, match="its disk has 1 MB left"):
         train(request_for(a_folder))
     assert not (a_folder / "run" / "run.json").exists()
@@ -267,6 +316,7 @@ def test_a_folder_that_holds_something_else_is_refused_before_the_start(a_folder
     plan = planning.plan_run(request_for(a_folder, out=out), measured)
 
     assert plan["why_not"].startswith(f"{out} is not a run folder and not empty")
+    assert plan["exit_code"] == 2
     assert plan["split"]["train_labelled"]
 
 
@@ -278,8 +328,11 @@ def test_what_cannot_be_trained_is_told_in_one_sentence(a_folder, capsys):
     assert "every side must be a multiple of" in plan["why_not"]
     assert plan["split"]["train_labelled"]
     check_format(plan, "plan", "plan.json")
-    assert main(["plan", *words_for(request)]) == 1
-    assert "every side must be a multiple of" in capsys.readouterr().err
+    capsys.readouterr()
+    refused = [main([name, *words_for(request)]) for name in ("plan", "train")]
+    assert capsys.readouterr().err.count("every side must be a multiple of") == 2
+    assert refused == [2, 2]
+    assert plan["exit_code"] == 2
 
 
 def test_a_misspelt_option_is_told_as_train_tells_it(a_folder, measured):

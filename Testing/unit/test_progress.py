@@ -98,3 +98,46 @@ def test_the_time_left_falls_while_cases_are_worked_on(tmp_path, a_clock):
 
     assert left == [50, 20, 0]
     assert RunState.read(run.state_json).finished == 40
+
+
+def test_at_the_start_the_time_left_is_that_of_the_plan(tmp_path, a_clock):
+    run = RunFolder(tmp_path)
+    with Lock(run.lock_file) as lock:
+        progress = Progress(run, lock)
+        # Preparing cases took longer than all else will.
+        a_clock.now += 1000
+        progress.begin(100, 220, 480.0)
+        progress.enter("teacher", 0, 0, 0.0)
+
+    assert RunState.read(run.state_json).seconds_left == 480
+
+
+def test_the_run_s_own_pace_comes_to_count_more_than_the_plan_s(tmp_path, a_clock):
+    """All takes twice as long as was planned: 60 s of it count for the plan."""
+    run = RunFolder(tmp_path)
+    left = []
+    with Lock(run.lock_file) as lock:
+        progress = Progress(run, lock)
+        progress.begin(1000, 5000, 1000.0)
+        progress.enter("teacher", 0, 0, 0.0)
+        progress.advance(1, 5, 0.0)
+        for done in (60, 300):
+            a_clock.now = 100 + 2 * done
+            progress.advance(done, 5 * done, float(done))
+            left.append(RunState.read(run.state_json).seconds_left)
+
+    # (60 + 120) / (60 + 60) of 940 s, and (60 + 600) / (60 + 300) of 700 s.
+    assert left == [1410, pytest.approx(1283.3)]
+
+
+def test_work_that_is_lost_in_a_rewind_does_not_count_against_the_pace(tmp_path, a_clock):
+    """Begun again at 500 s of work, and thrown back to 445 after 10 s: 70 for 60, of 555 s."""
+    run = RunFolder(tmp_path)
+    with Lock(run.lock_file) as lock:
+        progress = Progress(run, lock)
+        progress.begin(1000, 5000, 1000.0)
+        progress.advance(500, 2500, 500.0)
+        a_clock.now += 10
+        progress.advance(445, 2225, 445.0)
+
+    assert RunState.read(run.state_json).seconds_left == 647.5

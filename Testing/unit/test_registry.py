@@ -263,7 +263,7 @@ def test_the_list_tells_task_method_counts_dice_and_date(two_models, capsys):
 
 
 def test_the_list_as_json_can_be_read_by_a_program(two_models, capsys):
-    assert main(["models", "list", "--json"]) == 0
+    assert main(["models", "list", "--json", "-"]) == 0
 
     models = json.loads(capsys.readouterr().out)["models"]
     assert [(model["name"], model["default"]) for model in models] == [
@@ -285,7 +285,7 @@ def test_a_model_travels_from_one_computer_to_another_in_one_file(
     assert main(["models", "export", "first", str(tmp_path / "first.zip")]) == 0
     monkeypatch.setenv("SEMISUPSEG_HOME", str(tmp_path / "another"))
     assert main(["models", "import", str(tmp_path / "first.zip"), "--name", "theirs"]) == 0
-    assert main(["models", "show", "theirs", "--json"]) == 0
+    assert main(["models", "show", "theirs", "--json", "-"]) == 0
 
     shown = json.loads(capsys.readouterr().out.split("default.\n")[1])
     assert shown["sha256"] == a_package.sha256

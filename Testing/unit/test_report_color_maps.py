@@ -9,7 +9,7 @@ from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.report.color_maps import color_map, color_map_meaning, comparison_colors
 from Testing.data import make_color_maps
 
-MAPS = ("uncertainty", "confidence", "agreement")
+MAPS = ("uncertainty", "confidence", "agreement", "trust")
 # Linear RGB as seen without one kind of cone: Machado, Oliveira, Fernandes 2009, severity 1.
 READERS = {
     "all cones": np.eye(3),
@@ -70,6 +70,7 @@ def test_bright_is_where_to_look_in_all_maps():
     assert light["uncertainty"][-1] > light["uncertainty"][0]
     assert light["confidence"][0] > light["confidence"][-1]
     assert light["agreement"][0] > light["agreement"][-1]
+    assert light["trust"][0] > light["trust"][-1]
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -89,5 +90,5 @@ def test_meanings_and_comparison_are_in_words():
 
 
 def test_an_unknown_map_names_those_there_are():
-    with pytest.raises(UsageError, match="agreement, comparison, confidence, uncertainty"):
+    with pytest.raises(UsageError, match="agreement, comparison, confidence, trust, uncertainty"):
         color_map("doubt")

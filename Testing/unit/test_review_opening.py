@@ -124,7 +124,8 @@ def test_what_is_no_result_is_refused(tmp_path):
 
 
 def test_the_command_does_it(result, tmp_path):
-    words = ["review", "open", str(result), "--reviewer", "ann", "--job", str(tmp_path / "job")]
+    words = ["review", "open", "--result", str(result), "--reviewer", "ann"]
+    words += ["--job", str(tmp_path / "job")]
 
     assert main(words) == 0
 

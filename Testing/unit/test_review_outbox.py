@@ -286,7 +286,7 @@ def test_the_command_carries_what_waits_and_names_what_cannot_be(a_result, a_box
 def test_a_damaged_outbox_is_named(a_box, tmp_path, capsys):
     (a_box.path / "outbox.json").write_text('{"format": "semisupseg-review-outbox", "version": 2}')
 
-    assert main(["review", "carry", str(a_box.path)]) == 1
+    assert main(["review", "carry", "--outbox", str(a_box.path)]) == 1
 
     assert "newer" in capsys.readouterr().err
     assert outboxes() == ()

@@ -24,7 +24,7 @@ def content_of(record):
     return fitted({**record.content(), **told, "refused": ""}, record.curves)
 
 
-def log_stage(run, number, cases):
+def log_stage(run, number, cases, high_share=0.8):
     folder = run.stage(number)
     (folder / "shown").mkdir(parents=True)
     with (folder / "ranking.csv").open("w", newline="") as stream:
@@ -39,7 +39,7 @@ def log_stage(run, number, cases):
         EventKind.STAGE_RANKED,
         stage=number,
         num_cases=len(chosen),
-        high_share=0.8,
+        high_share=high_share,
         class_shares={name: {"high": 0.02, "low": 0.005} for name in CLASSES},
     )
 
@@ -198,6 +198,19 @@ def test_doubted_voxels_are_ignored_or_unlearned(tmp_path, low_mode, shares):
     assert stage["shares"] == shares
     assert stage["by_class"][CLASSES[0]] == shares
     assert stage["shown"] == [{"case": "a", "rank": "most", "image_confidence": 0.6667}]
+    assert stage["note"] == ""
+
+
+def test_a_stage_that_trusts_nothing_says_why_as_the_run_was_asked(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    log_stage(run, 1, ["a", "b"], high_share=0.0)
+    record = RunRecord(run.path)
+    record.read()
+
+    (stage,) = record.content()["stages"]
+    assert stage["shares"]["accepted"] == 0
+    assert stage["note"].startswith("Stage 1 trusts 0 % of its voxels")
 
 
 def test_a_run_that_is_not_there_is_told(tmp_path):

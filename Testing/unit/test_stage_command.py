@@ -22,6 +22,7 @@ from SemiSupSegLib.review.results import read_regions
 from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import read_events
 from SemiSupSegLib.runs.run_folder import RunFolder
+from SemiSupSegLib.runs.stages import exclusions
 from SemiSupSegLib.runs.state import RunState, RunStatus
 from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.opening import open_review
@@ -202,7 +203,7 @@ def test_a_result_says_what_it_is_and_opens_for_review(a_folder_of_cases, tmp_pa
     job = JobFolder(tmp_path / "job")
     open_review(folder / "out" / case, "ann", job)
     opened = json.loads(job.result_json.read_text())["maps"]
-    assert MAPS - {"trust"} <= {name.replace("pseudo_label", "pseudolabel") for name in opened}
+    assert {name.replace("pseudo_label", "pseudolabel") for name in opened} >= MAPS
     assert json.loads((job.path / "review.json").read_text())["images"].keys() == {"image"}
 
 
@@ -232,7 +233,9 @@ def test_a_finished_run_shows_its_stages_with_its_own_student_on_the_scan_s_grid
 
 
 @pytest.mark.parametrize("is_killed", [False, True], ids=["goes on", "killed and resumed"])
-def test_a_case_excluded_in_a_stage_is_left_out_of_the_next_and_told(a_folder_of_cases, is_killed):
+def test_a_case_excluded_in_a_stage_is_left_out_of_the_next_and_told(
+    a_folder_of_cases, is_killed, capsys
+):
     folder = a_folder_of_cases
     with a_paused_run(folder, stage=1) as process:
         assert not stage(folder, "--exclude", "case3")
@@ -249,8 +252,15 @@ def test_a_case_excluded_in_a_stage_is_left_out_of_the_next_and_told(a_folder_of
     assert sorted(cases[1]) == sorted(cases[2]) == ["case2", "case4", "case5"]
     told = {one["stage"]: one["excluded"] for one in ranked(folder)}
     assert told == {1: [], 2: ["case3"], 3: ["case3"]}
-    assert not main(["report", str(run.path)])
+    assert not main(["report", "--run", str(run.path)])
     assert "1 case was excluded by hand from stage 2 on" in run.report.read_text()
+    told = "Left out by hand from stage 2 on: case3."
+    assert told in (folder / "log.txt").read_text()
+    capsys.readouterr()
+    assert not main(["outcome", "--run", str(run.path)])
+    assert capsys.readouterr().out.rstrip().endswith(told)
+    assert not main(["outcome", "--run", str(run.path), "--json", "-"])
+    assert json.loads(capsys.readouterr().out)["excluded"] == {"case3": 2}
 
 
 def test_a_case_excluded_in_the_last_stage_is_told_to_be_learnt_from(a_folder_of_cases, capsys):
@@ -261,6 +271,11 @@ def test_a_case_excluded_in_the_last_stage_is_told_to_be_learnt_from(a_folder_of
 
     events = (folder / "run" / "events.jsonl").read_text()
     assert "no stage followed any more, so learnt from: case3" in events
+    run = RunFolder(folder / "run")
+    assert exclusions(run) == {"case3": None}
+    assert not main(["report", "--run", str(run.path)])
+    assert "1 case was excluded by hand when no stage followed" in run.report.read_text()
+    capsys.readouterr()
     assert stage(folder, "--exclude", "case4") == 2
     assert "is finished: no stage follows" in capsys.readouterr().err
 

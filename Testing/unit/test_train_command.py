@@ -1,15 +1,20 @@
 """`train`: what it tells and refuses before it trains."""
 
 import json
+import shlex
+import subprocess
+import sys
 
 import pytest
 
 from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.cases.task import load_task
-from SemiSupSegLib.errors import UsageError
+from SemiSupSegLib.commands.train import how_it_goes_on
+from SemiSupSegLib.errors import StoppedError, UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.resources import preset_names
 from SemiSupSegLib.training.configuration import configure, fit_to_task
+from SemiSupSegLib.workers.processes import LIBRARY
 
 
 def test_the_methods_are_listed_without_naming_cases(capsys):
@@ -135,14 +140,37 @@ def test_an_interrupted_run_says_how_it_goes_on(tmp_path, capsys, monkeypatch):
     (tmp_path / "a run").mkdir()
     (tmp_path / "a run" / "run.json").write_text("{}")
 
-    def interrupted(request):
-        raise KeyboardInterrupt
+    for end in (KeyboardInterrupt(), StoppedError("Stopped at update 2 of 9.")):
 
-    monkeypatch.setattr("SemiSupSegLib.training.run.train", interrupted)
-    for name, told in (("a run", "train --resume '"), ("none", "Nothing was begun.")):
-        words = ["--cases", str(tmp_path), "--out", str(tmp_path / name), "--device", "cpu"]
-        assert main(["train", *words]) == 3
-        assert told in capsys.readouterr().err
+        def interrupted(request, measured=None, end=end):
+            raise end
+
+        monkeypatch.setattr("SemiSupSegLib.training.run.train", interrupted)
+        for name in ("a run", "none"):
+            words = ["--cases", str(tmp_path), "--out", str(tmp_path / name), "--device", "cpu"]
+            assert main(["train", *words]) == 3
+            told = capsys.readouterr().err.strip()
+            again = ["train", "--resume", str(tmp_path / name)] if name == "a run" else None
+            start = [sys.executable, str(LIBRARY / "__main__.py")]
+            assert told.startswith(str(end) or "Interrupted.")
+            assert told.endswith(": " + shlex.join([*start, *(again or ["train", *words])]))
+            assert ("Nothing was begun" in told) is (again is None)
+
+
+def test_the_command_that_goes_on_can_be_given_in_any_folder(tmp_path):
+    line = how_it_goes_on(None, ["scan", "--help"]).split(": ", 1)[1]
+
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
+
+    assert "--headers-only" in done.stdout
+
+
+def test_a_run_of_several_processes_is_not_told_to_go_on_alone(tmp_path, monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "a")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", "1")
+
+    assert how_it_goes_on(tmp_path, ["train"]).endswith("the same command goes on.")
 
 
 def test_options_can_be_told_on_the_terminal(capsys):

@@ -315,9 +315,8 @@ def test_the_unknown_voxels_of_a_partial_label_are_no_finding(a_cohort, capsys):
     case = reviewed_case(a_cohort)
 
     assert (case.state.value, case.label_unknown, case.reasons) == ("reviewed", 255, ())
-    code = main(
-        [*("scan", str(a_cohort / "cases"), "--reviews", str(a_cohort / "out"), "--json", "-")]
-    )
+    words = ["--cases", str(a_cohort / "cases"), "--reviews", str(a_cohort / "out")]
+    code = main(["scan", *words, "--json", "-"])
     content = json.loads(capsys.readouterr().out)
     assert (code, content["cases"][0]["label_unknown"]) == (0, 255)
     assert content["counts"]["reviewed"] == 1

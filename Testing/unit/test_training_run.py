@@ -655,7 +655,7 @@ def test_a_stop_is_heard_within_the_prediction_of_one_case(a_folder_of_cases, mo
         return forward(self, stem)
 
     monkeypatch.setattr(TransASPPUNet, "body", body_and_wish)
-    with pytest.raises(StoppedError, match="Start the same command again"):
+    with pytest.raises(StoppedError, match="Stopped at update"):
         train(request_for(a_folder_of_cases, settings={"training.patch_size": "[16, 16, 16]"}))
 
     assert 1 <= len(seen) <= 2

@@ -1,9 +1,9 @@
-"""The work of a plan, in forward passes over one patch."""
+"""The work of a plan, in forward passes over one patch, or in seconds."""
 
 import pytest
 
 from SemiSupSegLib.methods.protocol import ParameterGroup, Phase
-from SemiSupSegLib.training.work import Work
+from SemiSupSegLib.training.work import Prices, Work, kind_of
 
 WINDOWS = 7
 
@@ -64,3 +64,27 @@ def test_work_between_updates_is_counted_once_it_is_done():
 
     assert done == [0, 106, 124, 230, 354, 360]
     assert work.planned == 360
+
+
+def test_with_prices_the_same_plan_is_counted_in_seconds():
+    plan = [*a_plan(), a_phase("stage_2", 10, unlabelled_per_batch=1, prologue_work=20)]
+    updates = dict.fromkeys(map(kind_of, plan), 2.0) | {kind_of(plan[0]): 3.0}
+    prices = Prices(update=updates, scoring=0.5, refining=0.25, window=0.1, figures=40.0)
+
+    work = Work(plan, 10, WINDOWS, after=30, prices=prices)
+
+    # 16 updates of the teacher, 24 others; the phase without updates labels nothing. Judged: after
+    # 10, 16, 30 (two networks) and 40.
+    assert work.of_updates == 16 * 3 + 24 * 2
+    assert work.planned == pytest.approx(
+        16 * 3 + 24 * 2 + 50 * 0.25 + 20 * 0.25 + 5 * WINDOWS * 0.1 + 30 * 0.1 + 40
+    )
+    assert work.done(0, 9, prologue_done=True) == 27
+
+
+def test_prices_of_another_plan_are_known_as_such():
+    plan = a_plan()
+    some = Prices(update={kind_of(plan[0]): 1.0}, scoring=1, refining=1, window=1, figures=0)
+
+    assert some.are_of(plan[:1])
+    assert not some.are_of(plan)
