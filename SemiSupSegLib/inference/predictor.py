@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.freed_memory import keep_freed_memory
 from SemiSupSegLib.inference.calibration import (
     Calibration,
     calibratable_trust,
@@ -80,6 +81,7 @@ class Predictor:
         passes: int | None = None,
         batch_size: int | None = None,
     ) -> None:
+        keep_freed_memory()
         network = package.manifest["network"]
         self.task: Task = package.task
         self.patch_size: tuple[int, int, int] = tuple(network["patch_size"])

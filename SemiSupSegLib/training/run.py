@@ -23,6 +23,7 @@ from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task, load_task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError, in_sentences
+from SemiSupSegLib.freed_memory import keep_freed_memory
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Build, Method, NetworkOptions
 from SemiSupSegLib.models.package import (
@@ -179,7 +180,7 @@ def _train(
     store = str(request.store or content["store"])
     device = distribution.device(_device_again(content["device"]))
     progress.device_use = DeviceUse(device).look
-    _set_threads(config.training, distribution)
+    _set_process(config.training, distribution)
     cases = _run_cases(request, content, progress)
     oracle_ids = split.train_unlabelled if getattr(config.options, "allow_oracle", False) else ()
     prepared = _prepare(cases, task, config.preparation, split, store, progress)
@@ -218,7 +219,7 @@ def _follow(request: TrainRequest, distribution: Distribution) -> TrainOutcome:
     device = distribution.device(choose_device(request.device))
     distribution.connect(device)
     content, cases = distribution.from_first(None)
-    _set_threads(config_from_json(content["config"]).training, distribution)
+    _set_process(config_from_json(content["config"]).training, distribution)
     prepared = {one["id"]: prepared_from_json(one) for one in cases}
     progress = Progress(run, None)
     _session(content, prepared, run, progress, device, distribution).train()
@@ -456,7 +457,8 @@ def _partial(
     ]
 
 
-def _set_threads(options: TrainingOptions, distribution: Distribution) -> None:
+def _set_process(options: TrainingOptions, distribution: Distribution) -> None:
+    keep_freed_memory()
     torch.set_num_threads(max(1, options.threads // distribution.local.size))
     # Takes effect in a thread with its first parallel work, for which another thread's setting
     # may come before; asking counts as work.

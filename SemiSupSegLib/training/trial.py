@@ -25,6 +25,7 @@ from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.freed_memory import keep_freed_memory
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Method, NetworkOptions
 from SemiSupSegLib.networks.base import SegmentationNetwork
@@ -189,6 +190,8 @@ def try_out(
     Raises:
         torch.cuda.OutOfMemoryError: If not even this fits on the GPU.
     """
+    # As the run itself does.
+    keep_freed_memory()
     torch.set_num_threads(config.training.threads)
     torch.get_num_threads()
     with tempfile.TemporaryDirectory(prefix="semisupseg-trial-") as name, _watched(device) as used:

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from SemiSupSegLib.cases.case import Case, CaseState
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError
 from SemiSupSegLib.files import write_json
+from SemiSupSegLib.freed_memory import give_back_freed_memory
 from SemiSupSegLib.review.results import review_content
 from SemiSupSegLib.runs.events import EventKind
 from SemiSupSegLib.runs.state import RunStatus
@@ -85,6 +86,7 @@ class _PredictWorker:
         import torch
 
         self._loaded = None
+        give_back_freed_memory()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
@@ -108,6 +110,7 @@ class _PredictWorker:
         finally:
             logging.getLogger().removeHandler(handler)
             handler.close()
+            give_back_freed_memory()
 
     def _predict(self, job: JobFolder, record: JobRecord) -> None:
         record.tell(EventKind.STARTED)
