@@ -118,7 +118,7 @@ def open_page(
 
 def open_report(jobs: Jobs, message: Message, run: Path, on_end: Callable[[], None]) -> Job:
     """Write a run's page anew, and open it."""
-    return open_page(jobs, message, ["report", "--run", str(run)], run / "report.html", on_end)
+    return open_page(jobs, message, ["report", str(run)], run / "report.html", on_end)
 
 
 def goes_on(job: Job | None) -> bool:

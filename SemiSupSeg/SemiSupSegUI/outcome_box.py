@@ -207,7 +207,7 @@ class OutcomeBox:
     def _compare(self, against: str | None) -> None:
         """Ask for the figures: first of student and teacher, then of the default as well."""
         folder = self._folder
-        words = ["outcome", "--run", str(folder), *(("--against", against) if against else ())]
+        words = ["outcome", str(folder), *(("--against", against) if against else ())]
         job = None
 
         def ended(end: Ended) -> None:

@@ -58,7 +58,7 @@ class StageCase:
         Args:
             run: The run folder.
             stage: 1, 2, ...
-            case: One of the three that `stage --run RUN --stage N` lists.
+            case: One of the three that `stage RUN --stage N` lists.
             cases: The run's folder of cases, if it was moved.
         """
         self.cancel()
@@ -67,7 +67,7 @@ class StageCase:
             self.message.fail(why_not)
             return
         folder = results_of_stage(run, stage)
-        words = ["stage", "--run", str(run), "--stage", str(stage), "--case", case]
+        words = ["stage", str(run), "--stage", str(stage), "--case", case]
         words += ["--out", str(folder)]
         words += ["--cases", str(cases)] if cases is not None else []
 

@@ -184,7 +184,7 @@ class TrainingCases:
         self._total, self._checked = 0, set()
         self.is_own_split = False
         self._scanned = tuple(self.words)
-        words = ["scan", "--cases", self.folder_edit.text.strip(), *self._choices()]
+        words = ["scan", self.folder_edit.text.strip(), *self._choices()]
         with self.message.errors_shown():
             self._scan = Scanning(self._jobs, words, self._line, self._scan_ended)
             slicer.app.userSettings().setValue(_SETTING, self.folder_edit.text.strip())

@@ -80,13 +80,14 @@ class Material:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--cases",
+        "folder",
         type=Path,
+        nargs="?",
         metavar="FOLDER",
         help="your own cases, some of them labelled (default: made-up brains)",
     )
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="default: %(default)s")
-    parser.add_argument("--task", help="with --cases: brats, brats_msd, binary or a task file")
+    parser.add_argument("--task", help="with FOLDER: brats, brats_msd, binary or a task file")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
     parser.add_argument("--iterations", type=int, help="optimizer updates (default: the demo's)")
@@ -103,12 +104,12 @@ def run(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     size = QUICK if arguments.quick else FULL
     make_output_folder(out)
-    if arguments.cases is None:
+    if arguments.folder is None:
         if arguments.task is not None:
-            raise UsageError("--task goes with --cases; the made-up cases have theirs.")
+            raise UsageError("--task goes with a FOLDER; the made-up cases have theirs.")
         material = _made_up(out, size, arguments.seed)
     else:
-        material = _own(arguments.cases, out, arguments.task, arguments.seed)
+        material = _own(arguments.folder, out, arguments.task, arguments.seed)
     run_folder = out / "run"
     words = ["--cases", str(material.training), "--out", str(run_folder)]
     if material.split is not None:
@@ -189,7 +190,7 @@ def _own(folder: Path, out: Path, task: str | None, seed: int) -> Material:
         raise SemiSupSegError(
             f"Of the labelled cases in {folder}, {len(split.train_labelled)} can be trained on and "
             f"{len(split.validation)} judged by; one of each is needed, of different patients. "
-            f"'scan --cases {folder}' tells what is there."
+            f"'scan {folder}' tells what is there."
         )
     file = out / "split.json"
     write_split(file, split)

@@ -1,4 +1,4 @@
-"""`--json`: what a command has found, for programs; in a file, or on standard output with `-`."""
+"""`--json`: what a command has found, for programs; in a file, or on standard output."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ def add_json(
     """
     parser.add_argument(
         "--json",
+        nargs="?",
+        const=TERMINAL,
         metavar="FILE",
         default=default,
-        help=f"write {what} to this file ('-': to standard output, and no words there)",
+        help=f"write {what} to this file (without one, or '-': to standard output, without words)",
     )
 
 

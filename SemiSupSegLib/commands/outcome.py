@@ -16,9 +16,7 @@ HELP = "Compare a finished run's student with its teacher, and with another mode
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--run", dest="folder", type=Path, metavar="RUN", required=True, help="run folder"
-    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(
         "--against",
         metavar="MODEL",

@@ -246,7 +246,7 @@ def _cases(arguments: argparse.Namespace, task: Task) -> tuple[list[Case], list[
     if not found:
         raise SemiSupSegError(
             f"No case with the channels {', '.join(one.name for one in task.channels)} was found "
-            f"in {folder}. `scan --cases {folder}` tells what is there."
+            f"in {folder}. `scan {folder}` tells what is there."
         )
     usable, failed = [], []
     for case in found:

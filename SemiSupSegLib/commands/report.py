@@ -10,9 +10,7 @@ HELP = "Write the report of a run, finished or not, as one HTML page."
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--run", dest="folder", type=Path, metavar="RUN", required=True, help="run folder"
-    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument("--out", type=Path, help="file to write (default: RUN/report.html)")
 
 

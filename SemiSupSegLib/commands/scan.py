@@ -32,9 +32,7 @@ _PLAIN_LINE_EVERY_S = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the folder and the options."""
-    parser.add_argument(
-        "--cases", type=Path, metavar="FOLDER", required=True, help="where the cases are"
-    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where the cases are")
     parser.add_argument(
         "--task",
         help="a task file, 'brats', 'brats_msd' or 'binary' (default: recognised from the files)",
@@ -67,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Scan, print a summary, write the JSON."""
-    folder = arguments.cases
+    folder = arguments.folder
     task = load_task(arguments.task) if arguments.task else None
     prepare_json(arguments.json)
     if arguments.lines is not None:

@@ -23,9 +23,7 @@ HELP = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--run", dest="folder", type=Path, metavar="RUN", required=True, help="run folder"
-    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="run folder")
     parser.add_argument(
         "--stage", type=int, metavar="N", help="1, 2, ... (default: list all, write of the newest)"
     )

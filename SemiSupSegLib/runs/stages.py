@@ -151,8 +151,7 @@ def pseudo_label_of(
             return content["pseudo_label"], content["weight"]
     except (OSError, KeyError, ValueError, EOFError) as error:
         raise SemiSupSegError(
-            f"{file} cannot be read ({error}). `stage --run {run.path}` lists the cases that are "
-            "kept."
+            f"{file} cannot be read ({error}). `stage {run.path}` lists the cases that are kept."
         ) from error
 
 

@@ -120,7 +120,7 @@ def test_own_cases_are_judged_on_the_validation_cases(tmp_path):
 
 def test_a_task_without_a_folder_is_wrong_usage(tmp_path, capsys):
     assert main(["demo", "--task", "brats", "--out", str(tmp_path)]) == 2
-    assert "--task goes with --cases" in capsys.readouterr().err
+    assert "--task goes with a FOLDER" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_a_name_that_the_output_cannot_show_does_not_end_a_scan(tmp_path):
         (tmp_path / "cases" / name).mkdir(parents=True)
         (tmp_path / "cases" / name / "mri.nii.gz").write_bytes(b"")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    words = [sys.executable, "-m", "SemiSupSegLib", "scan", "--cases", str(tmp_path / "cases")]
+    words = [sys.executable, "-m", "SemiSupSegLib", "scan", str(tmp_path / "cases")]
 
     done = subprocess.run(words, env=environment, capture_output=True, check=False)
 

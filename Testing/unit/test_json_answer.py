@@ -1,4 +1,4 @@
-"""`--json FILE` and `--json -` mean the same for every command."""
+"""`--json FILE`, `--json` and `--json -` mean the same for every command."""
 
 import argparse
 import importlib
@@ -35,8 +35,8 @@ def test_every_command_declares_it_alike():
 
     assert {name for name, _ in found} >= {"scan", "plan", "stage", "outcome", "evaluate", "models"}
     for name, one in found:
-        assert (one.metavar, one.nargs, one.type) == ("FILE", None, None), name
-        assert "'-': to standard output" in one.help, name
+        assert (one.metavar, one.nargs, one.const, one.type) == ("FILE", "?", "-", None), name
+        assert "standard output" in one.help, name
 
 
 def test_a_file_is_written_and_words_may_be_said(tmp_path, capsys):

@@ -45,5 +45,5 @@ def test_the_result_of_one_case_is_no_folder_of_reviews(tmp_path, capsys):
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / "case.json").write_text("{}")
 
-    assert main(["scan", "--cases", str(tmp_path), "--reviews", str(tmp_path / "p1")]) == 2
+    assert main(["scan", str(tmp_path), "--reviews", str(tmp_path / "p1")]) == 2
     assert "is the result of one case" in capsys.readouterr().err

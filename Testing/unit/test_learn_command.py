@@ -581,7 +581,7 @@ def test_a_case_may_be_judged_by_a_partial_label(a_finished_run, caplog):
     assert (whole["hd95_mm"] is None, partial["hd95_mm"] is None) == (False, True)
     calibration = read_package(folder / "trained").manifest["calibration"]
     assert calibration["num_cases"] == 2
-    assert not main(["report", "--run", str(folder / "trained")])
+    assert not main(["report", str(folder / "trained")])
 
 
 def test_a_stopped_run_keeps_the_reviews_of_its_start(a_finished_run):

@@ -61,7 +61,7 @@ def runs(tmp_path_factory):
 
 def outcome(runs, name, *words):
     file = runs / f"{name}.json"
-    code = main(["outcome", "--run", str(runs / name), "--json", str(file), *words])
+    code = main(["outcome", str(runs / name), "--json", str(file), *words])
     return code, read_json(file) if code == 0 else None
 
 
@@ -128,7 +128,7 @@ def test_a_run_that_goes_on_has_no_outcome(runs, tmp_path, capsys):
     state = read_json(copied / "state.json")
     (copied / "state.json").write_text(json.dumps({**state, "status": "running"}))
 
-    assert main(["outcome", "--run", str(copied)]) == 1
+    assert main(["outcome", str(copied)]) == 1
     assert "not finished" in capsys.readouterr().err
 
 

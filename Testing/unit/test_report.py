@@ -345,7 +345,7 @@ def test_a_damaged_ranking_is_refused_with_its_name(tmp_path):
 def test_the_command_writes_where_it_is_told(a_run_that_has_just_begun, tmp_path, capsys):
     out = tmp_path / "not" / "yet" / "page.html"
 
-    code = main(["report", "--run", str(a_run_that_has_just_begun), "--out", str(out)])
+    code = main(["report", str(a_run_that_has_just_begun), "--out", str(out)])
 
     assert code == 0
     assert str(out) in capsys.readouterr().out
@@ -356,7 +356,7 @@ def test_the_command_says_where_it_cannot_write(a_run_that_has_just_begun, tmp_p
     (tmp_path / "file").write_text("no folder")
     out = tmp_path / "file" / "page.html"
 
-    assert main(["report", "--run", str(a_run_that_has_just_begun), "--out", str(out)]) == 1
+    assert main(["report", str(a_run_that_has_just_begun), "--out", str(out)]) == 1
     assert f"Nothing can be written to the folder {out.parent}" in capsys.readouterr().err
 
 

@@ -31,7 +31,7 @@ def cohort(tmp_path) -> Path:
 
 
 def test_the_json_has_every_case_with_state_files_and_reasons(cohort, tmp_path):
-    code = main(["scan", "--cases", str(cohort), "--json", str(tmp_path / "out.json")])
+    code = main(["scan", str(cohort), "--json", str(tmp_path / "out.json")])
 
     content = json.loads((tmp_path / "out.json").read_text())
     assert code == 0
@@ -64,7 +64,7 @@ def test_the_json_has_every_case_with_state_files_and_reasons(cohort, tmp_path):
 
 
 def test_a_given_task_is_not_doubted(cohort, tmp_path):
-    main(["scan", "--cases", str(cohort), "--task", "brats", "--json", str(tmp_path / "out.json")])
+    main(["scan", str(cohort), "--task", "brats", "--json", str(tmp_path / "out.json")])
 
     (reason,) = json.loads((tmp_path / "out.json").read_text())["cases"][2]["reasons"]
     assert reason["remedy"] == "Add a file whose name ends with t2 (or t2w)"
@@ -73,7 +73,7 @@ def test_a_given_task_is_not_doubted(cohort, tmp_path):
 def test_volumes_of_a_4d_file_are_told_apart_in_the_json(tmp_path):
     write_decathlon(tmp_path / "msd")
 
-    main(["scan", "--cases", str(tmp_path / "msd"), "--json", str(tmp_path / "out.json")])
+    main(["scan", str(tmp_path / "msd"), "--json", str(tmp_path / "out.json")])
 
     case = json.loads((tmp_path / "out.json").read_text())["cases"][0]
     assert case["components"] == {"t1": 1, "t1ce": 2, "t2": 3, "flair": 0}
@@ -81,7 +81,7 @@ def test_volumes_of_a_4d_file_are_told_apart_in_the_json(tmp_path):
 
 
 def test_a_person_reads_what_is_wrong_and_what_to_do(cohort, capsys):
-    assert main(["scan", "--cases", str(cohort)]) == 0
+    assert main(["scan", str(cohort)]) == 0
 
     shown = capsys.readouterr().out
     assert "p3: unusable\n  error: no file is named as channel t2. Add a file" in shown
@@ -95,21 +95,21 @@ def test_skipped_folders_of_our_own_results_are_counted_and_named(cohort, tmp_pa
     folder.mkdir(parents=True)
     (folder / "case.json").write_text('{"format": "semisupseg-case-result"}')
 
-    main(["scan", "--cases", str(cohort), "--json", str(tmp_path / "out.json")])
+    main(["scan", str(cohort), "--json", str(tmp_path / "out.json")])
 
     assert f"Skipped 1 folder with results of SemiSupSeg ({folder})" in capsys.readouterr().out
     assert json.loads((tmp_path / "out.json").read_text())["num_result_folders"] == 1
 
 
 def test_a_second_scan_says_that_nothing_has_changed(cohort, capsys):
-    main(["scan", "--cases", str(cohort)])
-    main(["scan", "--cases", str(cohort)])
+    main(["scan", str(cohort)])
+    main(["scan", str(cohort)])
 
     assert "nothing has changed since the last check" in capsys.readouterr().out
 
 
 def test_headers_only_says_that_the_content_was_not_checked(cohort, capsys):
-    main(["scan", "--cases", str(cohort), "--headers-only"])
+    main(["scan", str(cohort), "--headers-only"])
 
     shown = capsys.readouterr().out
     assert "headers only, content not checked" in shown
@@ -119,7 +119,7 @@ def test_headers_only_says_that_the_content_was_not_checked(cohort, capsys):
 def test_the_json_makes_its_folder(cohort, tmp_path):
     file = tmp_path / "not" / "yet" / "out.json"
 
-    assert main(["scan", "--cases", str(cohort), "--json", str(file)]) == 0
+    assert main(["scan", str(cohort), "--json", str(file)]) == 0
     assert len(json.loads(file.read_text())["cases"]) == 3
 
 
@@ -127,7 +127,7 @@ def test_a_json_that_cannot_be_written_is_told_before_the_scan(cohort, tmp_path,
     (tmp_path / "file").write_text("no folder")
 
     for file in (tmp_path / "file" / "out.json", tmp_path):
-        assert main(["scan", "--cases", str(cohort), "--json", str(file)]) == 1
+        assert main(["scan", str(cohort), "--json", str(file)]) == 1
 
     streams = capsys.readouterr()
     assert f"Nothing can be written to the folder {tmp_path / 'file'} (" in streams.err
@@ -139,7 +139,7 @@ def test_what_the_system_refuses_is_a_sentence_and_no_traceback(cohort, tmp_path
     # No file can have so long a name, which is found out only when it is written.
     file = tmp_path / ("x" * 300 + ".json")
 
-    assert main(["scan", "--cases", str(cohort), "--json", str(file)]) == 1
+    assert main(["scan", str(cohort), "--json", str(file)]) == 1
 
     told = capsys.readouterr().err
     assert "File name too long. Check that the path exists and may be read and written" in told
@@ -147,13 +147,13 @@ def test_what_the_system_refuses_is_a_sentence_and_no_traceback(cohort, tmp_path
 
 
 def test_json_can_go_to_the_terminal(cohort, capsys):
-    main(["scan", "--cases", str(cohort), "--json", "-"])
+    main(["scan", str(cohort), "--json", "-"])
 
     assert len(json.loads(capsys.readouterr().out)["cases"]) == 3
 
 
 def test_what_was_found_can_be_kept_elsewhere(cohort, tmp_path):
-    main(["scan", "--cases", str(cohort), "--store", str(tmp_path / "mine")])
+    main(["scan", str(cohort), "--store", str(tmp_path / "mine")])
 
     assert list((tmp_path / "mine" / "scans").glob("*.jsonl"))
     assert not (tmp_path / "store").exists()
@@ -162,7 +162,7 @@ def test_what_was_found_can_be_kept_elsewhere(cohort, tmp_path):
 def test_an_empty_folder_is_a_failure_that_says_what_was_looked_for(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
 
-    assert main(["scan", "--cases", str(tmp_path / "empty")]) == 1
+    assert main(["scan", str(tmp_path / "empty")]) == 1
     assert "holds no images. Looked for .nii," in capsys.readouterr().err
 
 
@@ -180,7 +180,7 @@ def test_a_folder_that_may_not_be_read_is_a_failure_that_names_it(tmp_path, monk
 
     monkeypatch.setattr(os, "scandir", refusing)
 
-    assert main(["scan", "--cases", str(tmp_path)]) == 1
+    assert main(["scan", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert f"The folder {tmp_path / 'labels'} cannot be read (Permission denied)" in told
     assert "Change its rights, or move it out" in told
@@ -192,7 +192,7 @@ def test_a_damaged_dataset_file_is_a_failure_that_says_what_is_wrong(tmp_path, c
     file = tmp_path / "dataset.json"
     file.write_text(file.read_text()[:-1] + ",}")
 
-    assert main(["scan", "--cases", str(tmp_path)]) == 1
+    assert main(["scan", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert f"{file} cannot be read as JSON (" in told
     assert "line 1" in told
@@ -203,7 +203,7 @@ def test_all_that_cannot_be_read_is_told_at_once(tmp_path, capsys):
         write_decathlon(tmp_path / name)
         (tmp_path / name / "dataset.json").write_bytes(b"\xff{")
 
-    assert main(["scan", "--cases", str(tmp_path)]) == 1
+    assert main(["scan", str(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert all(str(tmp_path / name / "dataset.json") in told for name in ("a", "b"))
 
@@ -214,7 +214,7 @@ def test_a_dataset_file_saved_by_windows_is_read(tmp_path, encoding):
     file = tmp_path / "msd" / "dataset.json"
     file.write_text(file.read_text(), encoding=encoding)
 
-    words = ["--cases", str(tmp_path / "msd"), "--json", str(tmp_path / "out.json")]
+    words = [str(tmp_path / "msd"), "--json", str(tmp_path / "out.json")]
     assert main(["scan", *words]) == 0
     case = json.loads((tmp_path / "out.json").read_text())["cases"][0]
     assert case["components"] == {"t1": 1, "t1ce": 2, "t2": 3, "flair": 0}
@@ -223,9 +223,9 @@ def test_a_dataset_file_saved_by_windows_is_read(tmp_path, encoding):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--cases", "nowhere"], "nowhere is not a folder"),
-        (["--cases", ".", "--task", "bratz"], "There is no task 'bratz'"),
-        (["--cases", ".", "--workers", "0"], "starts at 1"),
+        (["nowhere"], "nowhere is not a folder"),
+        ([".", "--task", "bratz"], "There is no task 'bratz'"),
+        ([".", "--workers", "0"], "starts at 1"),
     ],
 )
 def test_wrong_usage_is_told_apart_from_failure(words, message, capsys):

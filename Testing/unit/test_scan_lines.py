@@ -27,7 +27,7 @@ def a_cohort(tmp_path) -> Path:
 
 def lines_of(folder: Path, *words: str) -> list[dict]:
     file = folder.parent / "lines" / "scan.jsonl"
-    assert main(["scan", "--cases", str(folder), "--lines", str(file), *words]) == 0
+    assert main(["scan", str(folder), "--lines", str(file), *words]) == 0
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 

@@ -136,7 +136,7 @@ def go_on(folder: Path, process: subprocess.Popen) -> None:
 def stage(folder: Path, *words: str) -> int:
     threads = torch.get_num_threads()
     try:
-        return main(["stage", "--run", str(folder / "run"), *words])
+        return main(["stage", str(folder / "run"), *words])
     finally:
         torch.set_num_threads(threads)
 
@@ -252,14 +252,14 @@ def test_a_case_excluded_in_a_stage_is_left_out_of_the_next_and_told(
     assert sorted(cases[1]) == sorted(cases[2]) == ["case2", "case4", "case5"]
     told = {one["stage"]: one["excluded"] for one in ranked(folder)}
     assert told == {1: [], 2: ["case3"], 3: ["case3"]}
-    assert not main(["report", "--run", str(run.path)])
+    assert not main(["report", str(run.path)])
     assert "1 case was excluded by hand from stage 2 on" in run.report.read_text()
     told = "Left out by hand from stage 2 on: case3."
     assert told in (folder / "log.txt").read_text()
     capsys.readouterr()
-    assert not main(["outcome", "--run", str(run.path)])
+    assert not main(["outcome", str(run.path)])
     assert capsys.readouterr().out.rstrip().endswith(told)
-    assert not main(["outcome", "--run", str(run.path), "--json", "-"])
+    assert not main(["outcome", str(run.path), "--json", "-"])
     assert json.loads(capsys.readouterr().out)["excluded"] == {"case3": 2}
 
 
@@ -273,7 +273,7 @@ def test_a_case_excluded_in_the_last_stage_is_told_to_be_learnt_from(a_folder_of
     assert "no stage followed any more, so learnt from: case3" in events
     run = RunFolder(folder / "run")
     assert exclusions(run) == {"case3": None}
-    assert not main(["report", "--run", str(run.path)])
+    assert not main(["report", str(run.path)])
     assert "1 case was excluded by hand when no stage followed" in run.report.read_text()
     capsys.readouterr()
     assert stage(folder, "--exclude", "case4") == 2
@@ -326,5 +326,5 @@ def test_what_is_not_there_is_told_with_what_is(a_folder_of_cases, capsys):
 
 
 def test_a_run_without_pseudo_labels_says_so(tmp_path, capsys):
-    assert main(["stage", "--run", str(tmp_path)]) == 1
+    assert main(["stage", str(tmp_path)]) == 1
     assert "is not a run folder" in capsys.readouterr().err

@@ -315,7 +315,7 @@ def test_the_unknown_voxels_of_a_partial_label_are_no_finding(a_cohort, capsys):
     case = reviewed_case(a_cohort)
 
     assert (case.state.value, case.label_unknown, case.reasons) == ("reviewed", 255, ())
-    words = ["--cases", str(a_cohort / "cases"), "--reviews", str(a_cohort / "out")]
+    words = [str(a_cohort / "cases"), "--reviews", str(a_cohort / "out")]
     code = main(["scan", *words, "--json", "-"])
     content = json.loads(capsys.readouterr().out)
     assert (code, content["cases"][0]["label_unknown"]) == (0, 255)

@@ -149,7 +149,7 @@ def test_the_report_does_not_call_the_second_network_a_teacher_of_labelled_cases
     assert "trained only on" not in told
     assert shown["Second network"] == "Dice, trained beside it on the same cases"
     assert shown["Mean of both"] == "Dice, of their probabilities; not exported"
-    assert not main(["report", "--run", str(run)])
+    assert not main(["report", str(run)])
 
 
 def test_the_student_goes_on_with_the_teacher_of_the_other_architecture(a_folder, run, tmp_path):

@@ -283,9 +283,9 @@ def test_a_command_runs_as_a_job_of_its_own(runner, tmp_path, images):
     folder = images["t1"].path.parent
     job = runner.run(
         tmp_path / "jobs" / "scan",
-        ["scan", "--cases", str(folder), "--json", str(tmp_path / "scan.json")],
+        ["scan", str(folder), "--json", str(tmp_path / "scan.json")],
     )
-    wrong = runner.run(tmp_path / "jobs" / "wrong", ["scan", "--cases", str(tmp_path / "nowhere")])
+    wrong = runner.run(tmp_path / "jobs" / "wrong", ["scan", str(tmp_path / "nowhere")])
     until(runner, *ended(job, wrong))
 
     assert job.state.status.value == "finished"
