@@ -1,8 +1,7 @@
 """What becomes of memory that a network's layer frees, where the C library is glibc.
 
 It gives large blocks back to the system at once and asks for new ones, which the system fills with
-zeros page by page: a training on a CPU then spends up to half of its time there, a prediction a
-third.
+zeros page by page: a training on a CPU spends up to half of its time there.
 """
 
 from __future__ import annotations
@@ -17,8 +16,9 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Let this process keep what it frees and use it again.
 
-    The process then stays as large as it ever was, and becomes up to a fourth larger, since free
-    blocks lie between used ones; `give_back_freed_memory` is for the end of the work.
+    The process then stays as large as it ever was, and becomes larger (with
+    large batches by up to 0.4, Testing/benchmarks/freed_memory.py), since free blocks lie between
+    used ones; `give_back_freed_memory` is for the end of the work.
 
     Returns:
         Whether the C library can; elsewhere nothing changes.
