@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
+from SemiSupSegLib.freed_memory import give_back_freed_memory
 from SemiSupSegLib.inference.precision import automatic_precision
 from SemiSupSegLib.losses.reduction import shared_batch
 from SemiSupSegLib.methods.protocol import (
@@ -228,7 +229,7 @@ class Trainer:
         """
         self._optimizer = None
         self._prepare_optimizer(phase)
-        self._set_modes(phase)
+        self._begin_updates(phase)
         unlabelled = tuple(phase.unlabelled_cases())
         taken: list[float] = []
         with ThreadPoolExecutor(
@@ -270,7 +271,7 @@ class Trainer:
             if phase.stage is not None:
                 self._save(phase, started)
         unlabelled = tuple(phase.unlabelled_cases())
-        self._set_modes(phase)
+        self._begin_updates(phase)
         if position.is_judging_due:
             self._judge(phase, started)
         pending = self._submit(loader, phase, unlabelled, position.phase_iteration)
@@ -312,7 +313,7 @@ class Trainer:
             # The updates are kept, and the work begins anew.
             self._save(phase, started)
             raise
-        self._set_modes(phase)
+        self._begin_updates(phase)
         # A pause meanwhile gives the optimizer's memory away.
         self._prepare_optimizer(phase)
 
@@ -442,7 +443,10 @@ class Trainer:
         ]
         return [*gradients, *statistics]
 
-    def _set_modes(self, phase: Phase) -> None:
+    def _begin_updates(self, phase: Phase) -> None:
+        """Go over from work on whole cases to updates."""
+        # Its blocks have other sizes.
+        give_back_freed_memory()
         learning = {id(parameter) for parameter in phase.group.parameters}
         for network in self._networks.values():
             learns = any(id(parameter) in learning for parameter in network.parameters())
@@ -530,7 +534,7 @@ class Trainer:
             self._save(phase, started)
             raise
         self._position.is_judging_due = False
-        self._set_modes(phase)
+        self._begin_updates(phase)
 
     def _validate(self, phase: Phase) -> None:
         position = self._position
@@ -580,6 +584,7 @@ class Trainer:
             network.to("cpu")
         self._sampler.leave_device()
         torch.cuda.empty_cache()
+        give_back_freed_memory()
 
     def _enter_device(self) -> None:
         try:
