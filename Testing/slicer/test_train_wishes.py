@@ -322,7 +322,7 @@ class DuplicateTest(WishesTest):
             self.cases.take_over(REQUEST)
 
             self.assertTrue(scans[0].is_ended)
-            self.assertEqual(scans[1].words[2], "/data/cases")
+            self.assertEqual(scans[1].words[1], "/data/cases")
             for number in range(3):
                 self.cases.table.put(case(number))
             scans[1].is_ended = True
