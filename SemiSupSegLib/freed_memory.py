@@ -17,7 +17,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep what it frees and use it again.
 
     The process then stays as large as it ever was, and becomes larger (with
-    large batches by up to 0.4, Testing/benchmarks/freed_memory.py), since free blocks lie between
+    large batches nearly twice as large, docs/adr/0017), since free blocks lie between
     used ones; `give_back_freed_memory` is for the end of the work.
 
     Returns:
