@@ -16,9 +16,9 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 def keep_freed_memory() -> bool:
     """Let this process keep what it frees and use it again.
 
-    The process then stays as large as it ever was, and becomes larger (with
-    large batches nearly twice as large, docs/adr/0017), since free blocks lie between
-    used ones; `give_back_freed_memory` is for the end of the work.
+    The process then stays as large as it ever was, and becomes larger (with large batches nearly
+    twice as large, docs/adr/0017), since free blocks lie between used ones;
+    `give_back_freed_memory` is for the end of the work.
 
     Returns:
         Whether the C library can; elsewhere nothing changes.
