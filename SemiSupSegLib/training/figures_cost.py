@@ -18,13 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from SemiSupSegLib.cases.case import ImageSource
-from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.inference.calibration import CalibrationSample, fit_calibration
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.training.final_validation import summarise_validation
+from SemiSupSegLib.training.made_up_case import made_up_case
 from SemiSupSegLib.training.review_thresholds import ReviewSamples
 
 _WARM, _SMALL, _LARGE = (1, 16), (4, 24), (2, 48)
@@ -120,27 +119,8 @@ def _made_up(name: str, number: int, task: Task, side: int) -> tuple[PreparedCas
     shares = edges - np.concatenate([inside, np.zeros((*seen.shape[:3], 1))], -1)
     logits = np.log(shares.clip(1e-4, 1)) + draw.normal(0, 0.1, shares.shape)
     doubt = 4 * (shares * (1 - shares)).max(-1)
-    grid = Geometry(
-        size=(side, side, side),
-        spacing=(1.0, 1.0, 1.0),
-        origin=(0.0, 0.0, 0.0),
-        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-    )
-    case = PreparedCase(
-        id=name,
-        patient=name,
-        original=grid,
-        grid=grid,
-        image_hash="",
-        reference=ImageSource(path=Path(name)),
-        arrays={
-            "image": draw.standard_normal((len(task.channels), side, side, side)).astype(
-                np.float16
-            ),
-            "mask": np.ones((side, side, side), np.uint8),
-            "label": label.astype(np.uint8),
-        },
-    )
+    image = draw.standard_normal((len(task.channels), side, side, side))
+    case = made_up_case(name, image, label)
     return (
         case,
         torch.from_numpy(np.moveaxis(logits, -1, 0).astype(np.float32)),

@@ -21,8 +21,6 @@ import numpy as np
 import torch
 
 from SemiSupSegLib import __version__
-from SemiSupSegLib.cases.case import ImageSource
-from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.freed_memory import keep_freed_memory
@@ -37,6 +35,7 @@ from SemiSupSegLib.training.configuration import RunConfig
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.figures_cost import FiguresCost, measure_figures
 from SemiSupSegLib.training.fitting import network_of
+from SemiSupSegLib.training.made_up_case import made_up_case
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.trainer import Trainer
 from SemiSupSegLib.training.validation import validation_dice
@@ -324,25 +323,7 @@ def _made_up_case(name: str, number: int, task: Task, shape: tuple[int, int, int
     for index in range(task.num_classes):
         label[shape[0] // 4 : shape[0] // 2, index :: task.num_classes, shape[2] // 4 :] = index
     image = draw.standard_normal((len(task.channels), *shape), dtype=np.float32)
-    grid = Geometry(
-        size=(shape[2], shape[1], shape[0]),
-        spacing=(1.0, 1.0, 1.0),
-        origin=(0.0, 0.0, 0.0),
-        direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
-    )
-    return PreparedCase(
-        id=name,
-        patient=name,
-        original=grid,
-        grid=grid,
-        image_hash="",
-        reference=ImageSource(path=Path(name)),
-        arrays={
-            "image": image.astype(np.float16),
-            "mask": np.ones(shape, np.uint8),
-            "label": label,
-        },
-    )
+    return made_up_case(name, image, label)
 
 
 @dataclass

@@ -73,7 +73,7 @@ def convert(file: Path, case: Path) -> None:
         image = np.asarray(content["image"], dtype=np.float32)
         label = np.asarray(content["label"], dtype=np.uint8)
     case.mkdir(parents=True, exist_ok=True)
-    # Seen in the anatomy: the first axis runs to the patient's left, the second to the back.
+    # The first axis runs to the patient's left, the second to the back.
     affine = np.diag([-SPACING, -SPACING, SPACING, 1.0])
     for name, values in (("mri", image), ("seg", label)):
         nibabel.save(nibabel.Nifti1Image(values, affine), case / f"{name}.nii.gz")
