@@ -25,8 +25,10 @@ from SemiSupSegLib.workers.plan import InstallPlan
 from SemiSupSegLib.workers.runner import Job, JobRunner
 
 INTERVAL_MS = 50
+_WORKING_INTERVAL_MS = 25
+"""While the window has steps of its own to do."""
 _TAIL_BYTES = 8000
-_BUDGET_SECONDS = 0.02
+_BUDGET_SECONDS = 0.012
 """So long the window may work at a tick, but for the step that is begun."""
 
 _Work = TypeVar("_Work", Job, FollowedRun)
@@ -105,6 +107,7 @@ class Jobs:
         """Do some steps at each tick; `on_end` gets the error that ended them, or None."""
         work = Steps(steps, on_end)
         self._steps.append(work)
+        self._timer.setInterval(_WORKING_INTERVAL_MS)
         self._timer.start()
         return work
 
@@ -139,8 +142,10 @@ class Jobs:
             work = self._steps.pop(0)
             if not work.is_cancelled:
                 self._do_one(work)
-        if not self._listeners and not self._steps:
-            self._timer.stop()
+        if not self._steps:
+            self._timer.setInterval(INTERVAL_MS)
+            if not self._listeners:
+                self._timer.stop()
 
     def _do_one(self, work: Steps) -> None:
         try:

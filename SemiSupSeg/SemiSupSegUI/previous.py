@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import slicer
@@ -20,8 +21,8 @@ def kept_files(segmentation) -> list[Path]:
     return [Path(one) for one in json.loads(segmentation.GetAttribute(PREVIOUS) or "[]")]
 
 
-def keep_previous(segmentation, folder: Path) -> None:
-    """Write a segmentation to a new file before it is replaced.
+def keep_previous(segmentation, folder: Path) -> Iterator[None]:
+    """Write a segmentation to a new file before it is replaced, in steps.
 
     Args:
         segmentation: The node.
@@ -30,7 +31,7 @@ def keep_previous(segmentation, folder: Path) -> None:
     Raises:
         SemiSupSegError: If it cannot be written; then nothing should be replaced.
     """
-    file = _write(segmentation, folder)
+    file = yield from _write(segmentation, folder)
     _remember(segmentation, [*kept_files(segmentation), file])
 
 
@@ -57,7 +58,7 @@ def restore_previous(segmentation) -> None:
                     file=file
                 )
             )
-        present = _write(segmentation, file.parent)
+        present = _all_of(_write(segmentation, file.parent))
         segmentation.GetSegmentation().DeepCopy(former.GetSegmentation())
         _remember(segmentation, [present, *files[:-1]])
         file.unlink(missing_ok=True)
@@ -66,7 +67,8 @@ def restore_previous(segmentation) -> None:
         slicer.mrmlScene.RemoveNode(former)
 
 
-def _write(segmentation, folder: Path) -> Path:
+def _write(segmentation, folder: Path) -> Iterator[None]:
+    """Write to a new file; the generator returns it. The writing itself is one call of VTK."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     file = folder / f"{time.time_ns()}.seg.nrrd"
     # Slicer chooses the writer by the end of the name.
@@ -76,9 +78,13 @@ def _write(segmentation, folder: Path) -> Path:
     storage.SetUseCompression(False)
     slicer.mrmlScene.AddNode(storage)
     try:
+        yield
         is_written = storage.WriteData(segmentation)
+        yield
     finally:
-        slicer.mrmlScene.RemoveNode(storage)
+        # The scene may have been closed between two steps.
+        if slicer.mrmlScene.IsNodePresent(storage):
+            slicer.mrmlScene.RemoveNode(storage)
     if not is_written:
         raise SemiSupSegError(
             _(
@@ -88,6 +94,14 @@ def _write(segmentation, folder: Path) -> Path:
         )
     temporary.replace(file)
     return file
+
+
+def _all_of(steps: Iterator[None]) -> Path:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def _remember(segmentation, files: list[Path]) -> None:

@@ -84,7 +84,7 @@ class Result:
         labels = yield from self._load("label")
         yield
         if self.output is not None and self.output.GetSegmentation().GetNumberOfSegments():
-            keep_previous(self.output, self.previous)
+            yield from keep_previous(self.output, self.previous)
             yield
         self._make_segmentation(labels)
         yield
@@ -118,6 +118,7 @@ class Result:
             self._make_overlay(name, title, layers)
             yield
         self._make_table()
+        yield
         self.segmentation.SetAttribute(FINGERPRINT, fingerprint(self.segmentation))
 
     def _load(self, name: str) -> Iterator[None]:
