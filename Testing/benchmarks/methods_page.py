@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_methods import ITERATIONS, rows
+from compare_methods import ITERATIONS, SHORT, rows
 from training_rows import RESULTS, ROOT
 
 from SemiSupSegLib.evaluation.intervals import bootstrap_mean
@@ -34,11 +34,12 @@ def main() -> int:
     """Fill every table that the page has a place for."""
     runs = [one for one in read_json(RESULTS / "runs.json")["runs"] if "passes_per_update" in one]
     text = PAGE.read_text(encoding="utf-8")
-    for name in ITERATIONS:
-        own = [
-            one for one in runs if one["dataset"] == name and one["iterations"] == ITERATIONS[name]
-        ]
-        text = filled(text, f"methods {name}", table_of(name, own) if own else NOTHING)
+    for kind, budgets in (("methods", ITERATIONS), ("short", SHORT)):
+        for name, iterations in budgets.items():
+            own = [
+                one for one in runs if one["dataset"] == name and one["iterations"] == iterations
+            ]
+            text = filled(text, f"{kind} {name}", table_of(name, own) if own else NOTHING)
     file = RESULTS / "quality_network.json"
     text = filled(text, "quality", quality_tables(file) if file.is_file() else NOTHING)
     with replacing(PAGE) as stream:
@@ -68,7 +69,7 @@ def table_of(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     targets = list(next(iter(students.values()))[0]["dice"])
     base = students.get("supervised")
     lines = [
-        f"{ITERATIONS[dataset]:,} updates a run.",
+        f"{runs[0]['iterations']:,} updates a run.",
         "",
         "| method | seeds | "
         + " | ".join(targets)

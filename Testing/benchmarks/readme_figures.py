@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from compare_methods import ITERATIONS, SHORT
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,8 +30,8 @@ TITLES = {
     "la": "Left atrium at half resolution (12 validation scans)",
 }
 
-COMPARED = {"brats_cubes": 600, "brats_whole": 0, "la": 400}
-"""Updates of the runs of compare_methods.py; 0: the same as here."""
+COMPARED = {*ITERATIONS.items(), *SHORT.items()} - {("brats_whole", ITERATIONS["brats_whole"])}
+"""Data sets and updates of compare_methods.py; its runs of whole brains are the same as here."""
 
 SPEED: tuple[tuple[str, str, dict[str, str]], ...] = (
     (
@@ -118,7 +119,7 @@ def _training_lines() -> list[str]:
             one
             for one in runs
             if one["dataset"] == dataset
-            and one["iterations"] != COMPARED[dataset]
+            and (dataset, one["iterations"]) not in COMPARED
             and one["network"] in ("student", "teacher")
         ]
         if not own:
