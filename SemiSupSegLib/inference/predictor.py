@@ -255,9 +255,10 @@ class Predictor:
             )
             return [statistics.mean, statistics.variance[:, None]]
         features = self._student.body(stem)
-        outputs = [self._student.segment(features).float()]
+        logits = self._student.segment(features)
+        outputs = [logits.float()]
         if self._student.has_log_variance:
-            outputs.append(self._student.log_variance(features).float())
+            outputs.append(self._student.log_variance(features, logits))
         return outputs
 
     def _read(

@@ -14,7 +14,6 @@ from torch import Tensor
 from SemiSupSegLib.losses.classes import CLASS_AXIS, most_likely
 from SemiSupSegLib.losses.reduction import IGNORED, at_least_float32
 from SemiSupSegLib.losses.uncertainty import (
-    EPSILON,
     entropy_of,
     log_variance_target,
     most_variance,
@@ -35,7 +34,6 @@ def voxel_trust(
     variance: Tensor | None = None,
     mean_entropy: Tensor | None = None,
     kappa: float = 3.0,
-    epsilon: float = EPSILON,
 ) -> Tensor:
     """Return c_p per voxel, (…, D, H, W), in [0, 1].
 
@@ -51,7 +49,6 @@ def voxel_trust(
             use σ² or u.
         mean_entropy: (…, D, H, W), nats; for "mi".
         kappa: κ; 3 makes the factor 0.05 at the greatest variance.
-        epsilon: ε of the logarithmic scale.
 
     Raises:
         ValueError: For an unknown kind, or if what it needs is missing.
@@ -76,8 +73,7 @@ def voxel_trust(
         return highest * (-spread).exp()
     if kind == "prob_var":
         return highest * (-kappa / most_variance(num_classes) * spread).exp()
-    log_variance = log_variance_target(spread, epsilon)
-    return highest * (1 - uncertainty_from_log(log_variance, num_classes, epsilon))
+    return highest * (1 - uncertainty_from_log(log_variance_target(spread), num_classes))
 
 
 @torch.no_grad()

@@ -101,6 +101,21 @@ def log_variance_target(variance: Tensor, epsilon: float = EPSILON) -> Tensor:
     return (variance + epsilon).log()
 
 
+def log_variance_of(logits: Tensor, share: Tensor) -> Tensor:
+    """Return s = ln(v + ε), of v = e^share · mean over classes of p·(1 − p).
+
+    No draws around a probability p vary more than p·(1 − p), so a head needs to learn only which
+    share of that stochastic passes reach, not where a class ends.
+
+    Args:
+        logits: Of one pass, (B, K, D, H, W); get no gradient.
+        share: Logarithm of the share, (B, 1, D, H, W).
+    """
+    probabilities = at_least_float32(logits).detach().softmax(1)
+    most = (probabilities * (1 - probabilities)).mean(1, keepdim=True)
+    return log_variance_target(most * at_least_float32(share).exp())
+
+
 def variance_from_log(log_variance: Tensor, num_classes: int, epsilon: float = EPSILON) -> Tensor:
     """Return the variance a log-variance stands for, in [0, v_max]."""
     low, high = log_variance_range(num_classes, epsilon)

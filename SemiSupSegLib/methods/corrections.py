@@ -67,8 +67,7 @@ class CorrectionsOptions:
     head_rate: float = 1e-3
     """Learning rate of the log-variance head at the start."""
     pseudo_labels: PseudoLabelOptions = field(default_factory=PseudoLabelOptions)
-    """How the head is taught (`passes`, `epsilon`, `log_variance_loss`); no case is
-    pseudo-labelled."""
+    """How the head is taught (`passes`, `log_variance_loss`); no case is pseudo-labelled."""
 
     def __post_init__(self) -> None:
         if self.labelled_per_batch < 1:

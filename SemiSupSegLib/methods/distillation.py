@@ -65,12 +65,12 @@ def distil_step(
             for logits in dropout_logits(network, stem, max(2, options.passes))
         ).variance
         features = network.body(stem)
+        logits = network.segment(features)
     loss = log_variance_loss(
-        network.log_variance(features),
+        network.log_variance(features, logits),
         variance,
         batch.valid,
         kind=options.log_variance_loss,
-        epsilon=options.epsilon,
     )
     return StepResult(total=loss, terms={"log_variance": loss.detach()})
 

@@ -80,8 +80,6 @@ class PseudoLabelOptions:
     passes: int = 8
     """Stochastic predictions that are averaged; 1: a single one without dropout. A preset's number
     is reduced when a run is shorter than the preset foresees; what is set for the run is not."""
-    epsilon: float = 1e-4
-    """ε: added to the variance before its logarithm is taken."""
     uncertainty: Literal["head", "mc"] = "head"
     """Where trust takes the variance from: the log-variance head, or the passes themselves."""
     log_variance_loss: Literal["smooth_l1", "nll"] = "smooth_l1"
@@ -218,7 +216,6 @@ class Labeller:
                     variance=outputs[count],
                     mean_entropy=outputs[count + 1],
                     kappa=options.kappa,
-                    epsilon=options.epsilon,
                 )
                 kept = torch.cat([outputs[:count], trust[None]]).half()
                 with replacing_path(file) as path:
@@ -522,8 +519,9 @@ def _forward(
         statistics = pass_statistics(predictions())
         variance = statistics.variance[:, None]
         if from_head:
-            log_variance = network.log_variance(network.body(stem)).float()
-            variance = variance_from_log(log_variance, network.num_classes, options.epsilon)
+            features = network.body(stem)
+            log_variance = network.log_variance(features, network.segment(features))
+            variance = variance_from_log(log_variance, network.num_classes)
         entropy = statistics.mean_entropy[:, None]
         return torch.cat([statistics.mean, variance, entropy, *each], 1)
 

@@ -8,6 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from SemiSupSegLib.losses.uncertainty import log_variance_of
 from SemiSupSegLib.networks.upsampling import Upsampling
 
 
@@ -143,8 +144,12 @@ class SegmentationNetwork(nn.Module):
         """Return class logits (B, K, D, H, W) of `features` (B, F, D, H, W)."""
         return cast("Tensor", self.segmentation_head(features))
 
-    def log_variance(self, features: Tensor) -> Tensor:
-        """Return the log-variance (B, 1, D, H, W); no gradient reaches `features`.
+    def log_variance(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Return the log-variance (B, 1, D, H, W), float32.
+
+        Args:
+            features: (B, F, D, H, W); get no gradient.
+            logits: What `segment` makes of them, (B, K, D, H, W); get none either.
 
         Raises:
             ValueError: If the network was built without this head.
@@ -154,7 +159,7 @@ class SegmentationNetwork(nn.Module):
                 f"{type(self).__name__} was built without a log-variance head; build it with "
                 "the option log_variance_head=true, or take the uncertainty from several passes"
             )
-        return cast("Tensor", self.log_variance_head(features.detach()))
+        return log_variance_of(logits, self.log_variance_head(features.detach()))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return class logits (B, K, D, H, W) of an image (B, C, D, H, W)."""
@@ -232,7 +237,10 @@ class FurtherDecoder(nn.Module):
 
 
 def log_variance_head(in_channels: int) -> nn.Sequential:
-    """Return a head (B, F, D, H, W) → (B, 1, D, H, W) that starts at the constant −4."""
+    """Return a head (B, F, D, H, W) → (B, 1, D, H, W) that starts at the constant −4.
+
+    It says which share of p·(1 − p) the variance is, as a logarithm.
+    """
     inner = max(in_channels // 2, 1)
     last = nn.Conv3d(inner, 1, 1)
     nn.init.zeros_(last.weight)

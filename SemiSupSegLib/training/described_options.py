@@ -41,7 +41,6 @@ _TITLES = {
     "dice_weight": "Weight of the Dice term",
     "doubtful_weight": "Weight of doubtful voxels",
     "ema": "Averaging over updates",
-    "epsilon": "Smallest variance",
     "filter_weight": "Weight of the surest labels",
     "finish_share": "Updates after the stages",
     "flip_axes": "Mirrored axes",

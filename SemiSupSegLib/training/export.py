@@ -210,9 +210,10 @@ def _calibrate(
 
     def forward(patches: Tensor) -> Tensor:
         features = student.features(patches)
-        outputs = [student.segment(features).float()]
+        logits = student.segment(features)
+        outputs = [logits.float()]
         if student.has_log_variance:
-            outputs.append(student.log_variance(features).float())
+            outputs.append(student.log_variance(features, logits))
         if teacher is not None:
             outputs.append(teacher(patches).float())
         return torch.cat(outputs, 1)
@@ -247,9 +248,10 @@ def _judge(network: SegmentationNetwork, data: RunData, temperature: float) -> J
 
     def forward(patches: Tensor) -> Tensor:
         features = network.features(patches)
-        outputs = [(network.segment(features).float() / temperature).softmax(1)]
+        logits = network.segment(features)
+        outputs = [(logits.float() / temperature).softmax(1)]
         if network.has_log_variance:
-            outputs.append(network.log_variance(features).float())
+            outputs.append(network.log_variance(features, logits))
         return torch.cat(outputs, 1)
 
     def judge(case: PreparedCase) -> tuple[Tensor, Tensor | None]:

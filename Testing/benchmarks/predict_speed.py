@@ -211,8 +211,7 @@ def bare_passes(predictor: Predictor, image: Any) -> float:
         patches = patches.contiguous(memory_format=torch.channels_last_3d)
         start = time.perf_counter()
         features = student.features(patches)
-        student.segment(features)
-        student.log_variance(features)
+        student.log_variance(features, student.segment(features))
         teacher(patches)
         seconds += time.perf_counter() - start
         return patches[:, :1]
@@ -238,7 +237,8 @@ def monai_windows(predictor: Predictor, image: Any) -> float:
     def forward(patches: torch.Tensor) -> torch.Tensor:
         patches = patches.contiguous(memory_format=torch.channels_last_3d)
         features = student.features(patches)
-        outputs = [student.segment(features), student.log_variance(features), teacher(patches)]
+        logits = student.segment(features)
+        outputs = [logits, student.log_variance(features, logits), teacher(patches)]
         return torch.cat(outputs, 1)
 
     volume = torch.from_numpy(np.array(image, np.float32))[None]

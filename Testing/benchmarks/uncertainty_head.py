@@ -118,7 +118,8 @@ def one_pass(student: SegmentationNetwork) -> Any:
 
     def forward(patches: torch.Tensor) -> torch.Tensor:
         features = student.features(patches)
-        return torch.cat([student.segment(features), student.log_variance(features)], 1)
+        logits = student.segment(features)
+        return torch.cat([logits, student.log_variance(features, logits)], 1)
 
     return forward
 

@@ -13,6 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from SemiSupSegLib.files import replacing_path
 from SemiSupSegLib.models.package import read_package, write_package
 from SemiSupSegLib.resources import ROOT

@@ -15,6 +15,7 @@ from SemiSupSegLib.losses.uncertainty import (
     entropy_of,
     entropy_of_logits,
     log_variance_loss,
+    log_variance_of,
     log_variance_range,
     log_variance_target,
     most_variance,
@@ -284,3 +285,40 @@ def test_a_histogram_leaves_ignored_voxels_out_and_keeps_full_trust():
 
     assert histogram[0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
     assert histogram[1].sum() == 0
+
+
+def test_a_share_makes_a_variance_of_what_two_or_four_classes_can_vary_at_most():
+    undecided = torch.zeros(1, 2, 1, 1, 1)
+    none = torch.zeros(1, 1, 1, 1, 1)
+
+    # p(1 - p) is 0.25 of each of two even classes, 0.1875 of four.
+    close(log_variance_of(undecided, none), [[[[[math.log(0.2501)]]]]])
+    close(log_variance_of(undecided, none + math.log(0.5)), [[[[[math.log(0.1251)]]]]])
+    close(log_variance_of(undecided.repeat(1, 2, 1, 1, 1), none), [[[[[math.log(0.1876)]]]]])
+    # p = 0.8 and 0.2: 0.16.
+    close(
+        log_variance_of(torch.tensor([math.log(4), 0.0]).reshape(1, 2, 1, 1, 1), none),
+        [[[[[math.log(0.1601)]]]]],
+    )
+
+
+def test_where_one_class_is_certain_there_is_no_variance_whatever_the_share():
+    certain = torch.tensor([100.0, -100.0]).reshape(1, 2, 1, 1, 1)
+
+    found = log_variance_of(certain, torch.full((1, 1, 1, 1, 1), 5.0))
+
+    close(found, [[[[[math.log(1e-4)]]]]])
+    close(variance_from_log(found, 2), [[[[[0.0]]]]], atol=1e-9)
+
+
+def test_only_the_share_gets_a_gradient_and_half_precision_is_left_for_the_logarithm():
+    logits = torch.randn(1, 3, 2, 2, 2, dtype=torch.bfloat16, requires_grad=True)
+    share = torch.full((1, 1, 2, 2, 2), -4.0, dtype=torch.bfloat16, requires_grad=True)
+
+    found = log_variance_of(logits, share)
+    found.sum().backward()
+
+    assert found.dtype == torch.float32
+    assert logits.grad is None
+    assert share.grad is not None
+    assert (share.grad > 0).all()

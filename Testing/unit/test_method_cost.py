@@ -47,6 +47,7 @@ class Passes:
 
     def __init__(self, method):
         self.forward = self.backward = self.encoded = 0
+        self._last = None
         for network in method.networks().values():
             for module in network.modules():
                 if isinstance(module, SegmentationNetwork):
@@ -59,6 +60,10 @@ class Passes:
 
     def _count(self, head: nn.Module, arguments, output):
         (features,) = arguments
+        # Both heads say something of the same pass.
+        if self._last is not None and features.data_ptr() == self._last.data_ptr():
+            return
+        self._last = features
         self.forward += len(features)
         # Of a head that learns alone no gradient goes back through the network.
         if features.requires_grad:

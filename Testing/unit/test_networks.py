@@ -1,5 +1,7 @@
 """Architectures: sizes, shapes, options, and what the log-variance head may touch."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -110,7 +112,7 @@ def test_maps_have_the_size_of_an_image_with_three_different_sides(name, options
 
     assert features.shape == (1, network.feature_channels, 16, 32, 48)
     assert network.segment(features).shape == (1, 3, 16, 32, 48)
-    assert network.log_variance(features).shape == (1, 1, 16, 32, 48)
+    assert network.log_variance(features, network.segment(features)).shape == (1, 1, 16, 32, 48)
 
 
 @pytest.mark.parametrize("name", ["transaspp", "vnet", "unet3d", "resnet34"])
@@ -122,20 +124,26 @@ def test_every_parameter_gets_a_finite_gradient_from_its_own_output(name):
     nn.init.normal_(network.log_variance_head[-1].weight)
     features = network.features(torch.randn(2, 1, 16, 16, 32))
 
-    (network.segment(features).square().mean() + network.log_variance(features).mean()).backward()
+    logits = network.segment(features)
+    (logits.square().mean() + network.log_variance(features, logits).mean()).backward()
 
     for parameter_name, parameter in network.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert torch.isfinite(parameter.grad).all(), parameter_name
 
 
-def test_the_log_variance_head_starts_at_minus_four_and_sends_no_gradient_into_the_body():
+def test_the_log_variance_head_starts_at_a_share_and_sends_no_gradient_into_the_body():
     network = build_network("transaspp", TINY, in_channels=1, num_classes=2)
+    features = network.features(torch.randn(1, 1, 16, 16, 16))
+    logits = network.segment(features)
 
-    log_variance = network.log_variance(network.features(torch.randn(1, 1, 16, 16, 16)))
+    log_variance = network.log_variance(features, logits)
     log_variance.sum().backward()
 
-    assert (log_variance == -4).all()
+    # Of two classes, the mean of p(1 - p) is p(1 - p) of either.
+    probability = logits.detach().softmax(1)[:, :1]
+    most = probability * (1 - probability)
+    torch.testing.assert_close(log_variance, (most * math.exp(-4) + 1e-4).log())
     heads = set(network.head_parameters())
     assert len(heads) == 4
     assert all(
@@ -150,16 +158,19 @@ def test_learning_the_head_leaves_the_segmentation_bitwise_unchanged():
         before = network(image)
     optimizer = torch.optim.AdamW(network.head_parameters(), lr=0.1)
 
+    def log_variance():
+        features = network.features(image)
+        return network.log_variance(features, network.segment(features))
+
+    first = log_variance().detach()
     for _ in range(2):
         optimizer.zero_grad()
-        (network.log_variance(network.features(image)) + 7).square().mean().backward()
+        (log_variance() + 7).square().mean().backward()
         optimizer.step()
 
     with torch.no_grad():
         assert torch.equal(network(image), before)
-        assert not torch.equal(
-            network.log_variance(network.features(image)), torch.full((1, 1, 16, 16, 16), -4.0)
-        )
+        assert not torch.equal(log_variance(), first)
 
 
 def test_a_network_without_a_head_says_how_to_get_one():
@@ -168,7 +179,7 @@ def test_a_network_without_a_head_says_how_to_get_one():
     assert not network.has_log_variance
     assert list(network.head_parameters()) == []
     with pytest.raises(ValueError, match="log_variance_head=true"):
-        network.log_variance(torch.zeros(1, 4, 16, 16, 32))
+        network.log_variance(torch.zeros(1, 4, 16, 16, 32), torch.zeros(1, 2, 16, 16, 32))
 
 
 @pytest.mark.parametrize("options", [{}, {"levels": 4}])
