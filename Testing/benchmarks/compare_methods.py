@@ -41,7 +41,7 @@ ITERATIONS = {
     "brats_cubes_flair": 600,
     "la": 800,
     "la_full": 6000,
-    "brats_whole": 500,
+    "brats_whole": 1000,
 }
 """Updates of a run. On two cores a run is meant to take six minutes on the cubes, 20 on the atrium,
 40 on whole brains; at full resolution it is meant for a GPU."""

@@ -81,7 +81,7 @@ DATASETS = {
         folder="brats_whole/cases",
         split="brats_whole/split.json",
         task="brats",
-        iterations=500,
+        iterations=1000,
         exclude=("Brats18_2013_11_1",),
     ),
 }
