@@ -109,8 +109,7 @@ class CurriculumOptions:
     head_share: float = 300
     """Updates of each log-variance head (teacher's and student's)."""
     head_rate: float = 1e-2
-    """Learning rate of the heads at the start: they have few updates to come down from their
-    first guess, and until they have, every voxel is distrusted."""
+    """Learning rate of the heads at the start."""
     fractions: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
     """Share of the unlabelled cases in each stage."""
     curriculum: Literal["stages", "all_at_once", "random", "reversed", "oracle"] = "stages"
