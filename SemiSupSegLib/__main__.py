@@ -7,8 +7,13 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 if not __package__:
     # Started by its path, as workers are: beside this file lie modules such as `files` that must
@@ -64,7 +69,8 @@ def main(words: list[str] | None = None) -> int:
         return int(end.code or 0)
     arguments.words, arguments.main = words, main
     try:
-        code: int = arguments.run(arguments)
+        with _ended_in_words(arguments):
+            code: int = arguments.run(arguments)
         return code
     except StoppedError as stop:
         print(_with_command(str(stop), arguments), file=sys.stderr)
@@ -82,6 +88,29 @@ def main(words: list[str] | None = None) -> int:
     except OSError as error:
         print(f"Error: {in_sentences(error)}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _ended_in_words(arguments: argparse.Namespace) -> Iterator[None]:
+    """Let SIGTERM end a command that can go on as Ctrl-C does; of several processes none."""
+    is_heard = (
+        arguments.goes_on is not None
+        and "WORLD_SIZE" not in os.environ
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if not is_heard:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _with_command(told: str, arguments: argparse.Namespace) -> str:

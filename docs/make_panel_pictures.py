@@ -12,11 +12,13 @@ import argparse
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 MODULE = Path(__file__).resolve().parents[1] / "SemiSupSeg" / "SemiSupSeg.py"
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 1800.0
+"""Beside other work a run takes half an hour."""
 VIEW_PIXELS = 480
 TRAINING = {
     "network.options.width": "4",
@@ -60,12 +62,12 @@ def _drive(out: Path) -> None:
 
     grab("panel_empty")
     segment.try_it()
-    host.spin(lambda: segment.try_button.enabled, PATIENCE_SECONDS)
+    _wait(host, lambda: segment.try_button.enabled)
     grab("panel_ready")
     segment.apply()
-    host.spin(lambda: segment.progress.value > 200, PATIENCE_SECONDS)
+    _wait(host, lambda: segment.progress.value > 200 or segment.segmenting.is_ended)
     grab("panel_running")
-    host.spin(lambda: segment.segmenting.is_ended, PATIENCE_SECONDS)
+    _wait(host, lambda: segment.segmenting.is_ended)
     _aim(slicer, widget.panel.state().result)
     grab("panel_result")
     grab("panel_result_2x", scale=2.0)
@@ -99,7 +101,7 @@ def _drive(out: Path) -> None:
     widget.panel.setup.box.collapsed = True
     widget.panel.models.box.collapsed = False
     widget.panel.models.import_model(segment.model_box.currentData)
-    host.spin(lambda: widget.panel.models.table.rowCount, PATIENCE_SECONDS)
+    _wait(host, lambda: widget.panel.models.table.rowCount)
     widget.panel.models.select("Demonstration only")
     grab("panel_models")
     widget.logic.close()
@@ -112,7 +114,7 @@ def _review(host: object, review: object, view: object, grab: object, out: Path)
     review.reviewer_box.text = "reviewer-1"
     review.update()
     review.begin()
-    host.spin(lambda: review.opening is None, PATIENCE_SECONDS)
+    _wait(host, lambda: review.opening is None)
     review.decide("confirmed")
     review.relabel()
     host.process_events()
@@ -138,31 +140,31 @@ def _train(host: object, train: object, grab: object, out: Path) -> None:
     cohort = write_cohort(out / "phantoms", 16, 8, 3, size=(48, 52, 44))
     train.cases.set_folder(cohort.cases)
     train.cases.scan()
-    host.spin(lambda: train.plan.plan is not None, PATIENCE_SECONDS)
+    _wait(host, lambda: train.plan.plan is not None)
     plan = train.plan
     plan.preset_box.setCurrentIndex(plan.preset_box.findData("fast_check"))
     plan.options.depth_box.setCurrentIndex(plan.options.depth_box.findData("common"))
     for key, text in TRAINING.items():
         plan.options.set(key, text)
-    host.spin(lambda: plan.plan is not None and not plan.is_planning, PATIENCE_SECONDS)
+    _wait(host, lambda: plan.plan is not None and not plan.is_planning)
     grab("panel_train")
     grab("panel_train_2x", scale=2.0)
     grab("panel_train_dark", dark=True)
     plan.iterations_box.value = 110
     plan.set_out(out / "run")
-    host.spin(lambda: plan.plan is not None and not plan.is_planning, PATIENCE_SECONDS)
+    _wait(host, lambda: plan.plan is not None and not plan.is_planning)
     plan.start()
-    host.spin(lambda: len(train.run.view.stages) > 2, PATIENCE_SECONDS)
+    _wait(host, lambda: len(train.run.view.stages) > 2)
     train.run.pause_or_resume()
-    host.spin(lambda: train.run.status_name == "paused", PATIENCE_SECONDS)
+    _wait(host, lambda: train.run.status_name == "paused")
     train.run.toggle_plots()
     for name in ("cases", "plan"):
         train.fold(name)
     grab("panel_train_run")
     train.run.pause_or_resume()
-    host.spin(lambda: train.run.status_name == "finished", PATIENCE_SECONDS)
-    host.spin(lambda: train.outcome.outcome is not None, PATIENCE_SECONDS)
-    host.spin(lambda: not train.outcome.is_comparing, PATIENCE_SECONDS)
+    _wait(host, lambda: train.run.status_name == "finished")
+    _wait(host, lambda: train.outcome.outcome is not None)
+    _wait(host, lambda: not train.outcome.is_comparing)
     files = []
     for name in ("losses", "dice", "cases", "voxels"):
         one = host.plot_view(f"SemiSupSeg{name.capitalize()}")
@@ -177,11 +179,17 @@ def _train(host: object, train: object, grab: object, out: Path) -> None:
     train.box.collapsed = True
 
 
+def _wait(host: object, until: Callable[[], object]) -> None:
+    """Process events until something is so: a picture of what is not so yet would be wrong."""
+    if not host.spin(until, PATIENCE_SECONDS):
+        raise TimeoutError(f"waited {PATIENCE_SECONDS:.0f} s in vain")
+
+
 def _show_setup(host: object, setup: object) -> None:
     """Open Setup after a self-test."""
     setup.box.collapsed = False
     setup.test()
-    host.spin(lambda: setup.found is not None, PATIENCE_SECONDS)
+    _wait(host, lambda: setup.found is not None)
 
 
 def _aim(slicer: object, result: object) -> None:

@@ -79,15 +79,7 @@ def charts(view: RunView) -> dict[str, Chart]:
         *([Curve(_("stages"), _fence(marks, top), _GREY, width=1)] if marks else []),
     )
     return {
-        "losses": Chart(
-            _("Losses"),
-            _("update"),
-            _("loss"),
-            tuple(
-                Curve(_loss_title(name), _pairs(view.losses[name]), _color(at))
-                for at, name in enumerate(_shown_losses(view.losses))
-            ),
-        ),
+        "losses": _losses_chart(view),
         "dice": Chart(
             _("Dice on validation (dashed: teacher; grey: stages begin)"),
             _("update"),
@@ -247,6 +239,15 @@ def _dice_curves(dice: Mapping[str, Mapping[str, Points]]) -> list[Curve]:
     return curves
 
 
+def _losses_chart(view: RunView) -> Chart:
+    curves = tuple(
+        Curve(_loss_title(name), _pairs(view.losses[name]), _color(at))
+        for at, name in enumerate(_shown_losses(view.losses))
+    )
+    last = max([1.0, *(one.points[-1][0] for one in curves if one.points)])
+    return Chart(_("Losses"), _("update"), _("loss"), curves, x_range=(0.0, _room(curves) * last))
+
+
 def _cases_chart(view: RunView) -> Chart:
     """Return how the unlabelled cases are trusted, and those of the present stage."""
     curves = []
@@ -372,11 +373,13 @@ def _draw(name: str, chart: Chart, former: Chart | None) -> None:
 def _draw_curve(chart, role: str, curve: Curve) -> None:
     table = _node("vtkMRMLTableNode", f"table.{role}", title=curve.name)
     content = vtk.vtkTable()
+    # VTK complains about a line of a single point each time that it draws it.
+    points = curve.points * (2 if len(curve.points) == 1 else 1)
     for title, at in (("x", 0), ("y", 1)):
         column = vtk.vtkDoubleArray()
         column.SetName(title)
-        column.SetNumberOfValues(len(curve.points))
-        for row, point in enumerate(curve.points):
+        column.SetNumberOfValues(len(points))
+        for row, point in enumerate(points):
             column.SetValue(row, point[at])
         content.AddColumn(column)
     table.SetAndObserveTable(content)

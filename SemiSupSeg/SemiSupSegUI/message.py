@@ -9,6 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegUI.section import wrapped_label
 
 
 class Message:
@@ -21,8 +22,7 @@ class Message:
         self.widget = qt.QFrame()
         self.widget.frameShape = qt.QFrame.StyledPanel
         layout = qt.QVBoxLayout(self.widget)
-        self._text = qt.QLabel()
-        self._text.wordWrap = True
+        self._text = wrapped_label()
         self._text.textInteractionFlags = qt.Qt.TextSelectableByMouse
         self._details = qt.QPlainTextEdit()
         self._details.readOnly = True

@@ -15,7 +15,7 @@ from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI.command_job import Ended, goes_on, open_report, run_and_tell, run_command
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.message import Message
-from SemiSupSegUI.section import enable, push_button
+from SemiSupSegUI.section import enable, push_button, wrapped_label
 
 
 class OutcomeBox:
@@ -52,8 +52,7 @@ class OutcomeBox:
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
-        self.sentence = qt.QLabel()
-        self.sentence.wordWrap = True
+        self.sentence = wrapped_label()
         self.sentence.textInteractionFlags = qt.Qt.TextSelectableByMouse
         layout.addWidget(self.sentence)
         titles = [
@@ -79,10 +78,13 @@ class OutcomeBox:
         self.report_button = push_button(_("Open report"), self.open_report)
         self.register_button = push_button(_("Register the student"), self.register)
         self.default_button = push_button(_("Make it the default"), self.set_default)
-        row = qt.QHBoxLayout()
-        for button in (self.report_button, self.register_button, self.default_button):
-            row.addWidget(button)
-        layout.addLayout(row)
+        # Side by side all three are wider than a narrow panel.
+        grid = qt.QGridLayout()
+        for at, button in enumerate(
+            (self.report_button, self.register_button, self.default_button)
+        ):
+            grid.addWidget(button, at // 2, at % 2)
+        layout.addLayout(grid)
         layout.addWidget(self.message.widget)
 
     def show(self, folder: Path | None, *, is_finished: bool, is_fresh: bool) -> None:

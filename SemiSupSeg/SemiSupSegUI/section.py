@@ -46,6 +46,16 @@ def push_button(text: str, action: Callable[[], None]):
     return button
 
 
+def wrapped_label():
+    """Return a label whose text wraps in the panel's width; Qt makes room for a long one."""
+    label = qt.QLabel()
+    label.wordWrap = True
+    policy = label.sizePolicy
+    policy.setHorizontalPolicy(qt.QSizePolicy.Ignored)
+    label.setSizePolicy(policy)
+    return label
+
+
 def enable(button, why_not: str, tool_tip: str = "") -> None:
     """Enable a button, or disable it with a tool tip that says why."""
     button.enabled = not why_not

@@ -15,7 +15,7 @@ from SemiSupSegLib.workers.run_view import RunView
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.live_plots import LivePlots, percent
 from SemiSupSegUI.message import Message
-from SemiSupSegUI.section import enable, push_button
+from SemiSupSegUI.section import enable, push_button, wrapped_label
 from SemiSupSegUI.stage_case import StageCase
 
 _SETTING = "SemiSupSeg/TrainingRun"
@@ -66,15 +66,13 @@ class TrainingRun:
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
         layout.setContentsMargins(0, 0, 0, 0)
-        self.status = qt.QLabel()
-        self.status.wordWrap = True
+        self.status = wrapped_label()
         self.status.textInteractionFlags = qt.Qt.TextSelectableByMouse
         layout.addWidget(self.status)
         self.progress_bar = qt.QProgressBar()
         self.progress_bar.setRange(0, _STEPS)
         layout.addWidget(self.progress_bar)
-        self.device = qt.QLabel()
-        self.device.wordWrap = True
+        self.device = wrapped_label()
         layout.addWidget(self.device)
         self.pause_button = push_button(_("Pause"), self.pause_or_resume)
         self.stop_button = push_button(_("Stop after this step"), self.stop)
@@ -103,8 +101,7 @@ class TrainingRun:
             "pseudo-label as it is. The others are doubtful: it leaves them out, or unlearns them."
         )
         layout.addWidget(self.stages)
-        self.stage_note = qt.QLabel()
-        self.stage_note.wordWrap = True
+        self.stage_note = wrapped_label()
         layout.addWidget(self.stage_note)
         self.case_box = qt.QComboBox()
         self.case_box.setSizeAdjustPolicy(qt.QComboBox.AdjustToMinimumContentsLengthWithIcon)
@@ -120,8 +117,7 @@ class TrainingRun:
         row.addWidget(self.exclude_button)
         layout.addLayout(row)
         layout.addWidget(self.stage_case.message.widget)
-        self.warnings = qt.QLabel()
-        self.warnings.wordWrap = True
+        self.warnings = wrapped_label()
         layout.addWidget(self.warnings)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
+from SemiSupSegLib.workers.processes import command_line
 
 HELP = "Show the main job: on made-up brains, or on a folder of your own cases."
 
@@ -140,6 +142,12 @@ def run(arguments: argparse.Namespace) -> int:
     write_json(out / "summary.json", summary)
     print("\n".join(["", *_closing_lines(summary, material, out)]))
     return 0
+
+
+def goes_on(arguments: argparse.Namespace) -> str:
+    """Return how an interrupted demo goes on."""
+    again = command_line(sys.executable, arguments.words)
+    return f"Nothing that was learnt is lost. To go on: {again}"
 
 
 def _made_up(out: Path, size: Size, seed: int) -> Material:

@@ -25,6 +25,7 @@ from SemiSupSegLib.options import from_json
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.prepare import PreparedCase, prepare_case
 from SemiSupSegLib.processes import local_rank, own_part
+from SemiSupSegLib.workers.processes import command_line
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HELP = "Segment cases with a model: label, uncertainty, confidence, agreement, figures."
+
+MISSING = "--missing"
 
 _ABOUT_LABELS = frozenset({"doubled_label", "label_meaning"})
 """Findings that do not matter here: no label is read."""
@@ -53,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cases.add_argument("--cases", type=Path, metavar="FOLDER", help="folder with many cases")
     cases.add_argument("--case", type=Path, metavar="DIR", help="folder of one case")
     parser.add_argument("--out", type=Path, required=True, help="results go to OUT/<case>/")
+    parser.add_argument(
+        MISSING,
+        action="store_true",
+        help="leave out cases whose result of this model and of the same images is in OUT already",
+    )
     parser.add_argument(
         "--task", help="task file or name to find the cases with (default: the model's)"
     )
@@ -98,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{case_id}: not predicted. {reason}", file=sys.stderr)
     _print_warnings(usable)
     make_output_folder(arguments.out)
+    usable = _still_to_do(usable, package, arguments)
     num_predicted = 0
     predictor: Predictor | None = None
     for case, preparation in _prepared_ahead(usable, task, options):
@@ -125,6 +134,36 @@ def run(arguments: argparse.Namespace) -> int:
     if failed:
         print(f"Failed: {', '.join(case_id for case_id, _ in failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def goes_on(arguments: argparse.Namespace) -> str:
+    """Return how interrupted predictions go on."""
+    stays = "The results that are written stay."
+    if own_part().size > 1:
+        return f"{stays} The same command goes on with the other cases if {MISSING} is added."
+    words = [*arguments.words, *([] if arguments.missing else [MISSING])]
+    return f"{stays} To go on with the other cases: {command_line(sys.executable, words)}"
+
+
+def _still_to_do(
+    cases: list[Case], package: ModelPackage, arguments: argparse.Namespace
+) -> list[Case]:
+    """Return the cases to predict, and say which have a result already."""
+    from SemiSupSegLib.inference.writing import has_result
+
+    def is_done(case: Case) -> bool:
+        images = case.channels if arguments.missing else None
+        return has_result(arguments.out, case.id, package.sha256, images)
+
+    missing = [case for case in cases if not is_done(case)]
+    if len(missing) == len(cases):
+        return cases
+    there = f"{len(cases) - len(missing)} of {len(cases)} cases have a result of this model already"
+    if arguments.missing:
+        print(f"{there}; they are left out.")
+        return missing
+    print(f"{there}, which is replaced; with {MISSING} they are left out.")
+    return cases
 
 
 def _package(model: str | None) -> ModelPackage:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from SemiSupSegLib.workers.processes import command_line
+
 HELP = "Prepare all cases of a folder: orient, crop, resample, normalize."
 
 
@@ -109,6 +111,12 @@ def run(arguments: argparse.Namespace) -> int:
     count = f"{len(result.prepared)} of {total} cases"
     print(f"{count} are prepared at {spacing} mm in {store}.")
     return 1 if result.failed or needed & unusable.keys() else 0
+
+
+def goes_on(arguments: argparse.Namespace) -> str:
+    """Return how an interrupted preparation goes on."""
+    again = command_line(sys.executable, arguments.words)
+    return f"What is prepared stays. To go on with the other cases: {again}"
 
 
 def _show(done: int, total: int) -> None:

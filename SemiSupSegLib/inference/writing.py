@@ -113,6 +113,34 @@ def write_result(
     return target
 
 
+def has_result(
+    folder: Path,
+    case_id: str,
+    model_sha256: str,
+    inputs: Mapping[str, ImageSource] | None = None,
+) -> bool:
+    """Return whether a case has a result of this model; one that cannot be read is none.
+
+    Args:
+        folder: The command's OUT.
+        case_id: Names folder and files.
+        model_sha256: Of the model package.
+        inputs: The case's images, of which it must be; None: of whichever.
+    """
+    file = folder / case_id / FIGURES_FILE
+    if not file.is_file():
+        return False
+    try:
+        figures = read_json(file)
+        if figures.get("model_sha256") != model_sha256:
+            return False
+        return inputs is None or figures.get("inputs") == {
+            channel: content_hash(source) for channel, source in inputs.items()
+        }
+    except SemiSupSegError:
+        return False
+
+
 def _places(inputs: Mapping[str, ImageSource], target: Path) -> dict[str, dict[str, Any]]:
     places = {}
     for channel, source in inputs.items():

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -266,7 +267,7 @@ def _make_in_processes(
     # A forked child of a process that has threads or a GPU context may hang; spawned ones do not.
     context = multiprocessing.get_context("spawn")
     workers = min(workers, len(orders))
-    with ProcessPoolExecutor(workers, context, initializer=_use_one_thread) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_begin_process) as pool:
         try:
             futures = {pool.submit(_make, order, task, options): order for order in orders}
             for future in as_completed(futures):
@@ -275,9 +276,11 @@ def _make_in_processes(
             pool.shutdown(cancel_futures=True)
 
 
-def _use_one_thread() -> None:
+def _begin_process() -> None:
     import SimpleITK as sitk
 
+    # Ctrl-C on a terminal goes to all processes; the first one ends the work.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 

@@ -22,9 +22,10 @@ from SemiSupSegLib.training.fitting import imagined_method, network_of
 
 PROCESS_BYTES = 700_000_000
 """Of Python, PyTorch and the libraries that a run loads."""
-WORKING_FACTOR = 2.0
-"""Memory of an update by what the network keeps for its backward pass: 1.9 to 2.5 was measured for
-the networks here on a CPU (gradients of activations, and what convolutions set aside)."""
+WORKING_FACTOR = 3.0
+"""Memory of an update by what the network keeps for its backward pass, on a CPU: gradients of
+activations, what convolutions set aside, and the free blocks between used ones of a process that
+keeps freed memory. 2.1 was measured with 4 patches of 48 x 64 x 64, 2.7 to 3.2 with 16 (ADR 17)."""
 _PARAMETER_COPIES = 4
 """Weight, gradient and two moments of the optimizer."""
 _CASE_COPIES = 3

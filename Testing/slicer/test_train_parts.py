@@ -348,6 +348,22 @@ def view(**changes):
     return RunView(**{**told, **changes})
 
 
+class WrappedLabelTest(PanelTest):
+    """Texts of several lines."""
+
+    def test_a_long_text_makes_the_panel_no_wider(self):
+        from SemiSupSegUI.section import wrapped_label
+
+        box = qt.QWidget()
+        layout = qt.QVBoxLayout(box)
+        label = wrapped_label()
+        layout.addWidget(label)
+        label.text = "The student follows the labelled cases alone. " * 12
+
+        self.assertLess(box.sizeHint.width(), 100)
+        self.assertGreater(label.heightForWidth(400), 4 * label.heightForWidth(100_000))
+
+
 class LivePlotsTest(PanelTest):
     """The curves in Slicer's own plots."""
 
@@ -385,7 +401,9 @@ class LivePlotsTest(PanelTest):
         # Up at the first mark, down at the second.
         self.assertEqual(dice["stages"], [(20.0, 0.0), (20.0, 0.7), (30.0, 0.7), (30.0, 0.0)])
         voxels = self.chart("voxels")
-        self.assertEqual(voxels, {"edema": [(1.0, 0.7), (2.0, 0.8)], "necrosis": [(2.0, 0.2)]})
+        self.assertEqual(voxels["edema"], [(1.0, 0.7), (2.0, 0.8)])
+        # A line of a single point is an error to VTK.
+        self.assertEqual(voxels["necrosis"], [(2.0, 0.2), (2.0, 0.2)])
         cases = self.chart("cases")["all unlabelled cases"]
         self.assertEqual(
             cases, [(0.0, 0.0), (0.0, 3.0), (0.5, 3.0), (0.5, 1.0), (1.0, 1.0), (1.0, 0.0)]
@@ -476,17 +494,19 @@ class LivePlotsTest(PanelTest):
 
     def test_the_legend_covers_no_point_in_a_view_of_480_pixels(self):
         """A legend is as wide as its longest name; the view has 400 pixels between its axes."""
+        points = [[10, 0.5], [1000, 0.6]]
         for name in ("WT", "mean (teacher)"):
-            dice = {"student": {name: [[10, 0.5], [1000, 0.6]]}}
-            self.plots.show(view(dice=dice, stage_marks=[]))
+            dice = {"student": {name: points}}
+            self.plots.show(view(dice=dice, losses={name: points}, stage_marks=[]))
 
-            chart = slicer.mrmlScene.GetSingletonNode(
-                "SemiSupSegTraining.chart.dice", "vtkMRMLPlotChartNode"
-            )
-            _low, high = chart.GetXAxisRange()
-            legend = 45 + 7 * len(name)
-            self.assertLessEqual(400 * 1000 / high, 400 - legend)
-            self.assertGreaterEqual(1000 / high, 0.5)
+            for shown in ("dice", "losses"):
+                chart = slicer.mrmlScene.GetSingletonNode(
+                    f"SemiSupSegTraining.chart.{shown}", "vtkMRMLPlotChartNode"
+                )
+                _low, high = chart.GetXAxisRange()
+                legend = 45 + 7 * len(name)
+                self.assertLessEqual(400 * 1000 / high, 400 - legend)
+                self.assertGreaterEqual(1000 / high, 0.5)
 
     def test_the_layout_is_entered_and_left_again(self):
         manager = slicer.app.layoutManager()

@@ -341,6 +341,16 @@ def test_a_misspelt_option_is_told_as_train_tells_it(a_folder, measured):
     assert "Did you mean 'lambda_high'?" in plan["why_not"]
 
 
+def test_the_memory_of_a_large_batch_is_counted_as_runs_have_taken_it():
+    """ADR 17: 16 patches of the left atrium took 4.5 to 5.2 GB."""
+    settings = {"training.patch_size": "[48, 64, 64]"}
+    config = configure(preset="best", method="best", variant="cpu", settings=settings)
+
+    update = needs_module.update_memory(config, load_task("binary"), (48, 64, 64))
+
+    assert 0.85 * 5.2e9 < needs_module.PROCESS_BYTES + update < 1.15 * 4.5e9
+
+
 def test_a_plan_in_words_names_time_memory_and_disk(a_folder, capsys, measured, monkeypatch):
     monkeypatch.setattr(estimates, "MeasuredRuns", lambda: measured)
 
