@@ -15,7 +15,7 @@ from semisupseg_testing import PanelTest
 
 
 class SetupTest(PanelTest):
-    """With the Python that runs these tests, which has all packages."""
+    """With the Python of the workers, as far as it has the packages."""
 
     def setUp(self):
         super().setUp()
@@ -54,6 +54,7 @@ class SetupTest(PanelTest):
         self.assertTrue(self.setup.install_button.enabled)
 
     def test_nothing_is_installed_without_a_yes(self):
+        self.need_worker()
         self.lack("torch")
         self.answer = False
 
