@@ -191,7 +191,7 @@ class SetupSection(Section):
         extra = {
             "Slicer": slicer.app.applicationVersion,
             "system": slicer.app.platform,
-            "workers' Python": worker.python_setting() or "Slicer's own",
+            "workers' Python": worker.origin_in_words(),
         }
         slicer.app.clipboard().setText(diagnostics(self.found, extra=extra))
         self.message.say(_("The diagnostics are on the clipboard."))
@@ -262,6 +262,9 @@ class SetupSection(Section):
 
     def _install(self, *, replace_torch: bool) -> None:
         if self.probe is None:
+            return
+        if not self._jobs.is_idle:
+            self.message.mind(_("Work is going on. Wait until it has ended, or cancel it."))
             return
         plan = make_plan(
             self.probe,

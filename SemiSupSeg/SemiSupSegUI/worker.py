@@ -8,7 +8,7 @@ import slicer
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models.registry import HOME_VARIABLE, user_data_folder
-from SemiSupSegLib.workers.environment import WorkerPython, choose_python
+from SemiSupSegLib.workers.environment import VARIABLE, WorkerPython, choose_python
 from SemiSupSegLib.workers.runner import JobRunner
 
 _SETTING = "SemiSupSeg/WorkerPython"
@@ -32,6 +32,18 @@ def worker_python() -> WorkerPython:
     """
     # In Slicer this is PythonSlicer, not the application.
     return choose_python(sys.executable, setting=python_setting())
+
+
+def origin_in_words() -> str:
+    """Return which Python the workers use and who has chosen it."""
+    try:
+        python = worker_python()
+    except SemiSupSegError as error:
+        return str(error)
+    if python.is_own:
+        return "Slicer's own"
+    who = VARIABLE if python.chosen_by == "variable" else "chosen in Setup"
+    return f"{python.path} ({who})"
 
 
 def why_no_worker() -> str:

@@ -51,9 +51,15 @@ def failure_in_words(output: str, *, place: str, wheels: str | None, python: str
             return sentence.format(place=place)
     conflict = _conflict(output)
     if conflict is not None:
+        remedy = "Choose another Python in Setup"
+        if wheels is not None:
+            remedy += (
+                f", or fill {wheels} anew with the command that 'doctor --wheels' prints on this "
+                "machine: it asks for what fits"
+            )
         return (
             f"The packages do not fit together: {conflict}. It stays as it is, because other "
-            "extensions may rely on it. Choose another Python in Setup."
+            f"extensions may rely on it. {remedy}."
         )
     damaged = _damaged_wheel(output)
     if damaged:

@@ -11,12 +11,13 @@ import numpy as np
 
 from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.task import Task, load_task
-from SemiSupSegLib.preparation.nifti import write_nifti
-from SemiSupSegLib.preparation.restoring import write_volume
 from SemiSupSegLib.review.record import ReviewRecord
+from Testing.data.plain_nifti import write_plain_nifti
 
 SHAPE = (6, 10, 8)
 MODEL = "ab" * 32
+STEPS = 200
+"""Of a map from 0 to 1, as it is stored."""
 _TURN = math.radians(25)
 GRID = Geometry(
     size=(8, 10, 6),
@@ -119,11 +120,12 @@ def make_result(
         for one in (the_regions() if regions is None else regions)
     ]
     values = np.asarray(the_task().written_values, np.uint8)
-    write_nifti(
+    write_plain_nifti(
         folder / f"{case}_label.nii.gz", values[the_label() if label is None else label], GRID
     )
-    write_nifti(folder / f"{case}_regions.nii.gz", the_region_map(), GRID)
-    write_volume(folder / f"{case}_confidence.nii.gz", the_confidence(), GRID)
+    write_plain_nifti(folder / f"{case}_regions.nii.gz", the_region_map(), GRID)
+    steps = np.rint(the_confidence() * STEPS).astype(np.uint8)
+    write_plain_nifti(folder / f"{case}_confidence.nii.gz", steps, GRID, slope=1 / STEPS)
     content = {
         "format": "semisupseg-case-result",
         "version": 1,

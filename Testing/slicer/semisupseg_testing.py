@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 import unittest
@@ -15,7 +17,7 @@ import numpy as np
 import slicer
 import vtk
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 600.0
 """A test that waits longer has failed; none waits for a fixed time."""
 
 
@@ -45,6 +47,7 @@ class PanelTest(unittest.TestCase):
 
     def setUp(self):
         self._use_own_home()
+        self._use_own_settings()
         self._share_worker()
         slicer.mrmlScene.Clear(0)
         self.widget = slicer.util.getModuleWidget("SemiSupSeg")
@@ -72,10 +75,18 @@ class PanelTest(unittest.TestCase):
         """Of this test; with a space and a letter that is not ASCII in its path."""
         self.home = self.folder / "home"
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.home.mkdir(parents=True)
+        # A process of the test before that is about to end may have made it anew.
+        self.home.mkdir(parents=True, exist_ok=True)
         patch = unittest.mock.patch.dict(os.environ, {"SEMISUPSEG_HOME": str(self.home)})
         patch.start()
         self.addCleanup(patch.stop)
+
+    def _use_own_settings(self):
+        # In Slicer they are the user's, and outlive a test. One says where the packages are.
+        former = _settings()
+        self.addCleanup(_replace_settings, former)
+        python = "SemiSupSeg/WorkerPython"
+        _replace_settings({python: former[python]} if python in former else {})
 
     def _share_worker(self):
         from SemiSupSegUI import worker
@@ -112,6 +123,12 @@ class PanelTest(unittest.TestCase):
         setup = self.panel.setup
         self.wait(lambda: setup.probe is not None or setup.hindrance, "a look at the packages")
 
+    def need_packages(self, *names):
+        """Skip the test if Slicer's own Python lacks one of these packages, and say which."""
+        lacking = [name for name in names if importlib.util.find_spec(name) is None]
+        if lacking:
+            self.skipTest(f"Slicer's Python lacks {', '.join(lacking)}")
+
     def try_it(self):
         """Load the made-up case and its model."""
         self.segment.try_it()
@@ -135,6 +152,45 @@ class PanelTest(unittest.TestCase):
     def message(self) -> str:
         """What the section Segment says."""
         return self.segment.message.text
+
+
+def _settings():
+    """Return the extension's settings."""
+    settings = slicer.app.userSettings()
+    return {key: settings.value(key) for key in settings.allKeys() if key.startswith("SemiSupSeg/")}
+
+
+def _replace_settings(wanted):
+    settings = slicer.app.userSettings()
+    for key in _settings():
+        settings.remove(key)
+    for key, value in wanted.items():
+        settings.setValue(key, value)
+
+
+def run_in_workers_python(code, *words):
+    """Run lines of Python where the packages are that Slicer's own Python may lack.
+
+    Args:
+        code: The lines; the library is on their path.
+        words: They find them in `sys.argv[1:]`.
+    """
+    from SemiSupSegUI import worker
+
+    import SemiSupSegLib
+    from SemiSupSegLib.workers.environment import worker_environment
+
+    python = worker.worker_python()
+    home = {"SEMISUPSEG_HOME": os.environ["SEMISUPSEG_HOME"]}
+    root = str(Path(SemiSupSegLib.__file__).resolve().parents[1])
+    answer = subprocess.run(
+        [str(python.path), "-c", f"import sys\nsys.path.insert(0, {root!r})\n{code}", *words],
+        env={**worker_environment(slicer.util.startupEnvironment(), python), **home},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr.decode("utf-8", "replace")
 
 
 def volume(name, array, matrix=None):

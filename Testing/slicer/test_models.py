@@ -10,18 +10,23 @@ from pathlib import Path
 import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from semisupseg_testing import PanelTest
+from semisupseg_testing import PanelTest, run_in_workers_python
 
-
-def _retrain(folder):
-    """Make another model of a package: nothing but its manifest differs."""
-    from SemiSupSegLib.models.package import read_package, write_package
-
-    package = read_package(folder)
-    manifest = {**package.manifest, "name": "another"}
-    weights = {"student": package.weights(), "teacher": package.weights("teacher")}
-    shutil.rmtree(folder)
-    write_package(folder, manifest=manifest, weights=weights, card="# Another")
+# Another model that has the name of the first: nothing but its manifest differs.
+ANOTHER_MODEL = """
+from pathlib import Path
+from SemiSupSegLib.models import registry
+from SemiSupSegLib.models.package import read_package, write_package
+source, folder, name = sys.argv[1:]
+package = read_package(Path(source))
+write_package(
+    Path(folder),
+    manifest={**package.manifest, "name": "another"},
+    weights={role: package.weights(role) for role in ("student", "teacher")},
+    card="# Another",
+)
+registry.register(Path(folder), name)
+"""
 
 
 class ModelsTest(PanelTest):
@@ -66,10 +71,8 @@ class ModelsTest(PanelTest):
         self.assertTrue(slicer.util.saveScene(file))
         slicer.mrmlScene.Clear(0)
         registry.rename("Demonstration only", "Tumours")
-        other = self.folder / "other"
-        shutil.copytree(self.package, other)
-        _retrain(other)
-        registry.register(other, "Demonstration only")
+        other = str(self.folder / "other")
+        run_in_workers_python(ANOTHER_MODEL, str(self.package), other, "Demonstration only")
         self.panel.enter()
 
         slicer.util.loadScene(file)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest, volume
 
 from Testing.data import make_review_folder
+from Testing.data.plain_nifti import write_plain_nifti
 
 
 class Session:
@@ -42,7 +43,7 @@ class BoxTest(PanelTest):
         self.jobs = self.widget.logic.jobs
         self.message_of_box = Message()
         self.results = self.folder / "results"
-        self.need_probe()
+        self.need_worker()
 
     @property
     def said(self):
@@ -213,11 +214,11 @@ class CaseBoxTest(BoxTest):
 
     def a_dicom_case(self):
         """Return a result on a series' grid, its volume node, the series' folder, and its UID."""
+        self.need_packages("pydicom", "SimpleITK")
         from SemiSupSegLib.cases.case import ImageSource
         from SemiSupSegLib.cases.dicom import list_series
         from SemiSupSegLib.cases.geometry import geometry_of
         from SemiSupSegLib.cases.reading import read_image
-        from SemiSupSegLib.preparation.nifti import write_nifti
         from Testing.data import make_dicom_phantom
 
         series = make_dicom_phantom.write_series(self.folder / "dicom" / "t1")
@@ -226,7 +227,7 @@ class CaseBoxTest(BoxTest):
         folder = self.make("p1")
         values = np.asarray(make_review_folder.the_task().written_values, np.uint8)
         label = values[make_review_folder.the_label()]
-        write_nifti(folder / "p1_label.nii.gz", label, grid)
+        write_plain_nifti(folder / "p1_label.nii.gz", label, grid)
         node = volume("t1", np.zeros((6, 10, 8), np.float32))
         hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
         hierarchy.SetItemUID(hierarchy.GetItemByDataNode(node), "DICOM", found.uid)
@@ -234,8 +235,6 @@ class CaseBoxTest(BoxTest):
         return folder, node, series, found.uid
 
     def test_a_scan_from_dicom_gives_a_dicom_seg_of_its_series(self):
-        import pydicom
-
         folder, node, series, uid = self.a_dicom_case()
         database = unittest.mock.Mock()
         database.fileForInstance.side_effect = {"1.2.3": str(series / "IM000.dcm")}.get
@@ -246,6 +245,8 @@ class CaseBoxTest(BoxTest):
 
         self.box.export(str(self.folder / "seg"))
         self.finish()
+
+        import pydicom
 
         made = pydicom.dcmread(self.folder / "seg.dcm")
         self.assertEqual(made.ReferencedSeriesSequence[0].SeriesInstanceUID, uid)
@@ -493,7 +494,6 @@ class CohortBoxTest(BoxTest):
 def _write_case(folder, seed):
     """Write a noisy ball and its label; return the label."""
     from SemiSupSegLib.cases.geometry import Geometry
-    from SemiSupSegLib.preparation.nifti import write_nifti
 
     draw = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in (16, 18, 20)], indexing="ij"), -1)
@@ -507,8 +507,8 @@ def _write_case(folder, seed):
         direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
     )
     folder.mkdir(parents=True)
-    write_nifti(folder / "mri.nii.gz", image.astype(np.float32), where)
-    write_nifti(folder / "seg.nii.gz", label, where)
+    write_plain_nifti(folder / "mri.nii.gz", image.astype(np.float32), where)
+    write_plain_nifti(folder / "seg.nii.gz", label, where)
 
 
 SETTINGS = {

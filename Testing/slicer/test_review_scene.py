@@ -24,7 +24,7 @@ class ReviewSceneTest(PanelTest):
 
     def setUp(self):
         super().setUp()
-        self.need_probe()
+        self.need_worker()
         self.review = self.panel.review
         self.review.reviewer_box.text = "ann"
         regions = make_review_folder.the_regions()

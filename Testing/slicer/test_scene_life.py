@@ -13,7 +13,13 @@ import numpy as np
 import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from semisupseg_testing import PanelTest
+from semisupseg_testing import PanelTest, run_in_workers_python
+
+REGISTER = """
+from pathlib import Path
+from SemiSupSegLib.models import registry
+registry.register(Path(sys.argv[1]), sys.argv[2])
+"""
 
 
 class SceneLifeTest(PanelTest):
@@ -119,9 +125,8 @@ class SceneLifeTest(PanelTest):
     def test_after_closing_the_scene_the_default_model_is_chosen_again(self):
         from SemiSupSegUI import demonstration
 
-        from SemiSupSegLib.models import registry
-
-        registry.register(demonstration.MODEL, "mine")
+        self.need_worker()
+        run_in_workers_python(REGISTER, str(demonstration.MODEL), "mine")
         self.segment.read_models()
         self.assertEqual(self.state.model, "mine")
 

@@ -15,7 +15,7 @@ from semisupseg_testing import PanelTest
 
 
 class SetupTest(PanelTest):
-    """With the Python that runs these tests, which has all packages."""
+    """With the Python of the workers, as far as it has the packages."""
 
     def setUp(self):
         super().setUp()
@@ -54,6 +54,8 @@ class SetupTest(PanelTest):
         self.assertTrue(self.setup.install_button.enabled)
 
     def test_nothing_is_installed_without_a_yes(self):
+        self.need_worker()
+        self.wait(lambda: self.widget.logic.jobs.is_idle, "other sections' work")
         self.lack("torch")
         self.answer = False
 
@@ -64,6 +66,23 @@ class SetupTest(PanelTest):
         self.assertIn("No other installed package is changed", self.asked[0])
         self.assertIn("Nothing was installed", self.setup.message.text)
         self.assertEqual(list((self.home / "jobs").glob("*/request.json")), [])
+
+    def test_nothing_is_asked_while_other_work_uses_the_packages(self):
+        self.setup.look()
+
+        self.setup.install()
+
+        self.assertEqual(self.asked, [])
+        self.assertIn("Work is going on", self.setup.message.text)
+
+    def test_the_diagnostics_name_another_python_and_who_chose_it(self):
+        python = self.folder / "python3"
+        python.touch(mode=0o700)
+        with mock.patch.dict(os.environ, {"SEMISUPSEG_PYTHON": str(python)}):
+            self.setup.copy_diagnostics()
+
+        text = slicer.app.clipboard().text()
+        self.assertIn(f"workers' Python: {python} (SEMISUPSEG_PYTHON)", text)
 
     def test_the_self_test_is_told_in_sentences(self):
         self.need_worker()

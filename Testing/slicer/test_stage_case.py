@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import slicer
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest
+
+from Testing.data.plain_nifti import write_plain_nifti
 
 SPLIT = {
     "train_labelled": ["case0"],
@@ -36,7 +39,6 @@ SETTINGS = {
 def _write_case(folder, seed):
     """Write an image of a ball, and its label."""
     from SemiSupSegLib.cases.geometry import Geometry
-    from SemiSupSegLib.preparation.nifti import write_nifti
 
     draw = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in (16, 18, 20)], indexing="ij"), -1)
@@ -47,8 +49,8 @@ def _write_case(folder, seed):
         direction=(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
     )  # fmt: skip
     folder.mkdir(parents=True)
-    write_nifti(folder / "mri.nii.gz", image.astype(np.float32), geometry)
-    write_nifti(folder / "seg.nii.gz", label.astype(np.uint8), geometry)
+    write_plain_nifti(folder / "mri.nii.gz", image.astype(np.float32), geometry)
+    write_plain_nifti(folder / "seg.nii.gz", label.astype(np.uint8), geometry)
 
 
 class StageCaseTest(PanelTest):

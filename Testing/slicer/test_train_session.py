@@ -12,10 +12,9 @@ import qt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from semisupseg_testing import PanelTest
+from semisupseg_testing import PanelTest, run_in_workers_python
 
 from SemiSupSegLib.models import registry
-from SemiSupSegLib.phantom.cohort import write_cohort
 
 TINY = {
     "network.options.width": "4",
@@ -28,6 +27,12 @@ TINY = {
     "training.checkpoint_seconds": "0",
     "training.threads": "1",
 }
+# Nine patients, five of them labelled.
+COHORT = """
+from pathlib import Path
+from SemiSupSegLib.phantom.cohort import write_cohort
+write_cohort(Path(sys.argv[1]), 9, 5, 3, size=(40, 44, 36))
+"""
 
 
 class TrainTest(PanelTest):
@@ -36,7 +41,8 @@ class TrainTest(PanelTest):
     def setUp(self):
         super().setUp()
         self.need_worker()
-        self.cohort = write_cohort(self.folder / "phantoms", 9, 5, 3, size=(40, 44, 36))
+        run_in_workers_python(COHORT, str(self.folder / "phantoms"))
+        self.cases = self.folder / "phantoms" / "cases"
         self.train = self.panel.train
         self.opened = []
         patch = unittest_patch(qt.QDesktopServices, "openUrl", self.opened.append)
@@ -63,7 +69,7 @@ class TrainTest(PanelTest):
     def scan(self):
         """Find the cases, and wait until it is known what a small run would take."""
         self.choose_little()
-        self.train.cases.set_folder(self.cohort.cases)
+        self.train.cases.set_folder(self.cases)
         self.train.cases.set_task("brats")
         self.train.cases.scan()
         self.wait(lambda: not self.train.cases.is_scanning, "the scan")
@@ -124,7 +130,7 @@ class TrainSessionTest(TrainTest):
         self.assertEqual(table.use_of("Phantom_0008"), "")
         self.assertIn("updates", self.plan.estimate.text)
         self.assertIn("--split", self.plan.command_edit.text)
-        self.assertIn(str(self.cohort.cases), self.plan.command_edit.text)
+        self.assertIn(str(self.cases), self.plan.command_edit.text)
         out = Path(self.plan.out_edit.text)
 
         self.start()

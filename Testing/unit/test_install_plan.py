@@ -261,3 +261,16 @@ def test_a_failure_of_pip_is_said_in_words(output, sentence):
     said = failure_in_words(output, place="/site", wheels=None, python="Python 3.12 on win-amd64")
 
     assert sentence in said
+
+
+def test_wheels_that_do_not_fit_are_to_be_fetched_again_by_our_command():
+    output = (
+        "    torch 2.13.0 depends on setuptools>=77.0.3\n"
+        "    The user requested (constraint) setuptools==65.5.0\n"
+        "ERROR: ResolutionImpossible\n"
+    )
+
+    said = failure_in_words(output, place="/site", wheels="/usb", python="Python 3.11")
+
+    assert "torch 2.13.0 needs setuptools>=77.0.3, and setuptools 65.5.0 is installed" in said
+    assert "fill /usb anew with the command that 'doctor --wheels' prints" in said

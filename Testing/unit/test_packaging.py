@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +100,20 @@ def test_the_module_has_no_other_script_beside_it():
     beside = [file for file in files_of_git() if re.fullmatch(r"SemiSupSeg/[^/]+\.py", file)]
 
     assert beside == ["SemiSupSeg/SemiSupSeg.py"]
+
+
+def test_the_package_holds_what_is_installed_and_nothing_else(an_installation):
+    with tarfile.open(an_installation.package) as package:
+        packed = {file.name: package.extractfile(file).read() for file in package if file.isfile()}
+
+    # CPack puts all into a folder of the package's name, which Slicer takes away again.
+    installed = {
+        f"SemiSupSeg/{file.relative_to(an_installation.prefix).as_posix()}": file.read_bytes()
+        for file in an_installation.prefix.rglob("*")
+        if file.is_file()
+    }
+    assert sorted(packed) == sorted(installed)
+    assert [name for name, content in packed.items() if content != installed[name]] == []
 
 
 # --- that it works from there ----------------------------------------------------------------
@@ -302,15 +317,23 @@ class Cmake:
     def install(self, build: Path, prefix: Path) -> None:
         self.run("--install", build, "--prefix", prefix, "--component", "RuntimeLibraries")
 
+    def package(self, build: Path) -> Path:
+        """Return the archive that an extension manager would get."""
+        run([self._program("cpack")], cwd=build)
+        return build / "SemiSupSeg.tar.gz"
+
     def tests(self, build: Path) -> dict[str, str]:
         """Return the registered tests: module name to folder."""
-        program = Path(self.program).with_name(Path(self.program).name.replace("cmake", "ctest"))
-        answer = run([program, "--show-only=json-v1"], cwd=build)
+        answer = run([self._program("ctest"), "--show-only=json-v1"], cwd=build)
         commands = [test["command"] for test in json.loads(answer)["tests"]]
         return {name: folder for *_, folder, name in commands}
 
     def run(self, *words: object) -> None:
         run([self.program, *words])
+
+    def _program(self, name: str) -> Path:
+        """Return the program beside this one."""
+        return Path(self.program).with_name(Path(self.program).name.replace("cmake", name))
 
 
 @dataclass(frozen=True)
@@ -323,6 +346,7 @@ class Installation:
     """Files of the copy that make up the extension."""
     prefix: Path
     modules: Path
+    package: Path
     tests: dict[str, str]
     description: dict[str, str]
 
@@ -363,6 +387,7 @@ def an_installation(cmake, tmp_path_factory):
         shipped=list(filter(is_shipped, files)),
         prefix=prefix,
         modules=prefix / MODULES,
+        package=cmake.package(build),
         tests=cmake.tests(build),
         description=description,
     )
