@@ -165,6 +165,7 @@ def _train(host: object, train: object, grab: object, out: Path) -> None:
     _wait(host, lambda: train.run.status_name == "finished")
     _wait(host, lambda: train.outcome.outcome is not None)
     _wait(host, lambda: not train.outcome.is_comparing)
+    _wait(host, lambda: train.outcome.registered)
     files = []
     for name in ("losses", "dice", "cases", "voxels"):
         one = host.plot_view(f"SemiSupSeg{name.capitalize()}")
