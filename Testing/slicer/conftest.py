@@ -3,6 +3,7 @@
 In Slicer itself there is no pytest: ctest runs the same files with unittest.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,26 @@ NOT_IN_SLICER = ("torch", "nibabel", "safetensors", "psutil", "fastjsonschema", 
 """Packages that Slicer's own Python lacks. The workers' Python may be another, which has them."""
 
 
+class WithoutMainWindow:
+    """Slicer's application as `--no-main-window` leaves it.
+
+    Args:
+        application: The stand-in's, which goes on as before.
+    """
+
+    def __init__(self, application):
+        self.__dict__["_application"] = application
+
+    def layoutManager(self):
+        """Return None: nothing is laid out."""
+
+    def __getattr__(self, name):
+        return getattr(self._application, name)
+
+    def __setattr__(self, name, value):
+        setattr(self._application, name, value)
+
+
 @pytest.fixture(autouse=True)
 def host(tmp_path, monkeypatch):
     """Give each test an empty Slicer with the module; a complaint of Qt, VTK or a slot fails it."""
@@ -29,6 +50,10 @@ def host(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     running.reset()
     running.open_module("SemiSupSeg", MODULE)
+    if os.environ.get("SEMISUPSEG_TEST_WITHOUT_MAIN_WINDOW"):
+        import slicer
+
+        monkeypatch.setattr(slicer, "app", WithoutMainWindow(slicer.app))
     yield running
     complaints = list(map(str, running.complaints))
     running.reset()

@@ -129,6 +129,13 @@ class PanelTest(unittest.TestCase):
         if lacking:
             self.skipTest(f"Slicer's Python lacks {', '.join(lacking)}")
 
+    def need_layout(self):
+        """Return the layout manager, or skip the test: without a main window there is none."""
+        manager = slicer.app.layoutManager()
+        if manager is None:
+            self.skipTest("there is no layout manager without a main window")
+        return manager
+
     def try_it(self):
         """Load the made-up case and its model."""
         self.segment.try_it()

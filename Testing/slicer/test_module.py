@@ -61,11 +61,10 @@ class ModuleTest(PanelTest):
         self.assertIn("Done", self.message)
 
     def test_when_slicer_has_started_layout_and_sample_are_known(self):
-        if slicer.app.layoutManager() is None:
-            self.skipTest("there is no layout manager without a main window")
+        manager = self.need_layout()
         from SemiSupSegUI import live_plots, overlays
 
-        node = slicer.app.layoutManager().layoutLogic().GetLayoutNode()
+        node = manager.layoutLogic().GetLayoutNode()
         for layout in (overlays.LAYOUT, live_plots.LAYOUT):
             node.SetLayoutDescription(layout.identity, "")
         listed = []

@@ -9,7 +9,6 @@ import unittest.mock
 from pathlib import Path
 
 import numpy as np
-import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -132,11 +131,11 @@ class StageCaseTest(PanelTest):
         self.assertEqual(results.overlays.shown, "trust")
         self.assertIn("the weight that a voxel", results.overlay_meaning.text)
         self.assertIn("0.50 or less", results.overlay_meaning.text)
-        background = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
-        volume = background.GetBackgroundLayer().GetVolumeNode()
-        self.assertEqual(volume.GetName(), f"{case} image")
         warnings = json.loads((session.folder / "case.json").read_text())["warnings"]
         self.assertTrue(any("The student is not finished" in one for one in warnings), warnings)
+        background = self.need_layout().sliceWidget("Red").sliceLogic()
+        volume = background.GetBackgroundLayer().GetVolumeNode()
+        self.assertEqual(volume.GetName(), f"{case} image")
 
     def test_cancelled_nothing_is_opened(self):
         cases = self.train()

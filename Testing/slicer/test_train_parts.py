@@ -410,6 +410,7 @@ class LivePlotsTest(PanelTest):
         )
 
     def test_the_stages_stand_in_a_table_of_the_scene(self):
+        self.need_layout()
         self.plots.show(view())
         self.plots.enter()
 
@@ -509,7 +510,7 @@ class LivePlotsTest(PanelTest):
                 self.assertGreaterEqual(1000 / high, 0.5)
 
     def test_the_layout_is_entered_and_left_again(self):
-        manager = slicer.app.layoutManager()
+        manager = self.need_layout()
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView)
         self.plots.show(view())
 
@@ -535,7 +536,7 @@ class LivePlotsTest(PanelTest):
     def test_another_layout_that_the_user_has_chosen_stays(self):
         self.plots.show(view())
         self.plots.enter()
-        manager = slicer.app.layoutManager()
+        manager = self.need_layout()
         manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
 
         self.plots.leave()

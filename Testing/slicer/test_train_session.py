@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import qt
+import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -140,7 +141,9 @@ class TrainSessionTest(TrainTest):
         self.wait_for("paused")
         self.assertEqual(self.followed.pause_button.text, "Go on")
         self.followed.plots_button.click()
-        self.assertTrue(self.followed.plots.is_visible)
+        # Without a main window there is nothing to lay out.
+        has_layouts = slicer.app.layoutManager() is not None
+        self.assertEqual(self.followed.plots.is_visible, has_layouts)
         self.followed.pause_button.click()
         self.wait_for("running")
         frozen = json.loads((out / "run.json").read_text())

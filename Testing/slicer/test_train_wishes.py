@@ -8,8 +8,6 @@ import types
 import unittest.mock
 from pathlib import Path
 
-import slicer
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest
@@ -567,7 +565,7 @@ class SceneTest(WishesTest):
     def test_curves_of_a_scene_that_was_saved_with_them_can_be_left(self):
         from SemiSupSegUI import live_plots
 
-        manager = slicer.app.layoutManager()
+        manager = self.need_layout()
         live_plots.register_layout()
         manager.setLayout(live_plots.LAYOUT.identity)
         self.train.update()
