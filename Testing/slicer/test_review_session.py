@@ -25,9 +25,13 @@ class ReviewSessionTest(PanelTest):
         self.review.update()
         self.review.begin()
         self.wait(lambda: self.review.opening is None, "the result")
-        self.review.sensitivity_slider.value = 100
-        self.review._sensitivity_chosen()
-        self.wait(lambda: self.review.opening is None, "the list")
+        # Regions that grow may meet: the longest list is not that of most volume.
+        for sensitivity in (50, 60, 40, 70, 30, 80, 20, 100):
+            if len(self.review.session.regions) >= NUM_REGIONS:
+                break
+            self.review.sensitivity_slider.value = sensitivity
+            self.review._sensitivity_chosen()
+            self.wait(lambda: self.review.opening is None, "the list")
         session = self.review.session
         self.assertGreaterEqual(len(session.regions), NUM_REGIONS)
         folder = session.folder

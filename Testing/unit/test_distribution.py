@@ -195,8 +195,13 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(a_cohort, a
     losses = {key for key in expected if key[-1] not in ("rate", "high_share")}
     assert {key[-1] for key in losses} >= {"cross_entropy", "dice", "high", "low", "log_variance"}
     for key in losses:
-        # Dice of a validation moves by steps of a voxel.
-        tolerance = 1e-2 if key[-1].startswith("dice.") else 2e-5
+        tolerance = 2e-5
+        if key[-1].startswith("dice."):
+            # Dice of a validation moves by steps of a voxel.
+            tolerance = 1e-2
+        elif key[1].startswith("stage_") and key[-1] in ("high", "low", "loss"):
+            # A voxel whose trust is at the threshold may fall to either side of it.
+            tolerance = 1e-3
         assert found[key] == pytest.approx(expected[key], abs=tolerance), key
 
 
