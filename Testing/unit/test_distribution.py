@@ -51,6 +51,8 @@ SHORT = {
     "teacher_share": "4",
     "stage_share": "2",
     "head_share": "1",
+    # Few voxels are trusted so far that rounding takes them over this.
+    "pseudo_labels.threshold": "0.9",
     "fractions": "[0.5, 1.0]",
     "training.log_every": "1",
     "training.validate_every": "3",
@@ -195,13 +197,8 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(a_cohort, a
     losses = {key for key in expected if key[-1] not in ("rate", "high_share")}
     assert {key[-1] for key in losses} >= {"cross_entropy", "dice", "high", "low", "log_variance"}
     for key in losses:
-        tolerance = 2e-5
-        if key[-1].startswith("dice."):
-            # Dice of a validation moves by steps of a voxel.
-            tolerance = 1e-2
-        elif key[1].startswith("stage_") and key[-1] in ("high", "low", "loss"):
-            # A voxel whose trust is at the threshold may fall to either side of it.
-            tolerance = 1e-3
+        # Dice of a validation moves by steps of a voxel.
+        tolerance = 1e-2 if key[-1].startswith("dice.") else 2e-5
         assert found[key] == pytest.approx(expected[key], abs=tolerance), key
 
 
