@@ -95,7 +95,7 @@ def freeze_spacing(
         if not labelled_cases:
             raise SemiSupSegError(
                 f"Task {task.name} names no voxel spacing and there is no labelled case to take "
-                "it from. Add a labelled case, or give preparation.spacing."
+                "it from. Add a labelled case, or name it: --set preparation.spacing=[1,1,1] (mm)."
             )
         found = [_oriented_spacing(_reference_of(case, task)) for case in labelled_cases]
         # Headers hold float32; nanometres are noise.
