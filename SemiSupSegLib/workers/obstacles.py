@@ -24,7 +24,9 @@ def takes_packages(probe: Probe) -> bool:
     return probe.is_writable and not too_long
 
 
-def sizes(packages: Sequence[Package], probe: Probe, chooser: str | None) -> tuple[int, int]:
+def sizes(
+    packages: Sequence[Package], probe: Probe, chooser: str | None, wheels: Path | str | None
+) -> tuple[int, int]:
     """Return MB to download and on the disk."""
     download = sum(one.download_mb for one in packages if one.name != "torch")
     disk = sum(one.disk_mb for one in packages if one.name != "torch")
@@ -32,6 +34,9 @@ def sizes(packages: Sequence[Package], probe: Probe, chooser: str | None) -> tup
         # pip brings the GPU build on Linux; the chooser decides by the driver.
         on_linux = probe.system.startswith("linux") and probe.platform.endswith("x86_64")
         gpu = probe.has_nvidia_driver and probe.system != "darwin" if chooser else on_linux
+        if wheels is not None:
+            # The build for GPUs does not come without these.
+            gpu = any(Path(wheels).glob("nvidia_*.whl"))
         download += CUDA_MB[0] if gpu else torch.download_mb
         disk += CUDA_MB[1] if gpu else torch.disk_mb
     return round(download), round(disk)

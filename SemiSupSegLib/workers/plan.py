@@ -130,7 +130,7 @@ def make_plan(
     chooser: Literal["use", "install first"] | None = None
     if wheels is None and any(state.package.name == "torch" for state in wanted):
         chooser = "use" if probe.has_chooser else "install first" if has_pytorch_extension else None
-    download, disk = sizes([state.package for state in wanted], probe, chooser)
+    download, disk = sizes([state.package for state in wanted], probe, chooser, wheels)
     place = probe.packages if is_target else probe.site_packages
     return InstallPlan(
         install=tuple(state.package.requirement for state in wanted),

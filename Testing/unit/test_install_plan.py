@@ -83,6 +83,18 @@ def test_a_plan_survives_json():
     assert InstallPlan.from_json(plan.to_json()) == plan
 
 
+def test_wheels_for_the_cpu_need_no_room_for_the_build_for_gpus(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "torch-2.13.0+cpu-cp312-cp312-linux_x86_64.whl").touch()
+    for_cpu = make_plan(a_probe(), is_own_python=True, wheels=wheels)
+    (wheels / "nvidia_cudnn_cu13-9.1-py3-none-manylinux_2_28_x86_64.whl").touch()
+    for_gpu = make_plan(a_probe(), is_own_python=True, wheels=wheels)
+
+    assert for_cpu.disk_mb < 2000
+    assert for_gpu.disk_mb - for_cpu.disk_mb > 4000
+
+
 def test_a_plan_says_what_goes_where_and_how_large_it_is():
     words = "\n".join(make_plan(a_probe(), is_own_python=True).in_words())
 
