@@ -383,6 +383,40 @@ class TestNodeComboBox:
 
         assert a_selector.currentNode() is a_volume
 
+    def test_a_neighbour_is_chosen_when_the_chosen_node_goes(self, a_selector):
+        a_selector.noneEnabled = True
+        a, b, c = (
+            slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in "abc"
+        )
+        a_selector.setCurrentNode(b)
+        got = []
+        a_selector.connect(
+            "currentNodeChanged(vtkMRMLNode*)",
+            lambda node: got.append((node, slicer.mrmlScene.IsNodePresent(b))),
+        )
+
+        slicer.mrmlScene.RemoveNode(b)
+        slicer.mrmlScene.RemoveNode(c)
+        slicer.mrmlScene.RemoveNode(a)
+
+        assert [node for node, _ in got] == [c, a, None]
+        assert got[0][1], "the node is in the scene still"
+
+    def test_an_import_takes_the_choice_away_where_none_may_be_chosen(
+        self, a_selector, a_volume, tmp_path
+    ):
+        a_selector.noneEnabled = True
+        a_selector.setCurrentNode(a_volume)
+        (tmp_path / "empty.mrml").write_text("<MRML></MRML>")
+        got = []
+        a_selector.connect("currentNodeChanged(vtkMRMLNode*)", got.append)
+
+        slicer.mrmlScene.SetURL(str(tmp_path / "empty.mrml"))
+        slicer.mrmlScene.Import()
+
+        assert got == [None]
+        assert a_selector.nodeCount() == 1
+
     def test_hidden_nodes_are_not_offered(self, a_selector, a_volume):
         a_volume.HideFromEditorsOn()
         a_volume.Modified()
