@@ -344,6 +344,29 @@ class TestTables:
         assert (box.minimumValue, box.maximumValue) == (10, 60)
 
 
+class TestLists:
+    def test_a_list_of_values_that_pythonqt_does_not_convert_cannot_be_read(self):
+        model = qt.QStandardItemModel()
+        model.setColumnCount(1)
+        model.insertRow(0)
+        view = qt.QTableView()
+        view.setModel(model)
+        view.selectRow(0)
+        selection = view.selectionModel()
+
+        for indices in (selection.selectedRows(), selection.selectedIndexes):
+            with pytest.raises(TypeError, match="not iterable"):
+                list(indices)
+        assert selection.isRowSelected(0)
+
+    def test_lists_of_texts_and_of_objects_are_tuples(self):
+        widget = qt.QWidget()
+        button = qt.QPushButton(widget)
+
+        assert widget.findChildren(qt.QPushButton) == (button,)
+        assert slicer.app.userSettings().allKeys() == ()
+
+
 class TestNodeComboBox:
     @pytest.fixture
     def a_selector(self):
