@@ -132,6 +132,9 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._refresh.setInterval(0)
         self._refresh.connect("timeout()", self._onRefresh)
         scene = slicer.mrmlScene
+        # First of all, while the selectors still have what was chosen.
+        self.addObserver(scene, scene.StartImportEvent, self._onStartImport, priority=1.0)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeLeaves, priority=1.0)
         self.addObserver(scene, scene.StartCloseEvent, self._onStartClose)
         for event in (scene.EndCloseEvent, scene.EndImportEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self._onSceneChanged)
@@ -177,13 +180,21 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onStartClose(self, caller, event):
         self.panel.scene_closes()
 
+    def _onStartImport(self, caller, event):
+        self.panel.nodes_move()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeLeaves(self, caller, event, node):
+        if _isShown(node):
+            self.panel.nodes_move()
+
     def _onSceneChanged(self, caller, event):
         self.panel.scene_is_there()
         self._refresh.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeRemoved(self, caller, event, node):
-        if node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
+        if _isShown(node):
             self._refresh.start()
 
     def _onRefresh(self):
@@ -195,6 +206,10 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onQuit(self):
         if self.logic is not None:
             self.logic.close()
+
+
+def _isShown(node):
+    return node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode")
 
 
 class SemiSupSegTest(ScriptedLoadableModuleTest):

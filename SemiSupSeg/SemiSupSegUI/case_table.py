@@ -128,8 +128,12 @@ class CaseTable:
     @property
     def selected(self) -> list[str]:
         """The ids of the selected rows."""
-        indices = self.view.selectionModel().selectedRows(_CASE)
-        return [str(index.data()) for index in indices]
+        selection = self.view.selectionModel()
+        if not selection.hasSelection:
+            return []
+        # Not selectedRows(): PythonQt cannot read a list of QModelIndex.
+        rows = filter(selection.isRowSelected, range(self.num_shown))
+        return [str(self._by_text.index(row, _CASE).data()) for row in rows]
 
     def clear(self) -> None:
         """Forget all cases."""
@@ -224,7 +228,7 @@ class CaseTable:
     def _filter_states(self, _index: int) -> None:
         self._by_state.setFilterFixedString(self.state_box.currentData)
 
-    def _selected(self, *_args: object) -> None:
+    def _selected(self) -> None:
         self._on_selected()
 
 

@@ -63,6 +63,7 @@ class Jobs:
         self._runner = runner
         self._listeners: list[tuple[Job | FollowedRun, Callable[[Any], None]]] = []
         self._steps: list[Steps] = []
+        self._is_ticking = False
         self._timer = qt.QTimer()
         self._timer.setInterval(INTERVAL_MS)
         self._timer.connect("timeout()", self._tick)
@@ -136,6 +137,17 @@ class Jobs:
         return job
 
     def _tick(self) -> None:
+        # What a tick calls may process events: Slicer does, below the progress dialog of a file
+        # that takes long to load. That tick goes on afterwards.
+        if self._is_ticking:
+            return
+        self._is_ticking = True
+        try:
+            self._do_tick()
+        finally:
+            self._is_ticking = False
+
+    def _do_tick(self) -> None:
         self._tell(self._runner.poll())
         end = time.monotonic() + _BUDGET_SECONDS
         while self._steps and time.monotonic() < end:

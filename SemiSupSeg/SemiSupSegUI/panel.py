@@ -114,6 +114,10 @@ class Panel:
         """The scene was closed or loaded: nodes may be used again."""
         self._is_closing = False
 
+    def nodes_move(self) -> None:
+        """Nodes are about to go or to be loaded; `scene_changed` is called when they have."""
+        self.segment.nodes_move()
+
     def scene_changed(self) -> None:
         """Read the scene anew."""
         for section in self.sections:

@@ -56,6 +56,8 @@ class SegmentSection(Section):
         """Told when a result is shown, and when it is on the disk."""
         self._is_closed = False
         self._is_new_scene = True
+        self._do_nodes_move = False
+        """Whether selectors go on to other nodes by themselves, which nobody has chosen."""
         self._read_name: str | None = None
         self._task = None
         self._model_sha256: str | None = None
@@ -276,11 +278,19 @@ class SegmentSection(Section):
         if self.segmenting is not None:
             self.segmenting.leave_scene(_("The scene was closed."))
 
+    def nodes_move(self) -> None:
+        """Believe no selector until `scene_changed`: what was chosen stays so.
+
+        A selector whose node goes shows a neighbour, and none after an import.
+        """
+        self._do_nodes_move = True
+
     def scene_changed(self) -> None:
         """Show what the scene says."""
         state = self._state()
         if state is None:
             return
+        self._do_nodes_move = False
         is_listed = self.model_box.findData(state.model) >= 0
         if not is_listed or (state.model_sha256 or None) != self._model_sha256:
             # A new scene, or one from another machine.
@@ -346,6 +356,7 @@ class SegmentSection(Section):
                     channel=name
                 )
             self.output_box.setCurrentNode(state.output)
+            self.options.mask_box.setCurrentNode(state.mask)
             self.results.update()
         finally:
             self._is_updating = False
@@ -525,7 +536,7 @@ class SegmentSection(Section):
 
     def _channel_chosen(self, name: str, node) -> None:
         state = self._state()
-        if self._is_updating or self._is_closed or state is None:
+        if not self._is_by_hand or state is None:
             return
         if state.channel(name) is node:
             return  # It was renamed.
@@ -535,13 +546,20 @@ class SegmentSection(Section):
 
     def _output_chosen(self, node) -> None:
         state = self._state()
-        if not (self._is_updating or self._is_closed) and state is not None:
+        if self._is_by_hand and state is not None:
             state.output = node
             self.update()
 
-    def _mask_chosen(self, _node) -> None:
-        if not (self._is_updating or self._is_closed):
+    def _mask_chosen(self, node) -> None:
+        state = self._state()
+        if self._is_by_hand and state is not None:
+            state.mask = node
             self.update()
+
+    @property
+    def _is_by_hand(self) -> bool:
+        """Whether what a selector tells now is what somebody has chosen."""
+        return not (self._is_updating or self._is_closed or self._do_nodes_move)
 
     def _progressed(self, progress: Progress) -> None:
         # Beside the bar: one without an end shows no text.

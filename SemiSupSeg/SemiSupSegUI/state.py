@@ -73,6 +73,15 @@ class State:
         return {name: self.channel(name) for name in names if self.channel(name) is not None}
 
     @property
+    def mask(self):
+        """The volume node that tells where intensities count, or None."""
+        return self.node.GetNodeReference("Mask")
+
+    @mask.setter
+    def mask(self, volume) -> None:
+        self._refer("Mask", volume)
+
+    @property
     def output(self):
         """The segmentation node to write to; None: a new one."""
         return self.node.GetNodeReference("Output")

@@ -11,8 +11,8 @@ from PySide6 import QtWidgets
 from Testing.host.cpp_classes import stand_ins
 from Testing.host.stand_in import StandIn
 
-NODE_EVENTS = ("NodeAddedEvent", "NodeRemovedEvent")
-SCENE_EVENTS = ("EndBatchProcessEvent", "EndImportEvent", "EndCloseEvent")
+REBUILDING_EVENTS = ("EndImportEvent", "EndCloseEvent")
+"""Slicer takes all rows out of the list then, and fills it anew."""
 
 
 class qMRMLNodeComboBox(
@@ -28,7 +28,7 @@ class qMRMLNodeComboBox(
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._scene = self._current = None
+        self._scene = self._current = self._leaving = None
         self._observed, self._nodes, self._attributes = [], [], {}
         self._types, self._hidden_types = [], []
         self._none = self._show_hidden = False
@@ -57,11 +57,13 @@ class qMRMLNodeComboBox(
         self._forget()
         self._scene = scene
         if scene is not None:
-            for event in NODE_EVENTS:
-                tag = scene.AddObserver(getattr(scene, event), self._nodes_changed)
-                self._observed.append((scene, tag))
-            for event in SCENE_EVENTS:
-                tag = scene.AddObserver(getattr(scene, event), self._scene_changed)
+            for event, heard in (
+                ("NodeAddedEvent", self._node_came),
+                ("NodeAboutToBeRemovedEvent", self._node_goes),
+                ("EndBatchProcessEvent", self._scene_changed),
+                *((one, self._scene_rebuilt) for one in REBUILDING_EVENTS),
+            ):
+                tag = scene.AddObserver(getattr(scene, event), heard)
                 self._observed.append((scene, tag))
         self._refresh()
 
@@ -71,9 +73,21 @@ class qMRMLNodeComboBox(
         self._observed = []
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
-    def _nodes_changed(self, scene, event, node):
+    def _node_came(self, scene, event, node):
         if node is None or any(node.IsA(kind) for kind in self._types):
             self._scene_changed(scene, event)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_goes(self, scene, event, node):
+        # It is in the scene still, and no longer in the list.
+        self._leaving = node
+        self._node_came(scene, event, node)
+        self._leaving = None
+
+    def _scene_rebuilt(self, scene, event):
+        if shiboken6.isValid(self) and self._none:
+            self.setCurrentNode(None)
+        self._scene_changed(scene, event)
 
     def _scene_changed(self, scene, _event):
         if not shiboken6.isValid(self):
@@ -85,7 +99,7 @@ class qMRMLNodeComboBox(
 
     def _is_offered(self, node):
         types = self._types
-        if node.GetHideFromEditors() and not self._show_hidden:
+        if node is self._leaving or (node.GetHideFromEditors() and not self._show_hidden):
             return False
         if self._child_types:
             kind = next((each for each in types if node.IsA(each)), None)
@@ -106,9 +120,9 @@ class qMRMLNodeComboBox(
         place = self._nodes.index(self._current) if self._current in self._nodes else 0
         self._nodes = [node for node in candidates if self._is_offered(node)]
         new = self._current
-        if new not in self._nodes:
-            fallback = self._nodes[min(place, len(self._nodes) - 1)] if self._nodes else None
-            new = None if self._none else fallback
+        if new not in self._nodes and (new is not None or not self._none):
+            # The list under it goes on to a neighbour, also where none may be chosen.
+            new = self._nodes[min(place, len(self._nodes) - 1)] if self._nodes else None
         self._show_items(new)
         self._choose(new)
 

@@ -50,7 +50,8 @@ def call_cpp(target: object, member: Member, arguments: tuple) -> object:
     method = getattr(target, name, None)
     if method is None:
         raise HostGapError(f"The host does not model {called}. Extend Testing/host.")
-    return conversion.to_python(method(*fitted))
+    declared = usable[0].result if usable else ""
+    return conversion.as_declared(method(*fitted), declared)
 
 
 class ProxyType(type):
@@ -183,7 +184,7 @@ def read_property(proxy: Proxy, member: Member) -> object:
     if recorded:
         # PySide6 makes its enums when they are first named, and cannot read the property before.
         cpp_enum(recorded.owner, recorded.name)
-    return conversion.to_python(cpp.property(member.name))
+    return conversion.as_declared(cpp.property(member.name), member.type)
 
 
 def write_property(proxy: Proxy, member: Member, value: object) -> None:

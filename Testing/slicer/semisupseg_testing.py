@@ -14,6 +14,7 @@ import unittest.mock
 from pathlib import Path
 
 import numpy as np
+import qt
 import slicer
 import vtk
 
@@ -48,6 +49,7 @@ class PanelTest(unittest.TestCase):
     def setUp(self):
         self._use_own_home()
         self._use_own_settings()
+        self._open_no_browser()
         self._share_worker()
         slicer.mrmlScene.Clear(0)
         self.widget = slicer.util.getModuleWidget("SemiSupSeg")
@@ -65,6 +67,11 @@ class PanelTest(unittest.TestCase):
         self.panel.exit()
         self.widget.logic.close()
         slicer.mrmlScene.Clear(0)
+
+    def _open_no_browser(self):
+        patch = unittest.mock.patch.object(qt.QDesktopServices, "openUrl", return_value=True)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def _use_own_home(self):
         # One place for all tests, since their worker was told of it when it started.

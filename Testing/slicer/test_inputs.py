@@ -228,6 +228,50 @@ class InputsTest(PanelTest):
 
         self.assertIn("Choose a volume for flair", self.hindrance())
 
+    def test_no_neighbour_takes_the_place_of_a_removed_volume(self):
+        for channel in CHANNELS:
+            volume(channel, VOXELS)
+        self.segment.detect()
+        mask_box, output_box = self.segment.options.mask_box, self.segment.output_box
+        mask_box.setCurrentNode(volume("mask", VOXELS))
+        outputs = [
+            slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name) for name in "ab"
+        ]
+        output_box.setCurrentNode(outputs[0])
+
+        for name in ("t1ce", "mask"):
+            slicer.mrmlScene.RemoveNode(slicer.util.getNode(name))
+        slicer.mrmlScene.RemoveNode(outputs[0])
+        self.wait(lambda: not self.segment.apply_button.enabled, "the panel to notice")
+
+        self.assertEqual(self.chosen(), {"t1": "t1", "t1ce": None, "t2": "t2", "flair": "flair"})
+        self.assertIsNone(self.segment.channel_boxes["t1ce"].currentNode())
+        self.assertIsNone(self.segment.options.chosen().mask)
+        self.assertIsNone(self.state.output)
+        self.assertIsNone(output_box.currentNode())
+
+    def test_what_is_chosen_outlasts_the_import_of_another_scene(self):
+        for channel in (*CHANNELS, "other", "mask"):
+            volume(channel, VOXELS)
+        self.segment.detect()
+        self.segment.channel_boxes["t1ce"].setCurrentNode(slicer.util.getNode("other"))
+        self.segment.options.mask_box.setCurrentNode(slicer.util.getNode("mask"))
+        output = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+        self.segment.output_box.setCurrentNode(output)
+        before = self.chosen()
+        self.assertEqual(before["t1ce"], "other")
+        file = self.folder / "another.mrml"
+        file.write_text("<MRML></MRML>", encoding="utf-8")
+
+        slicer.util.loadScene(str(file))
+        slicer.app.processEvents()
+
+        self.assertEqual(self.chosen(), before)
+        self.assertEqual(self.segment.channel_boxes["t1ce"].currentNode().GetName(), "other")
+        self.assertEqual(self.segment.options.chosen().mask.GetName(), "mask")
+        self.assertIs(self.state.output, output)
+        self.assertIs(self.segment.output_box.currentNode(), output)
+
     def test_the_reference_is_the_tasks_first_channel_in_whatever_order_volumes_are_given(self):
         from SemiSupSegLib.errors import SemiSupSegError
 

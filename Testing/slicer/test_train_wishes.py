@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import types
 import unittest.mock
 from pathlib import Path
+
+import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -595,7 +598,36 @@ class SceneTest(WishesTest):
 
 
 class JobsTest(PanelTest):
-    """Who is told of jobs."""
+    """Who is told of jobs, and what happens while steps are done."""
+
+    def test_work_that_is_begun_while_a_step_processes_events_stops_no_other(self):
+        # As Slicer does when a file takes long to load: a progress dialog draws itself.
+        from SemiSupSegUI.jobs import INTERVAL_MS, Jobs
+
+        runner = unittest.mock.Mock()
+        runner.poll.return_value = []
+        jobs = Jobs(runner)
+        self.addCleanup(jobs.close)
+        done, ends = [], []
+
+        def steps():
+            for number in range(3):
+                # A timer that is started anew fires again before its slot has returned.
+                jobs.do(iter(()), lambda error: None)
+                end = time.monotonic() + 3 * INTERVAL_MS / 1000
+                while time.monotonic() < end:
+                    slicer.app.processEvents()
+                done.append(number)
+                yield
+
+        jobs.do(steps(), ends.append)
+        end = time.monotonic() + 20
+        while not ends and time.monotonic() < end:
+            slicer.app.processEvents()
+            time.sleep(0.005)
+
+        self.assertEqual(done, [0, 1, 2])
+        self.assertEqual(ends, [None])
 
     def test_a_listener_that_fails_keeps_nobody_from_being_told(self):
         from SemiSupSegUI.jobs import Jobs

@@ -344,6 +344,29 @@ class TestTables:
         assert (box.minimumValue, box.maximumValue) == (10, 60)
 
 
+class TestLists:
+    def test_a_list_of_values_that_pythonqt_does_not_convert_cannot_be_read(self):
+        model = qt.QStandardItemModel()
+        model.setColumnCount(1)
+        model.insertRow(0)
+        view = qt.QTableView()
+        view.setModel(model)
+        view.selectRow(0)
+        selection = view.selectionModel()
+
+        for indices in (selection.selectedRows(), selection.selectedIndexes):
+            with pytest.raises(TypeError, match="not iterable"):
+                list(indices)
+        assert selection.isRowSelected(0)
+
+    def test_lists_of_texts_and_of_objects_are_tuples(self):
+        widget = qt.QWidget()
+        button = qt.QPushButton(widget)
+
+        assert widget.findChildren(qt.QPushButton) == (button,)
+        assert slicer.app.userSettings().allKeys() == ()
+
+
 class TestNodeComboBox:
     @pytest.fixture
     def a_selector(self):
@@ -382,6 +405,40 @@ class TestNodeComboBox:
         a_selector.setCurrentNodeID(a_volume.GetID())
 
         assert a_selector.currentNode() is a_volume
+
+    def test_a_neighbour_is_chosen_when_the_chosen_node_goes(self, a_selector):
+        a_selector.noneEnabled = True
+        a, b, c = (
+            slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name) for name in "abc"
+        )
+        a_selector.setCurrentNode(b)
+        got = []
+        a_selector.connect(
+            "currentNodeChanged(vtkMRMLNode*)",
+            lambda node: got.append((node, slicer.mrmlScene.IsNodePresent(b))),
+        )
+
+        slicer.mrmlScene.RemoveNode(b)
+        slicer.mrmlScene.RemoveNode(c)
+        slicer.mrmlScene.RemoveNode(a)
+
+        assert [node for node, _ in got] == [c, a, None]
+        assert got[0][1], "the node is in the scene still"
+
+    def test_an_import_takes_the_choice_away_where_none_may_be_chosen(
+        self, a_selector, a_volume, tmp_path
+    ):
+        a_selector.noneEnabled = True
+        a_selector.setCurrentNode(a_volume)
+        (tmp_path / "empty.mrml").write_text("<MRML></MRML>")
+        got = []
+        a_selector.connect("currentNodeChanged(vtkMRMLNode*)", got.append)
+
+        slicer.mrmlScene.SetURL(str(tmp_path / "empty.mrml"))
+        slicer.mrmlScene.Import()
+
+        assert got == [None]
+        assert a_selector.nodeCount() == 1
 
     def test_hidden_nodes_are_not_offered(self, a_selector, a_volume):
         a_volume.HideFromEditorsOn()
