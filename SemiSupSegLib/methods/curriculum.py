@@ -128,8 +128,9 @@ class CurriculumOptions:
     """Whether the student starts with weights of its own or with the teacher's."""
     warm_start: bool = True
     """Whether a stage goes on from the student of the stage before."""
-    restart_schedule: bool = False
-    """Whether each stage has a learning rate schedule of its own."""
+    schedule_spans: Literal["run", "network", "stage"] = "network"
+    """What one learning rate schedule spans: teacher and student together (the student begins with
+    the rate that the teacher ends with), all updates of one network, or each stage."""
     lambda_high: float = 1.0
     """λ1: weight of the high-confidence term."""
     ramp: float = 0.4
@@ -287,11 +288,17 @@ class Curriculum:
                 message=f"low_mode={options.low_mode} has no lower bound and may diverge; the run "
                 "then stops. It is meant for reproducing the paper.",
             )
+        length = sum(self._stage_iterations) + self._finish_iterations
+        done = 0
+        teacher_length = self._teacher_iterations
+        if options.schedule_spans == "run":
+            done = self._teacher_iterations
+            length = teacher_length = done + length
         phases = [
             Phase(
                 name="teacher",
                 iterations=self._teacher_iterations,
-                group=self._group(self._teacher_raw, 0, self._teacher_iterations),
+                group=self._group(self._teacher_raw, 0, teacher_length),
                 labelled_per_batch=options.teacher_labelled_per_batch,
                 epilogue=self._hand_weights_to_student,
                 judged=("teacher",),
@@ -299,10 +306,8 @@ class Curriculum:
         ]
         if self._teacher.has_log_variance:
             phases.append(self._distil_phase("distil", self._teacher, data))
-        length = sum(self._stage_iterations) + self._finish_iterations
-        done = 0
+        alone = options.schedule_spans == "stage"
         for stage, iterations in enumerate(self._stage_iterations, start=1):
-            alone = options.restart_schedule
             phases.append(
                 Phase(
                     name=f"stage_{stage}",
@@ -326,7 +331,6 @@ class Curriculum:
             )
             done += iterations
         if self._finish_iterations:
-            alone = options.restart_schedule
             phases.append(
                 Phase(
                     name=_FINISH,

@@ -52,7 +52,7 @@ _COSTLESS = frozenset(
     {
         *("optimizer", "teacher_share", "stage_share", "finish_share", "head_share", "head_rate"),
         *("fractions", "lambda_high", "lambda_low", "ramp", "smoothing", "ema", "norm_guard"),
-        *("curriculum", "refresh_gain", "reviewed_share", "student_init", "restart_schedule"),
+        *("curriculum", "refresh_gain", "reviewed_share", "student_init", "schedule_spans"),
     }
 )
 """Options of methods that change how many updates there are or what they learn, not what one

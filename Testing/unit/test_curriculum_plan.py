@@ -81,6 +81,21 @@ def test_a_finish_on_labelled_cases_alone_goes_on_with_the_stages_schedule():
     assert "finish" not in {phase.name for phase in a_method().phases(some_data())}
 
 
+@pytest.mark.parametrize(
+    ("spans", "teacher", "last_stage"),
+    [("run", (0, 100), (90, 100)), ("network", (0, 40), (50, 60)), ("stage", (0, 40), (0, 10))],
+)
+def test_a_schedule_spans_the_run_a_network_or_a_stage(spans, teacher, last_stage):
+    """Shares 40, 0, 6 x 10, 0, 0 of 100 updates."""
+    method = a_method(teacher_share=40, stage_share=10, head_share=0, schedule_spans=spans)
+
+    phases = {phase.name: phase.group for phase in method.phases(some_data())}
+
+    for name, expected in (("teacher", teacher), ("stage_6", last_stage)):
+        group = phases[name]
+        assert (group.schedule_start, group.schedule_length) == expected
+
+
 @pytest.mark.parametrize(("mode", "warns"), [("subtract", True), ("subtract_clipped", False)])
 def test_unlearning_without_a_bound_comes_with_a_warning(mode, warns):
     data = some_data()
