@@ -128,11 +128,20 @@ class Host:
         """Close all modules, the scene, the settings and what was complained about."""
         for name in list(self._application.moduleManager().modules):
             self.close_module(name)
+        self._core.layout_logic.SetMRMLScene(self._core.scene)
         self._core.scene.Clear(0)
         self.app.layoutManager().layout = self._default_layout
         forget_settings()
         self.process_events()
         self.forget()
+
+    def take_views_away(self) -> None:
+        """Leave the scene without views until the next `reset`: their nodes come with layouts."""
+        scene = self._core.scene
+        self._core.layout_logic.SetMRMLScene(None)
+        for name in ("vtkMRMLAbstractViewNode", "vtkMRMLSliceCompositeNode"):
+            for node in slicer.util.getNodesByClass(name, scene):
+                scene.RemoveNode(node)
 
     def forget(self) -> None:
         """Empty the lists that say what happened."""

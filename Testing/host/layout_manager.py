@@ -60,6 +60,8 @@ class qMRMLLayoutManager(stand_ins["ctkLayoutManager"], metaclass=StandIn, enabl
 
     def _layout_modified(self):
         node = self._layout_logic.GetLayoutNode()
+        if node is None:  # The scene has no views.
+            return
         description = node.GetCurrentLayoutDescription()
         shown = views_of(description) if description else []
         for each in slicer.util.getNodesByClass("vtkMRMLAbstractViewNode", self._scene):

@@ -53,6 +53,7 @@ def host(tmp_path, monkeypatch):
     if os.environ.get("SEMISUPSEG_TEST_WITHOUT_MAIN_WINDOW"):
         import slicer
 
+        running.take_views_away()
         monkeypatch.setattr(slicer, "app", WithoutMainWindow(slicer.app))
     yield running
     complaints = list(map(str, running.complaints))
