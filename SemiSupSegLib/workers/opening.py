@@ -18,8 +18,7 @@ from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.task import Task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json, write_json
-from SemiSupSegLib.review.options import NEUTRAL
-from SemiSupSegLib.review.outbox import carry_all, copy_to_outbox, forget_old
+from SemiSupSegLib.review.outbox import carry, carry_all, copy_to_outbox, forget_old
 from SemiSupSegLib.review.record import ReviewRecord, has_review
 from SemiSupSegLib.review.result_label import reviewed_label
 from SemiSupSegLib.review.results import (
@@ -76,6 +75,10 @@ def open_review(
     # What was decided here and is not there yet belongs to what is opened.
     aside = [one.target.name for one in carry_all(folder) if one.is_aside]
     record = _record(folder, reviewer, content, sensitivity, is_anew)
+    if box.is_waiting:
+        # An older copy of the folder: the window would list decisions that the label map lacks.
+        carry(box)
+        record = ReviewRecord.open(folder, reviewer)
     box = copy_to_outbox(record)
     forget_old()
     label = reviewed_label(record)
@@ -112,7 +115,8 @@ def open_review(
                 for channel, (_, grid) in images.items()
             },
             "is_of_other_result": record.is_of_other_result,
-            "sensitivity": content.get("review", {}).get("sensitivity", NEUTRAL),
+            # Of the review: another reviewer may have listed other regions since.
+            "sensitivity": record.sensitivity,
         },
     )
     write_json(
