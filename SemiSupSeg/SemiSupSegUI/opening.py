@@ -134,7 +134,6 @@ class Opening:
             label = yield from self._load(content, "label")
             yield
             regions = yield from self._load(content, "regions")
-            second = yield from self._load(content, "second")
             yield
             node = self._copy_to_edit(content["case"])
             drawing = Drawing(node, task.classes, label, scene.ijk_to_ras(self._result))
@@ -147,7 +146,6 @@ class Opening:
                 result=self._result,
                 drawing=drawing,
                 regions_map=regions,
-                second=second,
             )
             self._session.aside = tuple(told["aside"])
             self._session.is_of_other_result = told["is_of_other_result"]

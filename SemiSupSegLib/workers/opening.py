@@ -4,7 +4,7 @@ The window reads what this writes into a job folder, as it reads what the predic
 
 result.json      the maps, as of a predict job
 review.json      who reviews which folder, and the images
-maps/*.npy       label (as the review leaves it so far), regions, second, and the other maps
+maps/*.npy       label (as the review leaves it so far), regions, and the other maps
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 REVIEW_JSON = "review.json"
 _SCALARS = ("uncertainty", "confidence", "agreement", "trust")
 _BITS = ("sure", "possible", "comparison")
-_CLASSES = (("pseudo_label", "pseudolabel"), ("second", "second"))
 
 
 def open_review(
@@ -75,19 +74,17 @@ def open_review(
     # What was decided here and is not there yet belongs to what is opened.
     aside = [one.target.name for one in carry_all(folder) if one.is_aside]
     record = _record(folder, reviewer, content, sensitivity, is_anew)
+    box = copy_to_outbox(record)
     if box.is_waiting:
         # An older copy of the folder: the window would list decisions that the label map lacks.
         carry(box)
         record = ReviewRecord.open(folder, reviewer)
-    box = copy_to_outbox(record)
     forget_old()
     label = reviewed_label(record)
     job.maps.mkdir(parents=True, exist_ok=True)
     maps = {"label": label.values, "regions": _values(record.regions_file)}
-    maps |= _maps(folder, str(content["case"]), record.task, everything=not has_scene)
-    if record.is_of_other_result:
-        # It belongs to the present result, and the review to a former one.
-        maps.pop("second", None)
+    if not has_scene:
+        maps |= _maps(folder, str(content["case"]), record.task)
     images = {} if has_scene else _images(folder, content)
     written = {}
     for name, values in maps.items():
@@ -181,7 +178,7 @@ def _record(
     )
 
 
-def _maps(folder: Path, case: str, task: Task, *, everything: bool) -> dict[str, NDArray[Any]]:
+def _maps(folder: Path, case: str, task: Task) -> dict[str, NDArray[Any]]:
     """Return the maps that are there: class indices, bits, values 0-1."""
     import numpy as np
     import SimpleITK as sitk
@@ -190,12 +187,9 @@ def _maps(folder: Path, case: str, task: Task, *, everything: bool) -> dict[str,
     from SemiSupSegLib.workers.serve import STEPS, distance_mm
 
     found: dict[str, NDArray[Any]] = {}
-    for name, suffix in _CLASSES:
-        file = folder / f"{case}_{suffix}.nii.gz"
-        if file.is_file() and (everything or name == "second"):
-            found[name] = sitk.GetArrayFromImage(read_label(ImageSource(path=file), task))
-    if not everything:
-        return found
+    teacher = folder / f"{case}_pseudolabel.nii.gz"
+    if teacher.is_file():
+        found["pseudo_label"] = sitk.GetArrayFromImage(read_label(ImageSource(path=teacher), task))
     for name in _SCALARS:
         file = folder / f"{case}_{name}.nii.gz"
         if file.is_file():

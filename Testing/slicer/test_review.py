@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,43 @@ class ReviewTest(PanelTest):
         self.review.undo()
         np.testing.assert_array_equal(self.session.label, before)
         np.testing.assert_array_equal(self.drawn(), before)
+
+    def test_without_a_choice_the_whole_region_becomes_its_second_class(self):
+        self.begin()
+        region = self.session.regions[0]
+        inside = self.session.regions_map == region.id
+        names = ("background", *self.session.record.classes)
+        # Both sides of a border are in it.
+        self.assertGreater(len(np.unique(self.session.label[inside])), 1)
+        self.assertIn(region.second_class, self.review.relabel_box.currentText)
+
+        self.review.relabel()
+
+        found = np.unique(self.session.label[inside])
+        self.assertEqual([names[value] for value in found], [region.second_class])
+
+    def test_what_is_drawn_first_is_a_class_in_question(self):
+        self.begin()
+        if self.review.editor.why_not:
+            self.skipTest(self.review.editor.why_not)
+        editor, region = self.review.editor, self.session.regions[0]
+
+        for pair, drawn in (
+            (("background", "enhancing"), "enhancing"),
+            (("edema", "background"), "edema"),
+        ):
+            one = replace(region, class_name=pair[0], second_class=pair[1])
+            editor.start(self.session, one)
+            self.assertEqual(editor._editor.currentSegmentID(), drawn)
+
+    def test_the_slider_stays_where_it_was_put(self):
+        self.begin()
+        self.review.sensitivity_slider.value = 70
+
+        self.review._sensitivity_chosen()
+        self.wait(lambda: self.review.opening is None, "the list")
+
+        self.assertEqual(self.review.sensitivity_slider.value, 70)
 
     def test_a_stroke_outside_of_the_region_does_nothing_unless_that_is_allowed(self):
         self.begin()
