@@ -69,6 +69,8 @@ class ReviewSection(Section):
         self._former_views: _Views | None = None
         """What was shown before a result was loaded from a folder."""
         self._region: int | None = None
+        self._offered_for: int | None = None
+        """The region whose classes stand beside Relabel."""
         self._changes = Changes()
         self.pointer = Pointer()
         self.message = Message()
@@ -258,11 +260,14 @@ class ReviewSection(Section):
         self.update()
 
     def step(self, by: int = 1) -> None:
-        """Go to the next open region, or the one before."""
-        if self.session is not None:
-            number = self.session.following(self._region, by)
-            if number is not None:
-                self.go_to(number)
+        """Go to the next open region of the table as it is shown, or back to the row before."""
+        if self.session is None:
+            return
+        ids = self.regions.from_row_of(self._region, by)
+        # Back is back: what was decided last can be looked at again.
+        number = self.session.first_open(ids) if by > 0 else next(iter(ids), None)
+        if number is not None:
+            self.go_to(number)
 
     def go_back(self) -> None:
         """Let the views look where they did before the first region."""
@@ -563,7 +568,7 @@ class ReviewSection(Section):
             )
         if session.aside:
             self.message.mind(_aside_words(session.folder, session.aside))
-        first = session.following(None)
+        first = session.first_open([one.id for one in session.regions])
         if first is None:
             self.message.mind(
                 _(
@@ -676,7 +681,10 @@ class ReviewSection(Section):
 
     def _offer_classes(self, region: ReviewRegion | None) -> None:
         names = (BACKGROUND, *self.session.record.classes)
-        kept = self.relabel_box.currentData
+        # What was chosen for one place is not meant for the next.
+        number = None if region is None else region.id
+        kept = self.relabel_box.currentData if number == self._offered_for else ""
+        self._offered_for = number
         self.relabel_box.clear()
         other = region.second_class if region is not None else _("second most likely class")
         self.relabel_box.addItem(_("{name} (next most likely)").format(name=other), "")

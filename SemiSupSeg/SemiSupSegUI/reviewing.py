@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qt
@@ -125,15 +125,9 @@ class ReviewSession:
         """Return what was decided about a region; empty: nothing yet."""
         return self.record.statuses.get(number, "")
 
-    def following(self, number: int | None, step: int = 1) -> int | None:
-        """Return the next undecided region in order of the list, round its end; None if none."""
-        ids = [one.id for one in self.regions]
-        if not ids:
-            return None
-        at = ids.index(number) if number in ids else (-1 if step > 0 else 0)
-        order = [ids[(at + step * count) % len(ids)] for count in range(1, len(ids) + 1)]
-        undecided = [one for one in order if not self.status(one)]
-        return (undecided or order)[0]
+    def first_open(self, ids: Sequence[int]) -> int | None:
+        """Return the first of some regions that is not decided, else the first; None if none."""
+        return next((one for one in ids if not self.status(one)), next(iter(ids), None))
 
     # Deciding
 

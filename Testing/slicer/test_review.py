@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import qt
 import slicer
 import vtk
 
@@ -142,6 +143,54 @@ class ReviewTest(PanelTest):
             one = replace(region, class_name=pair[0], second_class=pair[1])
             editor.start(self.session, one)
             self.assertEqual(editor._editor.currentSegmentID(), drawn)
+
+    def test_what_was_chosen_to_relabel_one_region_is_not_meant_for_the_next(self):
+        self.begin()
+        box = self.review.relabel_box
+        box.setCurrentIndex(box.findData("necrosis"))
+        self.review.update()
+        self.assertEqual(box.currentData, "necrosis")
+
+        self.review.relabel()
+
+        self.assertEqual(box.currentData, "")
+
+    def test_next_and_previous_follow_the_table_as_it_is_shown(self):
+        self.begin()
+        table = self.review.regions.table
+        ids = [one.id for one in self.session.regions]
+        self.review.decide("confirmed")
+        self.assertEqual(self.review._region, ids[1])
+
+        self.review.step(-1)
+        self.assertEqual(self.review._region, ids[0])
+        self.review.step()
+        self.assertEqual(self.review._region, ids[1])
+        table.sortByColumn(0, qt.Qt.DescendingOrder)
+        self.review.go_to(ids[-1])
+        self.review.step()
+        self.assertEqual(self.review._region, ids[-2])
+        # What is decided is listed no more, and the next open one is that of the next row.
+        box = self.review.regions.status_box
+        box.setCurrentIndex(box.findData(""))
+        self.review.decide("confirmed")
+        self.assertEqual(self.review._region, [*ids, *ids][2 * len(ids) - 3])
+
+    def test_with_a_filter_next_stays_among_what_is_listed(self):
+        self.begin()
+        regions = self.session.regions
+        rarest = min(
+            {one.class_name for one in regions},
+            key=[one.class_name for one in regions].count,
+        )
+        listed = [one.id for one in regions if one.class_name == rarest]
+        self.assertLess(len(listed), len(regions))
+        box = self.review.regions.class_box
+        box.setCurrentIndex(box.findData(rarest))
+
+        for _ in range(2 * len(listed)):
+            self.review.step()
+            self.assertIn(self.review._region, listed)
 
     def test_the_slider_stays_where_it_was_put(self):
         self.begin()
