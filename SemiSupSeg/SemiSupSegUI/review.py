@@ -639,8 +639,10 @@ class ReviewSection(Section):
         words = _("{done} of {all} places decided, {share:.0f} % of the listed error").format(
             done=progress.decided, all=progress.regions, share=100 * progress.share_of_error
         )
-        if progress.is_complete:
-            words += _(". All are decided: give a verdict")
+        if not progress.regions:
+            words = _("No place is listed")
+        if progress.is_complete and session.record.verdict is None:
+            words += _(". What is left is your verdict")
         if session.has_unsaved_strokes:
             return words
         is_on_the_way = self._carrying.is_waiting(session.box)

@@ -71,6 +71,12 @@ def open_review(
         raise SemiSupSegError(
             f"{folder} is no result of a case that can be reviewed. Predict the case again."
         )
+    confidence = folder / f"{content['case']}_confidence.nii.gz"
+    if not confidence.is_file():
+        raise SemiSupSegError(
+            f"{confidence} is missing, without which nothing is known of doubt. Restore it, or "
+            "predict the case again."
+        )
     # What was decided here and is not there yet belongs to what is opened.
     aside = [one.target.name for one in carry_all(folder) if one.is_aside]
     record = _record(folder, reviewer, content, sensitivity, is_anew)
@@ -157,18 +163,25 @@ def _record(
         mend_regions(folder)
     content = read_json(folder / "case.json")
     case = str(content["case"])
-    regions_file = folder / f"{case}_regions.nii.gz"
-    if not regions_file.is_file():
-        raise SemiSupSegError(f"{regions_file} is missing. Predict the case again.")
-    from SemiSupSegLib.cases.reading import read_header
+    from SemiSupSegLib.cases.geometry import geometry_of
+    from SemiSupSegLib.cases.reading import read_label
 
+    # All of both is read: a review would keep its copies of a damaged file for good.
+    regions_file = folder / f"{case}_regions.nii.gz"
+    regions = _values(regions_file)
     label_file = folder / f"{case}_label.nii.gz"
+    task = task_from_json(content["task"], folder / "case.json")
+    shape = geometry_of(read_label(ImageSource(path=label_file), task)).shape
+    if regions.shape != shape:
+        raise SemiSupSegError(
+            f"{regions_file} lies on another grid than the label map. Predict the case again."
+        )
     return ReviewRecord.begin_anew(
         folder,
         reviewer,
         case=case,
-        task=task_from_json(content["task"], folder / "case.json"),
-        shape=read_header(ImageSource(path=label_file)).geometry.shape,
+        task=task,
+        shape=shape,
         label_file=label_file,
         regions=read_regions(folder).regions,
         regions_file=regions_file,

@@ -192,6 +192,24 @@ class ReviewTest(PanelTest):
             self.review.step()
             self.assertIn(self.review._region, listed)
 
+    def test_a_case_without_regions_wants_a_verdict_and_nothing_else(self):
+        self.begin()
+        folder = self.session.folder
+        self.review.close()
+        for path in folder.glob("review.*"):
+            path.unlink()
+        content = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        content["review_regions"] = []
+        (folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
+
+        self.begin()
+
+        self.assertIn("No place is doubtful enough", self.review.message.text)
+        words = "No place is listed. What is left is your verdict; saved"
+        self.assertEqual(self.review.progress.text, words)
+        self.review.case_box.give_verdict("accepted")
+        self.assertTrue(self.review.progress.text.startswith("No place is listed; saved"))
+
     def test_the_slider_stays_where_it_was_put(self):
         self.begin()
         self.review.sensitivity_slider.value = 70

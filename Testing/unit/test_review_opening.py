@@ -125,6 +125,29 @@ def test_what_is_no_result_is_refused(tmp_path):
         opened(tmp_path / "p1", tmp_path / "job")
 
 
+@pytest.mark.parametrize("name", ["label", "regions"])
+def test_no_review_begins_with_a_damaged_file(result, tmp_path, name):
+    file = result / f"p1_{name}.nii.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:60])
+
+    with pytest.raises(SemiSupSegError, match=f"p1_{name}"):
+        opened(result, tmp_path / "job")
+
+    assert not list(result.glob("review.*"))
+    file.write_bytes(whole)
+    opened(result, tmp_path / "again")
+
+
+def test_no_review_begins_without_a_map_of_confidence(result, tmp_path):
+    (result / "p1_confidence.nii.gz").unlink()
+
+    with pytest.raises(SemiSupSegError, match=r"confidence\.nii\.gz is missing, without which"):
+        opened(result, tmp_path / "job")
+
+    assert not list(result.glob("review.*"))
+
+
 def test_the_command_does_it(result, tmp_path):
     words = ["review", "open", "--result", str(result), "--reviewer", "ann"]
     words += ["--job", str(tmp_path / "job")]
