@@ -24,7 +24,7 @@ from SemiSupSegUI.drawing import Drawing
 from SemiSupSegUI.exporting import Grid
 from SemiSupSegUI.jobs import Jobs, Steps, clean_up, log_tail
 from SemiSupSegUI.loading import load_in_pieces
-from SemiSupSegUI.nodes import new_node
+from SemiSupSegUI.nodes import new_node, remove_node
 from SemiSupSegUI.reviewing import ReviewSession
 from SemiSupSegUI.segments import image_of
 
@@ -226,8 +226,7 @@ class Opening:
 def remove(nodes: list) -> None:
     """Remove nodes that are still in the scene."""
     for node in nodes:
-        if slicer.mrmlScene.IsNodePresent(node):
-            slicer.mrmlScene.RemoveNode(node)
+        remove_node(node)
 
 
 def result_in_scene(case: str):

@@ -24,6 +24,7 @@ from SemiSupSegUI.cohort_box import CohortBox
 from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.learning_box import LearningBox
 from SemiSupSegUI.message import Message
+from SemiSupSegUI.nodes import remove_node
 from SemiSupSegUI.opening import Opening, remove, result_in_scene
 from SemiSupSegUI.pointing import Pointer
 from SemiSupSegUI.region_editor import RegionEditor
@@ -322,7 +323,8 @@ class ReviewSection(Section):
             if undone is None:
                 self.message.mind(_("Nothing to take back."))
                 return
-            self.message.say(_("Taken back: {what}.").format(what=_undone_words(undone)))
+            words = _undone_words(undone, self.session.record.verdict)
+            self.message.say(_("Taken back: {what}.").format(what=words))
             if undone.region is not None:
                 self.go_to(undone.region)
 
@@ -605,8 +607,7 @@ class ReviewSection(Section):
                         node=kept.GetName()
                     )
                 )
-            if slicer.mrmlScene.IsNodePresent(session.node):
-                slicer.mrmlScene.RemoveNode(session.node)
+            remove_node(session.node)
         self._unload()
         self.regions.show(None)
         self.case_box.show(None)
@@ -750,10 +751,13 @@ def _aside_words(folder: Path, names: tuple[str, ...]) -> str:
     ).format(folder=folder, names=", ".join(names))
 
 
-def _undone_words(undone: Entry) -> str:
-    """Return in words what was taken back."""
+def _undone_words(undone: Entry, verdict: str | None) -> str:
+    """Return in words what was taken back; `verdict` is the one in force now."""
+    if undone.verdict is not None:
+        # A comment that is changed stands in a line of its own, with the same verdict.
+        return _("the comment") if undone.verdict == verdict else _("the verdict")
     if undone.region is None:
-        return _("the verdict") if undone.verdict else _("a stroke")
+        return _("a stroke")
     if undone.status is None:
         return _("a stroke in place {number}").format(number=undone.region)
     return _("{status}, place {number}").format(status=undone.status, number=undone.region)

@@ -299,6 +299,40 @@ class ReviewTest(PanelTest):
         self.assertTrue(result.GetDisplayNode().GetVisibility())
         self.assertIsNone(scene.overlay_node(result, "review"))
 
+    def test_case_after_case_the_scene_keeps_no_display_nodes(self):
+        def num_display_nodes():
+            return slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLDisplayNode")
+
+        self.begin()
+        folder = self.session.folder
+        self.review.close()
+        self.segment.results.show("off")
+        slicer.mrmlScene.Clear(0)
+        numbers = []
+        for _ in range(2):
+            self.review.open_folder(folder)
+            self.wait(lambda: self.review.opening is None, "the result")
+            self.review.step()
+            self.review.close()
+            numbers.append(num_display_nodes())
+
+        self.assertEqual(numbers[1], numbers[0])
+
+    def test_undo_says_whether_it_took_back_the_comment_or_the_verdict(self):
+        self.begin()
+        box = self.review.case_box
+        box.give_verdict("corrected")
+        box.comment_edit.text = "the rim"
+        box.comment_edit.modified = True
+        box.keep_comment()
+
+        self.review.undo()
+        self.assertIn("the comment", self.review.message.text)
+        self.assertEqual(self.session.record.verdict, "corrected")
+        self.review.undo()
+        self.assertIn("the verdict", self.review.message.text)
+        self.assertIsNone(self.session.record.verdict)
+
     def test_the_scene_may_close_in_the_middle(self):
         self.begin()
         self.review.decide("confirmed")
