@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +73,8 @@ class CaseBox:
         self._session: Reviewed | None = None
         self._status: Mapping[str, Any] | None = None
         """What a worker has found in the case's folder; None: not yet."""
+        self._labels: list[str] = []
+        """Names of the training labels that were saved, the newest last."""
         self._series: DicomSource | None = None
         self._why_no_series = ""
         self._job: Job | None = None
@@ -87,9 +90,8 @@ class CaseBox:
         form = qt.QFormLayout(self.widget)
         form.setContentsMargins(0, 0, 0, 0)
         self.verdict_buttons = {
-            "accepted": push_button(_("Accepted"), lambda: self.give_verdict("accepted")),
-            "corrected": push_button(_("Corrected"), lambda: self.give_verdict("corrected")),
-            "rejected": push_button(_("Rejected"), lambda: self.give_verdict("rejected")),
+            name: push_button(title, partial(self.give_verdict, name))
+            for name, title in _verdict_words().items()
         }
         row = qt.QHBoxLayout()
         for button in self.verdict_buttons.values():
@@ -147,7 +149,7 @@ class CaseBox:
             return
         self.keep_comment()
         self._session = session
-        self._status, self._series = None, None
+        self._status, self._series, self._labels = None, None, []
         self.comparison.plainText = ""
         self.comment_edit.text = ""
         self.other_box.clear()
@@ -164,6 +166,9 @@ class CaseBox:
         verdict = session.record.verdict if session is not None else None
         for name, button in self.verdict_buttons.items():
             button.checked = name == verdict
+            # In a dark window the pressed button looks much like the others.
+            title = _verdict_words()[name]
+            button.text = f"\u2714 {title}" if name == verdict else title
             enable(button, none, _("What the case is after your review."))
         no_comment = none or (
             "" if verdict else _("Give a verdict first; the comment goes with it.")
@@ -198,6 +203,8 @@ class CaseBox:
             with self._message.errors_shown():
                 session.flush()
                 self._keep(session, verdict)
+                if verdict == "rejected" and self._labels:
+                    self._message.mind(_still_counts(self._labels[-1]))
         self.update()
 
     def _is_meant(self, session: Reviewed, verdict: str) -> bool:
@@ -294,6 +301,8 @@ class CaseBox:
                 self._message.fail(end.error, end.log)
             else:
                 self._message.say(success.format(what=end.last_line))
+                if session is self._session:
+                    self._look(session)
             self.update()
             self._changed()
 
@@ -312,8 +321,9 @@ class CaseBox:
             if end.error:
                 self._message.fail(end.error, end.log)
             self._status = end.answer or {}
+            self._labels = list(self._status.get("labels", ()))
             for name in self._status.get("reviewers", ()):
-                if name != session.reviewer:
+                if name != session.reviewer and self.other_box.findText(name) < 0:
                     self.other_box.addItem(name)
             self.update()
 
@@ -350,6 +360,10 @@ class CaseBox:
             self.export(path)
 
 
+def _verdict_words() -> dict[str, str]:
+    return {"accepted": _("Accepted"), "corrected": _("Corrected"), "rejected": _("Rejected")}
+
+
 def _formats() -> Sequence[tuple[str, str]]:
     return (
         (_("NIfTI"), "nifti"),
@@ -361,6 +375,13 @@ def _formats() -> Sequence[tuple[str, str]]:
 
 def _of(session: Reviewed) -> list[str]:
     return ["--result", str(session.folder), "--reviewer", session.reviewer]
+
+
+def _still_counts(name: str) -> str:
+    return _(
+        "A training label of this case was saved before, and still counts in training. Remove "
+        "{name} from the case's folder if it should not."
+    ).format(name=name)
 
 
 def _many_undecided(left: int, regions: int) -> str:

@@ -24,7 +24,7 @@ from SemiSupSegUI.drawing import Drawing
 from SemiSupSegUI.exporting import Grid
 from SemiSupSegUI.jobs import Jobs, Steps, clean_up, log_tail
 from SemiSupSegUI.loading import load_in_pieces
-from SemiSupSegUI.nodes import new_node
+from SemiSupSegUI.nodes import new_node, remove_node
 from SemiSupSegUI.reviewing import ReviewSession
 from SemiSupSegUI.segments import image_of
 
@@ -134,7 +134,6 @@ class Opening:
             label = yield from self._load(content, "label")
             yield
             regions = yield from self._load(content, "regions")
-            second = yield from self._load(content, "second")
             yield
             node = self._copy_to_edit(content["case"])
             drawing = Drawing(node, task.classes, label, scene.ijk_to_ras(self._result))
@@ -147,7 +146,6 @@ class Opening:
                 result=self._result,
                 drawing=drawing,
                 regions_map=regions,
-                second=second,
             )
             self._session.aside = tuple(told["aside"])
             self._session.is_of_other_result = told["is_of_other_result"]
@@ -228,8 +226,7 @@ class Opening:
 def remove(nodes: list) -> None:
     """Remove nodes that are still in the scene."""
     for node in nodes:
-        if slicer.mrmlScene.IsNodePresent(node):
-            slicer.mrmlScene.RemoveNode(node)
+        remove_node(node)
 
 
 def result_in_scene(case: str):

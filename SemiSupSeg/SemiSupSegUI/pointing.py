@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from SemiSupSegLib.cases.task import Class
 from SemiSupSegLib.review.regions import ReviewRegion
 from SemiSupSegUI import scene
-from SemiSupSegUI.nodes import new_node
+from SemiSupSegUI.nodes import new_node, remove_node
 from SemiSupSegUI.reviewing import ReviewSession
 from SemiSupSegUI.segments import image_at, set_segments
 
@@ -78,8 +78,8 @@ class Pointer:
     def clear(self) -> None:
         """Remove marker and outline."""
         for node in (self._outline, self._marker):
-            if node is not None and slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
+            if node is not None:
+                remove_node(node)
         self._outline = self._marker = None
 
     def forget(self) -> None:

@@ -89,8 +89,11 @@ class RegionEditor:
             self._arrange()
         self._editor.setSegmentationNode(session.node)
         self._limit()
-        if region.class_name in session.record.classes:
-            self._editor.setCurrentSegmentID(region.class_name)
+        # Background has no segment; what may be missing there is the other class in question.
+        in_question = (region.class_name, region.second_class)
+        drawn = next((one for one in in_question if one in session.record.classes), None)
+        if drawn is not None:
+            self._editor.setCurrentSegmentID(drawn)
         self._editor.setupViewObservations()
         self._editor.setActiveEffectByName("Paint")
         self.widget.visible = True

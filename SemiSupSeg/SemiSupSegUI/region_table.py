@@ -59,11 +59,15 @@ class RegionTable:
             _("Doubt"),
             _("Size mL"),
             _("R A S mm"),
+            _("Slice"),
             _("Why"),
         )
         self.table = qt.QTableWidget()
         self.table.columnCount = len(titles)
         self.table.setHorizontalHeaderLabels(titles)
+        self.table.horizontalHeaderItem(titles.index(_("Slice"))).setToolTip(
+            _("Of the place with the most doubt: K in Slicer's Data Probe, counted from 0")
+        )
         self.table.verticalHeader().visible = False
         self.table.selectionBehavior = qt.QAbstractItemView.SelectRows
         self.table.selectionMode = qt.QAbstractItemView.SingleSelection
@@ -128,6 +132,20 @@ class RegionTable:
                 self.table.scrollToItem(self.table.item(row, 0))
         self._is_filling = False
 
+    def from_row_of(self, number: int | None, by: int = 1) -> list[int]:
+        """Return the regions as they are sorted and filtered, from a row on and round the end.
+
+        Args:
+            number: The region whose row comes last; None: that before the first.
+            by: 1: downwards; -1: upwards.
+        """
+        rows = list(range(self.table.rowCount))[:: 1 if by > 0 else -1]
+        at = next((place for place, row in enumerate(rows) if self._id(row) == number), -1) + 1
+        rows = rows[at:] + rows[:at]
+        listed = [row for row in rows if not self.table.isRowHidden(row)]
+        # A filter that leaves nothing does not end the review.
+        return [self._id(row) for row in listed or rows]
+
     def _id(self, row: int) -> int:
         return int(self.table.item(row, 0).data(qt.Qt.UserRole))
 
@@ -166,5 +184,6 @@ def _cells(session: ReviewSession, region: ReviewRegion) -> list[tuple[str, floa
         ("", round(region.mean_doubt, 2)),
         ("", round(region.volume_mm3 / 1000, 2)),
         (" ".join(f"{value:.0f}" for value in place), None),
+        ("", region.peak_voxel[0]),
         (region.reason, None),
     ]

@@ -24,6 +24,7 @@ from SemiSupSegUI.cohort_box import CohortBox
 from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.learning_box import LearningBox
 from SemiSupSegUI.message import Message
+from SemiSupSegUI.nodes import remove_node
 from SemiSupSegUI.opening import Opening, remove, result_in_scene
 from SemiSupSegUI.pointing import Pointer
 from SemiSupSegUI.region_editor import RegionEditor
@@ -69,6 +70,8 @@ class ReviewSection(Section):
         self._former_views: _Views | None = None
         """What was shown before a result was loaded from a folder."""
         self._region: int | None = None
+        self._offered_for: int | None = None
+        """The region whose classes stand beside Relabel."""
         self._changes = Changes()
         self.pointer = Pointer()
         self.message = Message()
@@ -258,11 +261,14 @@ class ReviewSection(Section):
         self.update()
 
     def step(self, by: int = 1) -> None:
-        """Go to the next open region, or the one before."""
-        if self.session is not None:
-            number = self.session.following(self._region, by)
-            if number is not None:
-                self.go_to(number)
+        """Go to the next open region of the table as it is shown, or back to the row before."""
+        if self.session is None:
+            return
+        ids = self.regions.from_row_of(self._region, by)
+        # Back is back: what was decided last can be looked at again.
+        number = self.session.first_open(ids) if by > 0 else next(iter(ids), None)
+        if number is not None:
+            self.go_to(number)
 
     def go_back(self) -> None:
         """Let the views look where they did before the first region."""
@@ -317,7 +323,8 @@ class ReviewSection(Section):
             if undone is None:
                 self.message.mind(_("Nothing to take back."))
                 return
-            self.message.say(_("Taken back: {what}.").format(what=_undone_words(undone)))
+            words = _undone_words(undone, self.session.record.verdict)
+            self.message.say(_("Taken back: {what}.").format(what=words))
             if undone.region is not None:
                 self.go_to(undone.region)
 
@@ -563,7 +570,7 @@ class ReviewSection(Section):
             )
         if session.aside:
             self.message.mind(_aside_words(session.folder, session.aside))
-        first = session.following(None)
+        first = session.first_open([one.id for one in session.regions])
         if first is None:
             self.message.mind(
                 _(
@@ -600,8 +607,7 @@ class ReviewSection(Section):
                         node=kept.GetName()
                     )
                 )
-            if slicer.mrmlScene.IsNodePresent(session.node):
-                slicer.mrmlScene.RemoveNode(session.node)
+            remove_node(session.node)
         self._unload()
         self.regions.show(None)
         self.case_box.show(None)
@@ -634,8 +640,10 @@ class ReviewSection(Section):
         words = _("{done} of {all} places decided, {share:.0f} % of the listed error").format(
             done=progress.decided, all=progress.regions, share=100 * progress.share_of_error
         )
-        if progress.is_complete:
-            words += _(". All are decided: give a verdict")
+        if not progress.regions:
+            words = _("No place is listed")
+        if progress.is_complete and session.record.verdict is None:
+            words += _(". What is left is your verdict")
         if session.has_unsaved_strokes:
             return words
         is_on_the_way = self._carrying.is_waiting(session.box)
@@ -676,7 +684,10 @@ class ReviewSection(Section):
 
     def _offer_classes(self, region: ReviewRegion | None) -> None:
         names = (BACKGROUND, *self.session.record.classes)
-        kept = self.relabel_box.currentData
+        # What was chosen for one place is not meant for the next.
+        number = None if region is None else region.id
+        kept = self.relabel_box.currentData if number == self._offered_for else ""
+        self._offered_for = number
         self.relabel_box.clear()
         other = region.second_class if region is not None else _("second most likely class")
         self.relabel_box.addItem(_("{name} (next most likely)").format(name=other), "")
@@ -740,10 +751,13 @@ def _aside_words(folder: Path, names: tuple[str, ...]) -> str:
     ).format(folder=folder, names=", ".join(names))
 
 
-def _undone_words(undone: Entry) -> str:
-    """Return in words what was taken back."""
+def _undone_words(undone: Entry, verdict: str | None) -> str:
+    """Return in words what was taken back; `verdict` is the one in force now."""
+    if undone.verdict is not None:
+        # A comment that is changed stands in a line of its own, with the same verdict.
+        return _("the comment") if undone.verdict == verdict else _("the verdict")
     if undone.region is None:
-        return _("the verdict") if undone.verdict else _("a stroke")
+        return _("a stroke")
     if undone.status is None:
         return _("a stroke in place {number}").format(number=undone.region)
     return _("{status}, place {number}").format(status=undone.status, number=undone.region)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import qt
@@ -43,7 +43,6 @@ class ReviewSession:
         result: Segmentation node of the result.
         drawing: The copy that is edited, and the label map as the review leaves it so far.
         regions_map: Ids of the regions, (D, H, W).
-        second: The second most likely class indices, or None.
     """
 
     def __init__(
@@ -54,13 +53,12 @@ class ReviewSession:
         result,
         drawing: Drawing,
         regions_map,
-        second,
     ) -> None:
         self.folder, self.box, self.reviewer = folder, box, box.reviewer
         self.record = ReviewRecord.open(box.path, box.reviewer)
         self.regions: tuple[ReviewRegion, ...] = self.record.regions
         self.result, self.node, self._drawing = result, drawing.node, drawing
-        self.regions_map, self.second = regions_map, second
+        self.regions_map = regions_map
         self.on_change: Callable[[], None] = lambda: None
         """Told after every change of record or label map."""
         self.on_error: Callable[[Exception], None] = lambda error: None
@@ -127,15 +125,9 @@ class ReviewSession:
         """Return what was decided about a region; empty: nothing yet."""
         return self.record.statuses.get(number, "")
 
-    def following(self, number: int | None, step: int = 1) -> int | None:
-        """Return the next undecided region in order of the list, round its end; None if none."""
-        ids = [one.id for one in self.regions]
-        if not ids:
-            return None
-        at = ids.index(number) if number in ids else (-1 if step > 0 else 0)
-        order = [ids[(at + step * count) % len(ids)] for count in range(1, len(ids) + 1)]
-        undecided = [one for one in order if not self.status(one)]
-        return (undecided or order)[0]
+    def first_open(self, ids: Sequence[int]) -> int | None:
+        """Return the first of some regions that is not decided, else the first; None if none."""
+        return next((one for one in ids if not self.status(one)), next(iter(ids), None))
 
     # Deciding
 
@@ -154,7 +146,7 @@ class ReviewSession:
 
         Args:
             number: Of the region.
-            class_name: A class, or `background`; empty: each voxel's second most likely class.
+            class_name: A class, or `background`; empty: the region's second most likely class.
 
         Raises:
             SemiSupSegError: If it cannot be written; then nothing has changed.
@@ -169,11 +161,10 @@ class ReviewSession:
         before = self.label[box]
         inside = self.regions_map[box] == number
         after = before.copy()
-        if not class_name and self.second is not None:
-            after[inside] = self.second[box][inside]
-        else:
-            names = (BACKGROUND, *self.record.classes)
-            after[inside] = np.uint8(names.index(class_name or region.second_class))
+        # One class for all of it. A region lies on both sides of a border, and each voxel's own
+        # second most likely class would only exchange the two sides.
+        names = (BACKGROUND, *self.record.classes)
+        after[inside] = np.uint8(names.index(class_name or region.second_class))
         change = Change.between(before, after, region.box)
         self.record.decide(number, "relabelled", change)
         if change is not None:

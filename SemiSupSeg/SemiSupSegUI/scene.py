@@ -18,7 +18,7 @@ from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.resources import color_map
 from SemiSupSegUI.exporting import Grid
 from SemiSupSegUI.loading import load_in_pieces
-from SemiSupSegUI.nodes import new_node
+from SemiSupSegUI.nodes import new_node, remove_node
 from SemiSupSegUI.previous import keep_previous
 from SemiSupSegUI.segments import (
     bit,
@@ -77,8 +77,7 @@ class Result:
         finally:
             if not done:
                 for node in self.made:
-                    if slicer.mrmlScene.IsNodePresent(node):
-                        slicer.mrmlScene.RemoveNode(node)
+                    remove_node(node)
 
     def _all(self) -> Iterator[None]:
         labels = yield from self._load("label")

@@ -105,7 +105,10 @@ def _report(listed: ListedRegions) -> list[str]:
     number = len(listed.regions)
     expected = f"expected error {whole / 1000:.1f} mL"
     if not number:
-        return [f"{listed.case}: no region needs a look; {expected}"]
+        return [
+            f"{listed.case}: nothing is doubtful enough to be listed; {expected}. That does not "
+            "mean that nothing is wrong: a higher --sensitivity lists more."
+        ]
     named = f"{number} region{'s' if number > 1 else ''} to look at"
     lines = [f"{listed.case}: {named}; {expected}, {inside / whole:.0%} of it in them"]
     rows = [["", "class", "or", "R A S mm", "slice", "mL", "wrong mL", "doubt", "agreement", "why"]]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from SemiSupSegLib.cases.case import ImageSource
+from SemiSupSegLib.cases.reviews import reviewed_labels
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.commands.json_answer import add_json, write_answer
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
@@ -296,6 +297,7 @@ def _status(arguments: argparse.Namespace) -> int:
         "reviewer": record.reviewer,
         "reviewers": list(reviewers(arguments.result)),
         "is_of_dicom": _is_of_dicom(arguments.result),
+        "labels": [path.name for _, path in sorted(reviewed_labels(arguments.result).items())],
         "begun": record.begun,
         "changed": record.changed,
         "verdict": record.verdict,

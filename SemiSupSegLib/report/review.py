@@ -177,6 +177,15 @@ def _cases_section(rows: Sequence[CohortRow], problems: Iterable[str]) -> Sectio
             caption="Open cases first, by the expected error that nobody has decided about.",
         )
     ]
+    comments = tuple(
+        (row.case, one.reviewer, one.comment)
+        for row in rows
+        for one in row.reviews
+        if one.comment and not row.problem
+    )
+    if comments:
+        head = ("Case", "Reviewer", "Comment")
+        blocks.append(Table(title="Comments", head=head, rows=comments))
     blocks += [Note(text=without_folders(one)) for one in dict.fromkeys(problems)]
     return Section(id="cases", title="Cases", blocks=blocks)
 
@@ -189,7 +198,7 @@ def _decisions_section(lines: Sequence[RegionLine]) -> Section:
         note = Note(text="No region is decided yet.")
         return Section(id="decisions", title="Decisions", blocks=[note])
     names = list(
-        dict.fromkeys(one.class_name for one in sorted(decided, key=lambda one: one.region))
+        dict.fromkeys(one.class_name for one in sorted(decided, key=lambda one: one.region or 0))
     )
     counts = {
         name: Counter(one.status for one in decided if one.class_name == name) for name in names

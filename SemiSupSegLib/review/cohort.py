@@ -33,6 +33,7 @@ class ReviewRow:
     changed: str
     """When the last line was written: ISO time with its zone."""
     active_seconds: float
+    comment: str = ""
     problem: str = ""
     """Why the record cannot be read, or empty; the figures are 0 then."""
 
@@ -254,4 +255,5 @@ def _review(folder: Path, reviewer: str) -> ReviewRow:
         verdict=record.verdict,
         changed=record.changed,
         active_seconds=record.effort.active_seconds,
+        comment=record.comment,
     )

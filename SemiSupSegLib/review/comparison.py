@@ -111,11 +111,15 @@ def compare(
     if first == second:
         raise UsageError(f"Both reviewers are {first}. Give two different ones.")
     one, other = ReviewRecord.open(folder, first), ReviewRecord.open(folder, second)
-    if one.label_sha256 != other.label_sha256 or _ids(one) != _ids(other):
-        raise UsageError(
-            f"The reviews of {one.case} by {first} and {second} began with different results, so "
-            "their regions cannot be compared. Let one of them begin anew."
-        )
+    for what, is_same in (
+        ("results", one.label_sha256 == other.label_sha256),
+        ("lists of regions", _places(one) == _places(other)),
+    ):
+        if not is_same:
+            raise UsageError(
+                f"The reviews of {one.case} by {first} and {second} began with different {what}, "
+                "so their regions cannot be compared. Let one of them begin anew."
+            )
     statuses = one.statuses, other.statuses
     apart, dice = _labels_apart(one, other) if labels else (None, None)
     pairs = tuple(
@@ -176,8 +180,9 @@ def _only_two(folder: Path) -> tuple[str, str]:
     )
 
 
-def _ids(record: ReviewRecord) -> list[int]:
-    return [int(one["id"]) for one in record.listed]
+def _places(record: ReviewRecord) -> list[tuple[Any, ...]]:
+    # Ids alone are 1, 2, ... wherever the slider stood.
+    return [(one["id"], one.get("box"), one.get("peak_voxel")) for one in record.listed]
 
 
 def _labels_apart(

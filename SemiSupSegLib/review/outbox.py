@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from SemiSupSegLib.errors import SemiSupSegError
@@ -183,6 +183,8 @@ def carry(box: Outbox) -> Carried:
 def carry_all(folder: Path) -> tuple[Carried, ...]:
     """Carry what waits for a result, or for the results in a folder.
 
+    A folder that was moved, or goes by another path, is known by the records in it.
+
     Args:
         folder: OUT/<case> or OUT.
 
@@ -190,8 +192,20 @@ def carry_all(folder: Path) -> tuple[Carried, ...]:
         SemiSupSegError: As `carry`.
     """
     wanted = _absolute(folder)
-    boxes = [one for one in outboxes() if wanted in (one.folder, one.folder.parent)]
-    return tuple(carry(one) for one in boxes if one.is_waiting)
+    done = []
+    for box in outboxes():
+        if not box.is_waiting:
+            continue
+        if wanted in (box.folder, box.folder.parent):
+            done.append(carry(box))
+            continue
+        place = _place_below(wanted, box)
+        if place is not None:
+            # It may have been copied: then the former folder gets it, too.
+            with contextlib.suppress(SemiSupSegError):
+                carry(box)
+            done.append(carry(replace(box, folder=place)))
+    return tuple(done)
 
 
 def forget_old() -> None:
@@ -199,6 +213,19 @@ def forget_old() -> None:
     for box in outboxes():
         if not box.is_waiting and time.time() - box.record_file.stat().st_mtime > _KEEP_SECONDS:
             shutil.rmtree(box.path, ignore_errors=True)
+
+
+def _place_below(folder: Path, box: Outbox) -> Path | None:
+    """Return where the review of an outbox lies: in a folder OUT/<case> or OUT; None: neither."""
+    data = whole_lines(box.record_file)
+    head = data[: data.find(b"\n") + 1]
+    for place in (folder, folder / box.folder.name):
+        try:
+            if _begins_with(place / f"review.{box.reviewer}.jsonl", head):
+                return place
+        except OSError:
+            continue
+    return None
 
 
 def _note(box: Outbox, seen: int) -> None:

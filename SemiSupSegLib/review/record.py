@@ -25,6 +25,7 @@ from SemiSupSegLib.files import read_json, replacing, write_json
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.review.change import Change, change_from_json
 from SemiSupSegLib.review.journal import Journal, sync_folder
+from SemiSupSegLib.review.options import NEUTRAL
 
 if TYPE_CHECKING:
     import numpy as np
@@ -336,17 +337,30 @@ class ReviewRecord:
         """The map of the regions' ids, uint16; may be missing."""
         return self.folder / f"review.{self.reviewer}.regions.nii.gz"
 
-    @cached_property
+    @property
     def listed(self) -> tuple[dict[str, Any], ...]:
         """The regions that were listed when the review began, the best first, as in `case.json`.
 
         Raises:
             SemiSupSegError: If their file is missing or damaged.
         """
+        return tuple(self._list["regions"])
+
+    @property
+    def sensitivity(self) -> float:
+        """Position of the slider, 0-1, at which these regions were found.
+
+        Raises:
+            SemiSupSegError: If their file is missing or damaged.
+        """
+        return float(self._list["review"].get("sensitivity", NEUTRAL))
+
+    @cached_property
+    def _list(self) -> dict[str, Any]:
         path = self.folder / f"review.{self.reviewer}.regions.json"
-        content = read_json(path)
+        content: dict[str, Any] = read_json(path)
         check_format(content, "review-regions", path)
-        return tuple(content["regions"])
+        return content
 
     @property
     def regions(self) -> tuple[ReviewRegion, ...]:

@@ -162,14 +162,17 @@ def find_regions(
     if box is None:
         return FoundRegions(regions=(), map=regions_map, expected_error_mm3=total)
     own_label, own_doubt = label[box], doubt[box]
-    kept = reaches(own_doubt, options.grow)
+    # The nearest border may lie outside of the box.
+    at = box if second is not None else (slice(None),) * 3
     other = alternative_classes(
-        own_label,
-        None if second is None else second[box],
-        None if pseudo_label is None else pseudo_label[box],
-        kept,
+        label[at],
+        None if second is None else second[at],
+        None if pseudo_label is None else pseudo_label[at],
+        reaches(doubt[at], options.grow),
         spacing,
     )
+    if second is None:
+        other = other[box]
     names = (BACKGROUND, *class_names)
     pairs = np.minimum(own_label, other) * len(names) + np.maximum(own_label, other)
     pieces, count = form_pieces(own_doubt, pairs, _index_to_mm(geometry), options)

@@ -1,4 +1,7 @@
-"""What was decided in a folder of results: a line for each region and reviewer."""
+"""What was decided in a folder of results: a line for each region and reviewer.
+
+A case in which nothing is doubtful enough to be listed has a line all the same, for its verdict.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,12 @@ class RegionLine:
     case: str
     reviewer: str
     """Empty as long as nobody has begun."""
-    region: int
+    region: int | None
+    """Its number; None: the case has no region."""
     class_name: str
     second_class: str
-    volume_mm3: float
-    expected_error_mm3: float
+    volume_mm3: float | None
+    expected_error_mm3: float | None
     status: str
     reason: str
     """Why it is listed."""
@@ -33,6 +37,8 @@ class RegionLine:
     """When: ISO time with its zone; empty if it is not."""
     verdict: str
     """Of the case by this reviewer; may be empty."""
+    comment: str
+    """What this reviewer wrote about the case; may be empty."""
 
 
 COLUMNS = tuple(one.name for one in fields(RegionLine))
@@ -41,8 +47,9 @@ COLUMNS = tuple(one.name for one in fields(RegionLine))
 def summary_lines(folders: Iterable[Path]) -> tuple[list[RegionLine], list[str]]:
     """Return the lines of several results, and a sentence for everything that cannot be read.
 
-    Every region of a result has a line for each reviewer, or one if there is none. What is damaged
-    leaves out its own lines alone: those of another reviewer of the case stay.
+    Every region of a result has a line for each reviewer, or one if there is none; so has a case
+    without regions. What is damaged leaves out its own lines alone: those of another reviewer of
+    the case stay.
     """
     found: list[RegionLine] = []
     problems: list[str] = []
@@ -63,8 +70,8 @@ def _of_reviewer(folder: Path, name: str) -> list[RegionLine]:
     record = ReviewRecord.open(folder, name)
     decisions = record.decisions
     lines = []
-    for listed in record.listed:
-        entry = decisions.get(int(listed["id"]))
+    for listed in record.listed or (None,):
+        entry = None if listed is None else decisions.get(int(listed["id"]))
         lines.append(
             _line(
                 record.case,
@@ -73,6 +80,7 @@ def _of_reviewer(folder: Path, name: str) -> list[RegionLine]:
                 status=UNDECIDED if entry is None else str(entry.status),
                 decided="" if entry is None else entry.when,
                 verdict=record.verdict or "",
+                comment=record.comment,
             )
         )
     return lines
@@ -82,7 +90,8 @@ def _of_nobody(folder: Path) -> list[RegionLine]:
     content = read_json(folder / "case.json")
     case = str(content["case"])
     return [
-        _line(case, "", listed, status=UNDECIDED) for listed in content.get("review_regions", ())
+        _line(case, "", listed, status=UNDECIDED)
+        for listed in content.get("review_regions") or (None,)
     ]
 
 
@@ -110,22 +119,24 @@ def _cell(value: object) -> object:
 def _line(
     case: str,
     reviewer: str,
-    listed: dict[str, Any],
+    listed: dict[str, Any] | None,
     *,
     status: str,
     decided: str = "",
     verdict: str = "",
+    comment: str = "",
 ) -> RegionLine:
     return RegionLine(
         case=case,
         reviewer=reviewer,
-        region=int(listed["id"]),
-        class_name=str(listed["class"]),
-        second_class=str(listed["second_class"] or ""),
-        volume_mm3=float(listed["volume_mm3"]),
-        expected_error_mm3=float(listed["expected_error_mm3"]),
+        region=None if listed is None else int(listed["id"]),
+        class_name="" if listed is None else str(listed["class"]),
+        second_class="" if listed is None else str(listed["second_class"] or ""),
+        volume_mm3=None if listed is None else float(listed["volume_mm3"]),
+        expected_error_mm3=None if listed is None else float(listed["expected_error_mm3"]),
         status=status,
-        reason=str(listed["reason"]),
+        reason="" if listed is None else str(listed["reason"]),
         decided=decided,
         verdict=verdict,
+        comment=comment,
     )

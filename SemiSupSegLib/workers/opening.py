@@ -4,7 +4,7 @@ The window reads what this writes into a job folder, as it reads what the predic
 
 result.json      the maps, as of a predict job
 review.json      who reviews which folder, and the images
-maps/*.npy       label (as the review leaves it so far), regions, second, and the other maps
+maps/*.npy       label (as the review leaves it so far), regions, and the other maps
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.task import Task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json, write_json
-from SemiSupSegLib.review.options import NEUTRAL
-from SemiSupSegLib.review.outbox import carry_all, copy_to_outbox, forget_old
+from SemiSupSegLib.review.outbox import carry, carry_all, copy_to_outbox, forget_old
 from SemiSupSegLib.review.record import ReviewRecord, has_review
 from SemiSupSegLib.review.result_label import reviewed_label
 from SemiSupSegLib.review.results import (
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 REVIEW_JSON = "review.json"
 _SCALARS = ("uncertainty", "confidence", "agreement", "trust")
 _BITS = ("sure", "possible", "comparison")
-_CLASSES = (("pseudo_label", "pseudolabel"), ("second", "second"))
 
 
 def open_review(
@@ -73,18 +71,26 @@ def open_review(
         raise SemiSupSegError(
             f"{folder} is no result of a case that can be reviewed. Predict the case again."
         )
+    confidence = folder / f"{content['case']}_confidence.nii.gz"
+    if not confidence.is_file():
+        raise SemiSupSegError(
+            f"{confidence} is missing, without which nothing is known of doubt. Restore it, or "
+            "predict the case again."
+        )
     # What was decided here and is not there yet belongs to what is opened.
     aside = [one.target.name for one in carry_all(folder) if one.is_aside]
     record = _record(folder, reviewer, content, sensitivity, is_anew)
     box = copy_to_outbox(record)
+    if box.is_waiting:
+        # An older copy of the folder: the window would list decisions that the label map lacks.
+        carry(box)
+        record = ReviewRecord.open(folder, reviewer)
     forget_old()
     label = reviewed_label(record)
     job.maps.mkdir(parents=True, exist_ok=True)
     maps = {"label": label.values, "regions": _values(record.regions_file)}
-    maps |= _maps(folder, str(content["case"]), record.task, everything=not has_scene)
-    if record.is_of_other_result:
-        # It belongs to the present result, and the review to a former one.
-        maps.pop("second", None)
+    if not has_scene:
+        maps |= _maps(folder, str(content["case"]), record.task)
     images = {} if has_scene else _images(folder, content)
     written = {}
     for name, values in maps.items():
@@ -112,7 +118,8 @@ def open_review(
                 for channel, (_, grid) in images.items()
             },
             "is_of_other_result": record.is_of_other_result,
-            "sensitivity": content.get("review", {}).get("sensitivity", NEUTRAL),
+            # Of the review: another reviewer may have listed other regions since.
+            "sensitivity": record.sensitivity,
         },
     )
     write_json(
@@ -156,18 +163,25 @@ def _record(
         mend_regions(folder)
     content = read_json(folder / "case.json")
     case = str(content["case"])
-    regions_file = folder / f"{case}_regions.nii.gz"
-    if not regions_file.is_file():
-        raise SemiSupSegError(f"{regions_file} is missing. Predict the case again.")
-    from SemiSupSegLib.cases.reading import read_header
+    from SemiSupSegLib.cases.geometry import geometry_of
+    from SemiSupSegLib.cases.reading import read_label
 
+    # All of both is read: a review would keep its copies of a damaged file for good.
+    regions_file = folder / f"{case}_regions.nii.gz"
+    regions = _values(regions_file)
     label_file = folder / f"{case}_label.nii.gz"
+    task = task_from_json(content["task"], folder / "case.json")
+    shape = geometry_of(read_label(ImageSource(path=label_file), task)).shape
+    if regions.shape != shape:
+        raise SemiSupSegError(
+            f"{regions_file} lies on another grid than the label map. Predict the case again."
+        )
     return ReviewRecord.begin_anew(
         folder,
         reviewer,
         case=case,
-        task=task_from_json(content["task"], folder / "case.json"),
-        shape=read_header(ImageSource(path=label_file)).geometry.shape,
+        task=task,
+        shape=shape,
         label_file=label_file,
         regions=read_regions(folder).regions,
         regions_file=regions_file,
@@ -177,7 +191,7 @@ def _record(
     )
 
 
-def _maps(folder: Path, case: str, task: Task, *, everything: bool) -> dict[str, NDArray[Any]]:
+def _maps(folder: Path, case: str, task: Task) -> dict[str, NDArray[Any]]:
     """Return the maps that are there: class indices, bits, values 0-1."""
     import numpy as np
     import SimpleITK as sitk
@@ -186,12 +200,9 @@ def _maps(folder: Path, case: str, task: Task, *, everything: bool) -> dict[str,
     from SemiSupSegLib.workers.serve import STEPS, distance_mm
 
     found: dict[str, NDArray[Any]] = {}
-    for name, suffix in _CLASSES:
-        file = folder / f"{case}_{suffix}.nii.gz"
-        if file.is_file() and (everything or name == "second"):
-            found[name] = sitk.GetArrayFromImage(read_label(ImageSource(path=file), task))
-    if not everything:
-        return found
+    teacher = folder / f"{case}_pseudolabel.nii.gz"
+    if teacher.is_file():
+        found["pseudo_label"] = sitk.GetArrayFromImage(read_label(ImageSource(path=teacher), task))
     for name in _SCALARS:
         file = folder / f"{case}_{name}.nii.gz"
         if file.is_file():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import qt
 import slicer
 import vtk
 
@@ -114,6 +116,109 @@ class ReviewTest(PanelTest):
         np.testing.assert_array_equal(self.session.label, before)
         np.testing.assert_array_equal(self.drawn(), before)
 
+    def test_without_a_choice_the_whole_region_becomes_its_second_class(self):
+        self.begin()
+        region = self.session.regions[0]
+        inside = self.session.regions_map == region.id
+        names = ("background", *self.session.record.classes)
+        # Both sides of a border are in it.
+        self.assertGreater(len(np.unique(self.session.label[inside])), 1)
+        self.assertIn(region.second_class, self.review.relabel_box.currentText)
+
+        self.review.relabel()
+
+        found = np.unique(self.session.label[inside])
+        self.assertEqual([names[value] for value in found], [region.second_class])
+
+    def test_what_is_drawn_first_is_a_class_in_question(self):
+        self.begin()
+        if self.review.editor.why_not:
+            self.skipTest(self.review.editor.why_not)
+        editor, region = self.review.editor, self.session.regions[0]
+
+        for pair, drawn in (
+            (("background", "enhancing"), "enhancing"),
+            (("edema", "background"), "edema"),
+        ):
+            one = replace(region, class_name=pair[0], second_class=pair[1])
+            editor.start(self.session, one)
+            self.assertEqual(editor._editor.currentSegmentID(), drawn)
+
+    def test_what_was_chosen_to_relabel_one_region_is_not_meant_for_the_next(self):
+        self.begin()
+        box = self.review.relabel_box
+        box.setCurrentIndex(box.findData("necrosis"))
+        self.review.update()
+        self.assertEqual(box.currentData, "necrosis")
+
+        self.review.relabel()
+
+        self.assertEqual(box.currentData, "")
+
+    def test_next_and_previous_follow_the_table_as_it_is_shown(self):
+        self.begin()
+        table = self.review.regions.table
+        ids = [one.id for one in self.session.regions]
+        self.review.decide("confirmed")
+        self.assertEqual(self.review._region, ids[1])
+
+        self.review.step(-1)
+        self.assertEqual(self.review._region, ids[0])
+        self.review.step()
+        self.assertEqual(self.review._region, ids[1])
+        table.sortByColumn(0, qt.Qt.DescendingOrder)
+        self.review.go_to(ids[-1])
+        self.review.step()
+        self.assertEqual(self.review._region, ids[-2])
+        # What is decided is listed no more, and the next open one is that of the next row.
+        box = self.review.regions.status_box
+        box.setCurrentIndex(box.findData(""))
+        self.review.decide("confirmed")
+        self.assertEqual(self.review._region, [*ids, *ids][2 * len(ids) - 3])
+
+    def test_with_a_filter_next_stays_among_what_is_listed(self):
+        self.begin()
+        regions = self.session.regions
+        rarest = min(
+            {one.class_name for one in regions},
+            key=[one.class_name for one in regions].count,
+        )
+        listed = [one.id for one in regions if one.class_name == rarest]
+        self.assertLess(len(listed), len(regions))
+        box = self.review.regions.class_box
+        box.setCurrentIndex(box.findData(rarest))
+
+        for _ in range(2 * len(listed)):
+            self.review.step()
+            self.assertIn(self.review._region, listed)
+
+    def test_a_case_without_regions_wants_a_verdict_and_nothing_else(self):
+        self.begin()
+        folder = self.session.folder
+        self.review.close()
+        for path in folder.glob("review.*"):
+            path.unlink()
+        content = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        content["review_regions"] = []
+        (folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
+
+        self.begin()
+
+        self.assertIn("No place is doubtful enough", self.review.message.text)
+        words = "No place is listed. What is left is your verdict; saved"
+        self.assertEqual(self.review.progress.text, words)
+        self.review.case_box.give_verdict("accepted")
+        self.assertTrue(self.review.progress.text.startswith("No place is listed; saved"))
+
+    def test_the_slider_stays_where_it_was_put(self):
+        self.begin()
+        self.review.sensitivity_slider.value = 70
+
+        self.review._sensitivity_chosen()
+        self.wait(lambda: self.review.opening is None, "the list")
+
+        self.assertEqual(self.review.sensitivity_slider.value, 70)
+
     def test_a_stroke_outside_of_the_region_does_nothing_unless_that_is_allowed(self):
         self.begin()
         if self.review.editor.why_not:
@@ -193,6 +298,40 @@ class ReviewTest(PanelTest):
         self.assertEqual(names(), before)
         self.assertTrue(result.GetDisplayNode().GetVisibility())
         self.assertIsNone(scene.overlay_node(result, "review"))
+
+    def test_case_after_case_the_scene_keeps_no_display_nodes(self):
+        def num_display_nodes():
+            return slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLDisplayNode")
+
+        self.begin()
+        folder = self.session.folder
+        self.review.close()
+        self.segment.results.show("off")
+        slicer.mrmlScene.Clear(0)
+        numbers = []
+        for _ in range(2):
+            self.review.open_folder(folder)
+            self.wait(lambda: self.review.opening is None, "the result")
+            self.review.step()
+            self.review.close()
+            numbers.append(num_display_nodes())
+
+        self.assertEqual(numbers[1], numbers[0])
+
+    def test_undo_says_whether_it_took_back_the_comment_or_the_verdict(self):
+        self.begin()
+        box = self.review.case_box
+        box.give_verdict("corrected")
+        box.comment_edit.text = "the rim"
+        box.comment_edit.modified = True
+        box.keep_comment()
+
+        self.review.undo()
+        self.assertIn("the comment", self.review.message.text)
+        self.assertEqual(self.session.record.verdict, "corrected")
+        self.review.undo()
+        self.assertIn("the verdict", self.review.message.text)
+        self.assertIsNone(self.session.record.verdict)
 
     def test_the_scene_may_close_in_the_middle(self):
         self.begin()

@@ -115,6 +115,8 @@ class CaseBoxTest(BoxTest):
         self.assertEqual(self.session.num_flushed, 1)
         checked = [name for name, one in self.box.verdict_buttons.items() if one.checked]
         self.assertEqual(checked, ["corrected"])
+        ticked = [name for name, one in self.box.verdict_buttons.items() if "\u2714" in one.text]
+        self.assertEqual(ticked, ["corrected"])
         self.box.verdict_buttons["corrected"].click()
         self.assertEqual(len(self.reopened().entries), 2)
         self.assertTrue(self.box.verdict_buttons["corrected"].checked)
@@ -169,6 +171,19 @@ class CaseBoxTest(BoxTest):
         self.assertTrue(told["partial"])
         self.assertEqual((told["reviewer"], told["regions"]["confirmed"]), ("ann", [1]))
         self.assertTrue(self.box.label_button.enabled)
+
+    def test_a_rejected_case_says_that_its_label_of_before_still_counts(self):
+        self.open()
+        self.box.give_verdict("rejected")
+        self.assertNotIn("still counts", self.said)
+        self.box.give_verdict("corrected")
+        self.box.save_label()
+        self.wait(lambda: "was saved" in self.said, "the label")
+        self.wait(lambda: self.box._labels, "a look at the folder")
+
+        self.box.give_verdict("rejected")
+
+        self.assertIn("Remove p1_reviewed.nii.gz", self.said)
 
     def test_files_for_others_are_written_where_they_are_wanted(self):
         self.open()

@@ -212,11 +212,13 @@ def test_a_damaged_list_is_refused(result, capsys):
     assert "damaged or incomplete" in capsys.readouterr().err
 
 
-def test_a_sure_case_says_that_there_is_nothing_to_look_at(result, capsys):
+def test_a_sure_case_lists_nothing_and_does_not_say_that_nothing_is_wrong(result, capsys):
     write(result / "Ünal 7_confidence.nii.gz", np.ones(SHAPE, np.float32))
 
     assert main(["review", "--result", str(result), "--sensitivity", "0.5", "--write"]) == 0
-    assert "no region" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "nothing is doubtful enough to be listed; expected error 0.0 mL" in told
+    assert "a higher --sensitivity lists more" in told
     assert map_of(result).max() == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.review.change import Change
 from SemiSupSegLib.review.comparison import cohens_kappa, compare, share_equal
-from Testing.data.make_review_folder import BOXES, begin, make_result, the_label
+from Testing.data.make_review_folder import BOXES, begin, make_result, the_label, the_regions
 
 
 @pytest.fixture
@@ -99,6 +99,16 @@ def test_reviews_of_two_results_are_not_compared(a_result):
     begin(a_result, "bob")
 
     with pytest.raises(UsageError, match="began with different results"):
+        compare(a_result)
+
+
+def test_as_many_regions_in_other_places_are_not_compared(a_result):
+    begin(a_result, "ann").decide(1, "confirmed")
+    moved = [{**one, "box": [[0, 1], [0, 1], [0, 1]]} for one in the_regions()]
+    make_result(a_result.parent, regions=moved)
+    begin(a_result, "bob").decide(1, "confirmed")
+
+    with pytest.raises(UsageError, match="began with different lists of regions"):
         compare(a_result)
 
 

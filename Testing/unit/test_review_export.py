@@ -456,6 +456,24 @@ def test_the_summary_has_a_line_for_each_region_and_reviewer(a_result, a_record,
     assert rows[2]["decided"] == ""
 
 
+def test_what_was_said_of_a_case_stands_in_the_summary(a_result, a_record, tmp_path):
+    said = '=1+1; "left", or right?\nAsk Ünal'
+    a_record.give_verdict("rejected", said)
+    nothing_doubtful = make_result(a_result.parent, "p2", regions=[])
+    begin(nothing_doubtful, "bob").give_verdict("accepted", "fine")
+    make_result(a_result.parent, "p3", regions=[])
+
+    lines, _ = summary_lines([a_result, nothing_doubtful, a_result.parent / "p3"])
+    write_csv(tmp_path / "a.csv", lines)
+
+    with (tmp_path / "a.csv").open(encoding="utf-8-sig", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["comment"] for row in rows] == [f"'{said}"] * 3 + ["fine", ""]
+    named = [(row["case"], row["reviewer"], row["region"], row["verdict"]) for row in rows[3:]]
+    assert named == [("p2", "bob", "", "accepted"), ("p3", "", "", "")]
+    assert rows[3]["volume_mm3"] == ""
+
+
 def test_a_spreadsheet_runs_nothing_of_the_summary(tmp_path):
     folder = make_result(tmp_path / "out", "=cmd")
 

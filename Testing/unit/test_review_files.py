@@ -250,6 +250,7 @@ def test_the_page_tells_progress_decisions_agreement_and_volumes(out):
     assert "p1 1 necrosis ann bob relabelled relabelled" in plain
     # 48 voxels of 3.28125 mm³ less 18.
     assert f"p1 bob necrosis 0.16 mL 0.10 mL {MINUS}0.06 mL" in plain
+    assert "Comments Case Reviewer Comment p1 bob &lt;b&gt;rim&lt;/b&gt;" in plain
     assert "p3: case.json cannot be read as JSON" in plain
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from SemiSupSegLib.files import read_json, write_json
 from SemiSupSegLib.preparation.nifti import write_nifti
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.review.change import Change
+from SemiSupSegLib.review.outbox import carry_all
 from SemiSupSegLib.review.record import ReviewRecord
 from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.opening import open_review
@@ -123,6 +125,29 @@ def test_what_is_no_result_is_refused(tmp_path):
         opened(tmp_path / "p1", tmp_path / "job")
 
 
+@pytest.mark.parametrize("name", ["label", "regions"])
+def test_no_review_begins_with_a_damaged_file(result, tmp_path, name):
+    file = result / f"p1_{name}.nii.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:60])
+
+    with pytest.raises(SemiSupSegError, match=f"p1_{name}"):
+        opened(result, tmp_path / "job")
+
+    assert not list(result.glob("review.*"))
+    file.write_bytes(whole)
+    opened(result, tmp_path / "again")
+
+
+def test_no_review_begins_without_a_map_of_confidence(result, tmp_path):
+    (result / "p1_confidence.nii.gz").unlink()
+
+    with pytest.raises(SemiSupSegError, match=r"confidence\.nii\.gz is missing, without which"):
+        opened(result, tmp_path / "job")
+
+    assert not list(result.glob("review.*"))
+
+
 def test_the_command_does_it(result, tmp_path):
     words = ["review", "open", "--result", str(result), "--reviewer", "ann"]
     words += ["--job", str(tmp_path / "job")]
@@ -146,6 +171,58 @@ def test_what_waits_on_this_machine_belongs_to_what_is_opened(result, tmp_path):
     label = np.load(tmp_path / "second" / "maps" / "label.npy")
     assert (label[the_region_map() == 1] == 3).all()
     assert again["outbox"] == told["outbox"]
+
+
+def test_what_waits_for_a_folder_that_was_moved_is_in_the_label_map(result, tmp_path):
+    _, told = opened(result, tmp_path / "first")
+    change = Change.between(the_label(), np.where(the_region_map() == 1, 3, the_label()))
+    ReviewRecord.open(Path(told["outbox"]), "ann").decide(1, "relabelled", change)
+    moved = result.rename(tmp_path / "elsewhere")
+
+    _, again = opened(moved, tmp_path / "second")
+
+    assert ReviewRecord.open(moved, "ann").statuses == {1: "relabelled"}
+    assert again["outbox"] == told["outbox"]
+    label = np.load(tmp_path / "second" / "maps" / "label.npy")
+    assert (label[the_region_map() == 1] == 3).all()
+
+
+def test_an_older_copy_of_the_folder_gets_what_was_decided_since(result, tmp_path):
+    _, told = opened(result, tmp_path / "first")
+    copied = Path(shutil.copytree(result, tmp_path / "copied"))
+    change = Change.between(the_label(), np.where(the_region_map() == 1, 3, the_label()))
+    ReviewRecord.open(Path(told["outbox"]), "ann").decide(1, "relabelled", change)
+    carry_all(result)
+
+    _, again = opened(copied, tmp_path / "second")
+
+    listed = ReviewRecord.open(Path(again["outbox"]), "ann").statuses
+    assert listed == ReviewRecord.open(copied, "ann").statuses == {1: "relabelled"}
+    label = np.load(tmp_path / "second" / "maps" / "label.npy")
+    assert (label[the_region_map() == 1] == 3).all()
+
+
+@pytest.mark.parametrize("place", ["elsewhere", "elsewhere/p1"])
+def test_a_command_finds_what_waits_for_a_folder_that_was_moved(result, tmp_path, place):
+    _, told = opened(result, tmp_path / "first")
+    ReviewRecord.open(Path(told["outbox"]), "ann").decide(1, "confirmed")
+    result.parent.rename(tmp_path / "elsewhere")
+
+    carry_all(tmp_path / place)
+
+    moved = tmp_path / "elsewhere" / "p1"
+    assert ReviewRecord.open(moved, "ann").statuses == {1: "confirmed"}
+
+
+def test_the_slider_stands_where_the_review_was_listed(result, tmp_path):
+    _, told = opened(result, tmp_path / "first", sensitivity=0.25)
+    assert told["sensitivity"] == 0.25
+    # Another reviewer lists others.
+    open_review(result, "bob", JobFolder(tmp_path / "bob"), sensitivity=0.75)
+
+    _, told = opened(result, tmp_path / "again")
+
+    assert told["sensitivity"] == 0.25
 
 
 def test_what_went_aside_is_named(result, tmp_path):

@@ -137,6 +137,16 @@ def test_without_a_second_class_the_one_across_the_nearest_border_is_named():
     assert {region.class_name, region.second_class} == {"edema", "enhancing"}
 
 
+def test_the_nearest_border_may_lie_outside_of_all_doubt():
+    given = maps([(block((4, 16), (4, 16), (4, 8)), 0.5)])
+    given["label"][:, :, 10:] = 2
+    given["second"] = None
+
+    (region,) = find_regions(**given).regions
+
+    assert (region.class_name, region.second_class) == ("edema", "enhancing")
+
+
 def test_a_component_is_divided_where_other_classes_are_in_question():
     given = maps([(block((4, 10), (4, 10), (2, 18)), 0.5)])
     given["second"][:, :, 12:] = 2
