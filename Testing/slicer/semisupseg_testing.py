@@ -143,6 +143,13 @@ class PanelTest(unittest.TestCase):
             self.skipTest("there is no layout manager without a main window")
         return manager
 
+    def need_views(self):
+        """Return the slice views' composite nodes, or skip: without a main window none exist."""
+        composites = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")
+        if not composites:
+            self.skipTest("there are no slice views without a main window")
+        return composites
+
     def try_it(self):
         """Load the made-up case and its model."""
         self.segment.try_it()

@@ -399,7 +399,7 @@ class ReviewTest(PanelTest):
         folder = Path(self.home) / "results" / result.GetAttribute("SemiSupSeg.result")
         slicer.mrmlScene.Clear(0)
         self.try_it()
-        shown = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+        shown = self.need_views()[0]
         before = shown.GetBackgroundVolumeID()
         for _number in range(2):
             self.review.open_folder(folder)
@@ -422,7 +422,7 @@ class ReviewTest(PanelTest):
         folder = Path(self.home) / "results" / self.state.result.GetAttribute("SemiSupSeg.result")
         slicer.mrmlScene.Clear(0)
         self.try_it()
-        shown = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")[0]
+        shown = self.need_views()[0]
         before, nodes = shown.GetBackgroundVolumeID(), self.nodes()
 
         # While its maps come in one after the other.

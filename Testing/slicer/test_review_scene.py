@@ -65,6 +65,7 @@ class ViewsTest(ReviewSceneTest):
         self.camera.SetFocalPoint(1, 2, 3)
         self.camera.SetPosition(1, 302, 3)
         self.camera.SetViewUp(0, 0, 1)
+        self.need_views()
         self.slices = slicer.util.getNodesByClass("vtkMRMLSliceNode")
         self.slices[0].SetXYZOrigin(12, -7, 0)
         self.slices[0].SetFieldOfView(111, 77, 1)
@@ -148,6 +149,7 @@ class LeavingTest(ReviewSceneTest):
 
     def setUp(self):
         super().setUp()
+        self.need_views()
         self.shown_before = volume("shown before", np.zeros((3, 4, 5), np.float32))
         slicer.util.setSliceViewerLayers(background=self.shown_before)
 

@@ -15,6 +15,7 @@ SLICER = Path(__file__).resolve().parents[1] / "slicer"
 LAYS_OUT = (
     "test_module.py",
     "test_overlays.py::OverlaysTest",
+    "test_review_scene.py",
     "test_train_parts.py::LivePlotsTest",
     "test_train_wishes.py::SceneTest",
 )
