@@ -214,7 +214,7 @@ class CaseBox:
         if verdict != "accepted" or not left:
             return True
         return self._ask(
-            _("{left} of {regions} places are not decided. Accept the case all the same?").format(
+            _("{left} of {regions} regions are not decided. Accept the case all the same?").format(
                 left=left, regions=progress.regions
             )
         )

@@ -74,7 +74,7 @@ class RegionTable:
         self.table.editTriggers = qt.QAbstractItemView.NoEditTriggers
         self.table.setMinimumHeight(180)
         self.table.toolTip = _(
-            "The places where the result is most likely wrong. Wrong: the volume that is expected "
+            "The regions where the result is most likely wrong. Wrong: the volume that is expected "
             "to be wrong in it. Doubt: the probability that a voxel there is wrong."
         )
         self.table.sortingEnabled = True

@@ -419,7 +419,7 @@ class ReviewSection(Section):
         state = self._state()
         session = self.session
         why_not = self._why_not_begin(state)
-        enable(self.begin_button, why_not, _("Go through the places that are doubtful."))
+        enable(self.begin_button, why_not, _("Go through the regions that are doubtful."))
         is_open = session is not None or self.opening is not None
         enable(self.close_button, "" if is_open else _("No review is open."))
         enable(
@@ -434,15 +434,15 @@ class ReviewSection(Section):
         region = self._shown_region()
         none = "" if region is not None else _("Choose a region in the table.")
         for button, tool_tip in (
-            (self.confirm_button, _("The result is right here. The next place is shown.")),
+            (self.confirm_button, _("The result is right here. The next region is shown.")),
             (self.ignore_button, _("Not worth deciding: neither right nor wrong is said.")),
-            (self.relabel_button, _("The place's voxels become what is chosen beside.")),
+            (self.relabel_button, _("The region's voxels become what is chosen beside.")),
         ):
             enable(button, none, tool_tip)
         enable(
             self.fix_button,
             none or self.editor.why_not,
-            _("Draw in this place with the Segment Editor."),
+            _("Draw in this region with the Segment Editor."),
         )
         undoable = session.record.undoable
         enable(
@@ -458,7 +458,7 @@ class ReviewSection(Section):
         enable(
             self.sensitivity_slider,
             decided if undoable else "",
-            _("More: smaller and less doubtful places are listed, too."),
+            _("More: smaller and less doubtful regions are listed, too."),
         )
         self.sentence.text = "" if region is None else f"{region.id}: {region.reason}"
         self._offer_classes(region)
@@ -574,7 +574,7 @@ class ReviewSection(Section):
         if first is None:
             self.message.mind(
                 _(
-                    "No place is doubtful enough to be listed at this setting. That does not mean "
+                    "No region is doubtful enough to be listed at this setting. That does not mean "
                     'that nothing is wrong: move the slider to "more".'
                 )
             )
@@ -637,11 +637,11 @@ class ReviewSection(Section):
 
     def _progress_words(self, session: ReviewSession) -> str:
         progress = session.record.progress()
-        words = _("{done} of {all} places decided, {share:.0f} % of the listed error").format(
+        words = _("{done} of {all} regions decided, {share:.0f} % of the listed error").format(
             done=progress.decided, all=progress.regions, share=100 * progress.share_of_error
         )
         if not progress.regions:
-            words = _("No place is listed")
+            words = _("No region is listed")
         if progress.is_complete and session.record.verdict is None:
             words += _(". What is left is your verdict")
         if session.has_unsaved_strokes:
@@ -759,8 +759,8 @@ def _undone_words(undone: Entry, verdict: str | None) -> str:
     if undone.region is None:
         return _("a stroke")
     if undone.status is None:
-        return _("a stroke in place {number}").format(number=undone.region)
-    return _("{status}, place {number}").format(status=undone.status, number=undone.region)
+        return _("a stroke in region {number}").format(number=undone.region)
+    return _("{status}, region {number}").format(status=undone.status, number=undone.region)
 
 
 def _folded(title: str, widget):

@@ -18,13 +18,13 @@ from SemiSupSegLib.review.results import (
 )
 
 HELP = (
-    "List the places of a result that a person should look at, the worst first; and, once somebody "
-    "has reviewed results in Slicer's panel, make something of it."
+    "List the regions of a result that a person should look at, the worst first; and, once "
+    "somebody has reviewed results in Slicer's panel, make something of it."
 )
 _HOW = """\
 in this order:
   review cohort --results OUT                which cases to look at, and what is done
-  review --result OUT/CASE                   the places of one case
+  review --result OUT/CASE                   the regions of one case
   (review it in Slicer: SemiSupSeg, Review, Open results...)
   review status --result OUT/CASE            what was decided
   review label --result OUT/CASE             a label to train on, for `train --reviews OUT`
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _HOW
     _add_listing(parser, is_default=True)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions")
-    words = "list the places to look at (what happens without ACTION)"
+    words = "list the regions to look at (what happens without ACTION)"
     listing = actions.add_parser("list", help=words, description=HELP)
     _add_listing(listing, is_default=False)
     review_open.add_action(actions)
@@ -68,7 +68,7 @@ def _add_listing(parser: argparse.ArgumentParser, *, is_default: bool) -> None:
         type=float,
         metavar="S",
         default=unsaid,
-        help="find them anew: 0 lists fewest places, 1 most, 0.5 those that predict found",
+        help="find them anew: 0 lists fewest regions, 1 most, 0.5 those that predict found",
     )
     parser.add_argument(
         "--write",

@@ -41,7 +41,7 @@ def add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="only decided regions, drawn voxels and confident voxels count; the rest is unknown",
     )
     label.add_argument(
-        "--all", action="store_true", help="save undecided places as they were predicted"
+        "--all", action="store_true", help="save undecided regions as they were predicted"
     )
     label.add_argument(
         "--min-confidence",
@@ -144,7 +144,7 @@ def _label(arguments: argparse.Namespace) -> int:
     is_whole = not arguments.partial and not arguments.all
     if is_whole and record.verdict is None and not progress.is_complete:
         raise UsageError(
-            f"{progress.regions - progress.decided} of {progress.regions} places of {record.case} "
+            f"{progress.regions - progress.decided} of {progress.regions} regions of {record.case} "
             "are not decided, and no verdict is given. Decide them, save only what was reviewed "
             "with --partial, or everything as it is with --all."
         )

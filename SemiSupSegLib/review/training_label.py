@@ -66,7 +66,7 @@ def save_training_label(
         )
     if record.undoable is None:
         raise UsageError(
-            f"Nothing of {record.case} was reviewed by {record.reviewer}: no place is decided, "
+            f"Nothing of {record.case} was reviewed by {record.reviewer}: no region is decided, "
             "nothing drawn, no verdict given. Review it first."
         )
     label = reviewed_label(record)

@@ -204,11 +204,11 @@ class ReviewTest(PanelTest):
 
         self.begin()
 
-        self.assertIn("No place is doubtful enough", self.review.message.text)
-        words = "No place is listed. What is left is your verdict; saved"
+        self.assertIn("No region is doubtful enough", self.review.message.text)
+        words = "No region is listed. What is left is your verdict; saved"
         self.assertEqual(self.review.progress.text, words)
         self.review.case_box.give_verdict("accepted")
-        self.assertTrue(self.review.progress.text.startswith("No place is listed; saved"))
+        self.assertTrue(self.review.progress.text.startswith("No region is listed; saved"))
 
     def test_the_slider_stays_where_it_was_put(self):
         self.begin()

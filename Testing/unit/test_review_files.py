@@ -82,7 +82,7 @@ def test_the_table_as_json(out, capsys):
 
 
 def test_a_training_label_is_saved(out, capsys):
-    with pytest.raises(UsageError, match="1 of 3 places of p1 are not decided"):
+    with pytest.raises(UsageError, match="1 of 3 regions of p1 are not decided"):
         review("label", "--result", out / "p1", "--reviewer", "ann")
     assert review("label", "--result", out / "p1", "--reviewer", "ann", "--all") == 0
     assert review("label", "--result", out / "p1", "--reviewer", "bob", "--partial") == 0
