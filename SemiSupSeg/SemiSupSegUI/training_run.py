@@ -96,9 +96,10 @@ class TrainingRun:
         self.stages.selectionMode = qt.QAbstractItemView.NoSelection
         self.stages.setMaximumHeight(190)
         self.stages.toolTip = _(
-            "Of all voxels of a stage's cases, background included. Trusted: the teacher's "
-            "probability, lowered where it is unsure, is high enough, and the student learns the "
-            "pseudo-label as it is. The others are doubtful: it leaves them out, or unlearns them."
+            "Of all voxels of a stage's cases, background included. Trusted: the student learns "
+            "the pseudo-label, in the first stage where the teacher's probability, lowered where "
+            "it is unsure, is high enough; later, with less weight, also where teacher and student "
+            "differ. The others are doubtful: it leaves them out, or unlearns them."
         )
         layout.addWidget(self.stages)
         self.stage_note = wrapped_label()

@@ -511,9 +511,10 @@ def _class_share_table(record: RunRecord) -> Table:
         rows=tuple(rows),
         half=len(names) <= 4,
         caption=(
-            "Share of the voxels pseudo-labelled as the class that are accepted, because the "
-            "teacher's probability, lowered where it is unsure, is high enough; a dash: the "
-            "class is in no pseudo-label of the stage."
+            "Share of the voxels pseudo-labelled as the class that are accepted: in the first "
+            "stage those where the teacher's probability, lowered where it is unsure, is high "
+            "enough; later, with less weight, also those where teacher and student differ. A "
+            "dash: the class is in no pseudo-label of the stage."
         ),
     )
 

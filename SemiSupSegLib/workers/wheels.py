@@ -56,8 +56,7 @@ def in_words(probe: Probe) -> list[str]:
         "",
         "  " + " ".join(_quoted(word) for word in fill_command(probe)),
         "",
-        "Then carry the folder 'wheels' here and choose it in Setup: Install from a folder of "
-        "wheels.",
+        "Then carry the folder 'wheels' here, choose it in Setup as Wheel folder, and install.",
     ]
     if probe.system == "win32":
         lines.append(
