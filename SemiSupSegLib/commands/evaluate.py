@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from SemiSupSegLib.cases.case import Case
     from SemiSupSegLib.cases.task import Task
 
-HELP = "judge predictions by the labels of their cases"
+HELP = "Judge predictions by the labels of their cases."
 
 COLUMNS = (
     ("dice", "Dice", 3),

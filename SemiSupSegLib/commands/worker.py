@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-HELP = "wait for predict jobs on the standard input (for the panel in Slicer)"
+HELP = "Wait for predict jobs on the standard input (for the panel in Slicer)."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
