@@ -1,8 +1,8 @@
 """From logits to probabilities that mean what they say: temperature, and a monotone map.
 
-The temperature makes class probabilities fit; the map turns a voxel's trust (methods 8.5) into the
-probability that its label is right. Both are fitted on validation cases only. Of each case only a
-sample of voxels is kept, so that memory does not grow with the size of the cases.
+The temperature makes class probabilities fit; the map turns a voxel's trust (docs/methods.md, 3.)
+into the probability that its label is right. Both are fitted on validation cases only. Of each case
+only a sample of voxels is kept, so that memory does not grow with the size of the cases.
 
 Source: Guo, Pleiss, Sun, Weinberger 2017, eq. 9 (temperature); Zadrozny, Elkan 2002 (isotonic map).
 """
@@ -276,7 +276,7 @@ def region_of_interest(
     spacing: tuple[float, float, float],
     distance_mm: float = ROI_MM,
 ) -> NDArray[np.bool_]:
-    """Return the voxels within `distance_mm` of reference or prediction (methods 16)."""
+    """Return the voxels within `distance_mm` of reference or prediction."""
     from scipy.ndimage import distance_transform_edt
 
     foreground = ((label > 0) & (label != IGNORED)) | (prediction > 0)

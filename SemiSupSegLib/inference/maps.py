@@ -255,7 +255,7 @@ class FigureSums:
         return float(2 * both / total) if total else None
 
     def _confidence(self) -> dict[str, float | None]:
-        """Return `self_dice` of methods 8.5; a class that was not found counts 0 in the mean."""
+        """Return `self_dice` by class; one that was not found counts 0 in the mean."""
         found: dict[str, float | None] = {}
         for index, one in enumerate(self._task.classes, start=1):
             together = self._probabilities[index] + self._labelled[index]
