@@ -260,6 +260,7 @@ def _predict(material: Material, model: Path, results: Path, device: str) -> Non
             original=prepared.original,
             like=prepared.reference,
             model_sha256=package.sha256,
+            model_name=package.name,
             inputs=case.channels,
             warnings=prepared.warnings,
         )

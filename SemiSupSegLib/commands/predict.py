@@ -207,6 +207,7 @@ def _predict(
         original=prepared.original,
         like=prepared.reference,
         model_sha256=package.sha256,
+        model_name=package.name,
         inputs=case.channels,
         warnings=(*dict.fromkeys(one.sentences for one in _warnings(case)), *prepared.warnings),
     )

@@ -50,6 +50,7 @@ def write_result(
     original: Geometry,
     like: ImageSource | None,
     model_sha256: str,
+    model_name: str = "",
     inputs: Mapping[str, ImageSource] = MappingProxyType({}),
     warnings: Iterable[str] = (),
     tells_places: bool = True,
@@ -69,6 +70,7 @@ def write_result(
         original: The grid.
         like: The input file whose header is taken over.
         model_sha256: Of the model package.
+        model_name: Of that package; reviews and training labels tell it.
         inputs: The case's images; a review made on this result is joined to them by content.
         warnings: Said besides those of the maps.
         tells_places: Whether `case.json` says where the images are, relative to the result, so that
@@ -96,7 +98,7 @@ def write_result(
             names = list(pool.map(write, orders))
             hashed = dict(zip(inputs, hashes, strict=True))
         _refuse_other_images(target, hashed)
-        figures = _figures(case_id, maps, model_sha256, hashed, warnings)
+        figures = _figures(case_id, maps, model_sha256, model_name, hashed, warnings)
         figures["task"] = task.to_json()
         if tells_places:
             figures["images"] = _places(inputs, target)
@@ -205,6 +207,7 @@ def _figures(
     case_id: str,
     maps: Maps,
     model_sha256: str,
+    model_name: str,
     inputs: Mapping[str, str],
     warnings: Iterable[str],
 ) -> dict[str, Any]:
@@ -214,6 +217,7 @@ def _figures(
         "version": 1,
         "case": case_id,
         "model_sha256": model_sha256,
+        "model_name": model_name,
         "inputs": dict(inputs),
         "volumes_ml": {
             name: {key: _rounded(value) for key, value in one.items()}

@@ -172,6 +172,7 @@ def _judge(
                 original=prepared.original,
                 like=prepared.reference,
                 model_sha256=package.sha256,
+                model_name=package.name,
                 inputs=case.channels,
                 warnings=(),
             )

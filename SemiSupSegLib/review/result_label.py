@@ -68,6 +68,7 @@ def predicted_label(folder: Path, task: Task | None = None) -> ResultLabel:
         file=file,
         task=task,
         model_sha256=content["model_sha256"],
+        model_name=content.get("model_name", ""),
         inputs=content["inputs"],
     )
 

@@ -96,6 +96,7 @@ class StageCases:
             original=prepared.original,
             like=prepared.reference,
             model_sha256=self._sha256,
+            model_name=f"{self._run.path.name}, stage {stage}",
             inputs=case.channels,
             warnings=(self._about(stage, shown), *self._warnings, *prepared.warnings),
         )

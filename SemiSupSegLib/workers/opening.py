@@ -186,6 +186,7 @@ def _record(
         regions=read_regions(folder).regions,
         regions_file=regions_file,
         model_sha256=content["model_sha256"],
+        model_name=content.get("model_name", ""),
         inputs=content["inputs"],
         review=content["review"],
     )

@@ -150,6 +150,7 @@ class _PredictWorker:
             original=prepared.original,
             like=prepared.reference,
             model_sha256=package.sha256,
+            model_name=package.name,
             inputs=case.channels,
             warnings=prepared.warnings,
             # The images in the job's folder go when it has ended.

@@ -131,6 +131,7 @@ def make_result(
         "version": 1,
         "case": case,
         "model_sha256": MODEL,
+        "model_name": "a model",
         "inputs": {"t1": "cd" * 32} if inputs is None else inputs,
         "volumes_ml": {},
         "warnings": [],

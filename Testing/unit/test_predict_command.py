@@ -162,6 +162,7 @@ def test_case_json_follows_its_schema_and_names_the_model(model, tmp_path):
     content = json.loads((tmp_path / "out" / "one" / "case.json").read_text())
     check_format(content, "case-result", "case.json")
     assert content["case"] == "one"
+    assert content["model_name"] == read_package(model).name
     assert set(content["volumes_ml"]) == {"shell", "core", "all"}
     assert set(content["confidence"]) == {"image", "shell", "core"}
     assert content["unlike_training"] == {"judged": False, "reasons": []}

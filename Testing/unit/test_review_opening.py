@@ -69,7 +69,8 @@ def test_the_record_is_begun_and_maps_and_images_are_handed_over(result, tmp_pat
 
     content, told = opened(result, job)
 
-    assert ReviewRecord.open(result, "ann").case == "p1"
+    record = ReviewRecord.open(result, "ann")
+    assert (record.case, record.model_name) == ("p1", "a model")
     np.testing.assert_array_equal(array(job, content["maps"]["label"]), the_label())
     np.testing.assert_array_equal(array(job, content["maps"]["regions"]), the_region_map())
     assert {"confidence", "distance"} <= content["maps"].keys()
