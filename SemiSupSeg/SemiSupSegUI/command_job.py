@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import qt
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.runs.state import RunStatus
 from SemiSupSegLib.workers.runner import Job
+from SemiSupSegUI import desktop
 from SemiSupSegUI.jobs import Jobs, log_tail, new_job_folder
 from SemiSupSegUI.message import Message
 
@@ -111,7 +111,7 @@ def open_page(
 
     def written(_end: Ended) -> None:
         message.say(_("The page was written: {page}").format(page=page))
-        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(page)))
+        desktop.show(page)
 
     return run_and_tell(jobs, message, words, written, on_end)
 

@@ -25,7 +25,7 @@ from SemiSupSegLib.workers.packages import PackageStatus, Probe, package_states
 from SemiSupSegLib.workers.plan import make_plan
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegLib.workers.wheels import fill_command
-from SemiSupSegUI import worker
+from SemiSupSegUI import desktop, worker
 from SemiSupSegUI.jobs import Jobs, clean_up_old, log_tail, new_job_folder
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.section import Section, enable, push_button
@@ -359,4 +359,4 @@ class SetupSection(Section):
     def _show_folder(self) -> None:
         folder = user_data_folder()
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
+        desktop.show(folder)

@@ -14,7 +14,6 @@ import unittest.mock
 from pathlib import Path
 
 import numpy as np
-import qt
 import slicer
 import vtk
 
@@ -69,7 +68,8 @@ class PanelTest(unittest.TestCase):
         slicer.mrmlScene.Clear(0)
 
     def _open_no_browser(self):
-        patch = unittest.mock.patch.object(qt.QDesktopServices, "openUrl", return_value=True)
+        self.opened = []
+        patch = unittest.mock.patch("SemiSupSegUI.desktop.show", self.opened.append)
         patch.start()
         self.addCleanup(patch.stop)
 

@@ -45,10 +45,6 @@ class TrainTest(PanelTest):
         run_in_workers_python(COHORT, str(self.folder / "phantoms"))
         self.cases = self.folder / "phantoms" / "cases"
         self.train = self.panel.train
-        self.opened = []
-        patch = unittest_patch(qt.QDesktopServices, "openUrl", self.opened.append)
-        patch.start()
-        self.addCleanup(patch.stop)
 
     @property
     def said(self):
@@ -242,10 +238,3 @@ class TrainSessionTest(TrainTest):
         else:
             outcome.default_button.click()
             self.assertEqual(registry.default_model(), outcome.registered)
-
-
-def unittest_patch(target, name, replacement):
-    """Return a patch of an attribute."""
-    import unittest.mock
-
-    return unittest.mock.patch.object(target, name, replacement)
