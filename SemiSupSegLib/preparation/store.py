@@ -269,18 +269,32 @@ def _make_in_processes(
     workers = min(workers, len(orders))
     with ProcessPoolExecutor(workers, context, initializer=_begin_process) as pool:
         try:
-            futures = {pool.submit(_make, order, task, options): order for order in orders}
+            # Ctrl-C on a terminal goes to all processes; the first one ends the work.
+            with _blocked_interrupts():
+                futures = {pool.submit(_make, order, task, options): order for order in orders}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _blocked_interrupts() -> Iterator[None]:
+    """Let processes that are started here not hear Ctrl-C; this one hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # On Windows they hear it until they have begun.
+        yield
+        return
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
 def _begin_process() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     import SimpleITK as sitk
 
-    # Ctrl-C on a terminal goes to all processes; the first one ends the work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
 
 
