@@ -222,7 +222,11 @@ class SemiSupSegTest(ScriptedLoadableModuleTest):
     def runTest(self):
         """Run the one test."""
         self.setUp()
-        self.test_a_made_up_case_is_segmented()
+        try:
+            self.test_a_made_up_case_is_segmented()
+        finally:
+            # Slicer's own button calls this method, and unittest nothing after it.
+            self.doCleanups()
 
     def test_a_made_up_case_is_segmented(self):
         """Load the case that is shipped, segment it, and check where the result and maps lie."""

@@ -46,6 +46,8 @@ def fill_table(table, content: Mapping, task: Task) -> None:
         for title, column in zip(titles, columns, strict=True):
             column.SetName(title)
             table.AddColumn(column)
+        # Else the view has letters there, and our titles stand in its first row.
+        table.SetUseColumnTitleAsColumnHeader(True)
         table.SetLocked(True)
         table.SetDescription("; ".join(regions))
     finally:

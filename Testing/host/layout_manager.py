@@ -74,7 +74,10 @@ class qMRMLLayoutManager(stand_ins["ctkLayoutManager"], metaclass=StandIn, enabl
         return self._layout_logic.GetLayoutNode().GetViewArrangement()
 
     def set_layout(self, arrangement):
-        self._layout_logic.GetLayoutNode().SetViewArrangement(arrangement)
+        node = self._layout_logic.GetLayoutNode()
+        if not node.IsLayoutDescription(arrangement):
+            arrangement = node.SlicerLayoutConventionalView
+        node.SetViewArrangement(arrangement)
 
     def setLayout(self, arrangement):
         self.set_layout(arrangement)

@@ -58,7 +58,12 @@ class qMRMLTableView(QtWidgets.QTableView, metaclass=StandIn):
             return
         table = self._node.GetTable()
         columns = table.GetNumberOfColumns()
-        model.setHorizontalHeaderLabels([self._node.GetColumnName(c) for c in range(columns)])
+        names = [self._node.GetColumnName(column) for column in range(columns)]
+        if self._node.GetUseColumnTitleAsColumnHeader():
+            model.setHorizontalHeaderLabels(names)
+        elif columns:
+            model.setHorizontalHeaderLabels([chr(ord("A") + column) for column in range(columns)])
+            model.appendRow([QtGui.QStandardItem(name) for name in names])
         for row in range(table.GetNumberOfRows()):
             texts = [self._node.GetCellText(row, column) for column in range(columns)]
             model.appendRow([QtGui.QStandardItem(text) for text in texts])

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import qt
 import slicer
 import vtk
 
@@ -101,6 +102,9 @@ class FirstMinute(PanelTest):
     def _check_table(self, result):
         table = result.GetNodeReference("SemiSupSeg.table")
         self.assertEqual(table.GetNumberOfRows(), 6)
+        view = self.segment.results.table_view.model()
+        titles = [view.headerData(column, qt.Qt.Horizontal) for column in range(2)]
+        self.assertEqual((titles, view.rowCount()), (["Name", "mL"], 6))
         names = [table.GetCellText(row, 0) for row in range(6)]
         self.assertEqual(names, ["necrosis", "edema", "enhancing", "WT", "TC", "ET"])
         self.assertIn("TC = necrosis + enhancing", self.segment.results.regions.text)

@@ -28,6 +28,23 @@ class ModuleTest(PanelTest):
         self.assertEqual([text for _test, text in result.errors + result.failures], [])
         self.assertEqual(result.testsRun, 1)
 
+    def test_its_own_test_ends_its_work_when_slicers_button_calls_it(self):
+        code = sys.modules["SemiSupSeg"]
+        ended = []
+
+        def begin_and_fail(test):
+            test.addCleanup(ended.append, True)
+            test.fail("on purpose")
+
+        name = "test_a_made_up_case_is_segmented"
+        with (
+            mock.patch.object(code.SemiSupSegTest, name, begin_and_fail),
+            self.assertRaises(AssertionError),
+        ):
+            slicer.modules.SemiSupSegInstance.runTest()
+
+        self.assertEqual(ended, [True])
+
     def test_reloading_gives_a_new_panel_of_new_code(self):
         modules = {
             name: module

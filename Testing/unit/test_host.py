@@ -718,6 +718,15 @@ class TestViews:
         manager.setLayout(before)
         assert not view.mrmlSliceNode().IsMappedInLayout()
 
+    def test_a_layout_that_nobody_has_described_is_the_conventional_one(self):
+        manager = slicer.app.layoutManager()
+        before = manager.layout
+
+        manager.setLayout(7342)
+
+        assert manager.layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
+        manager.setLayout(before)
+
     def test_a_panel_is_pictured_in_two_sizes_and_themes(self, host, tmp_path):
         box = qt.QWidget()
         qt.QVBoxLayout(box).addWidget(qt.QPushButton("Apply"))
