@@ -79,6 +79,9 @@ def main(words: list[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        # If the interrupt came out of an exec (a dataclass was just being made, say), Python means
+        # to end with the signal instead of our code; the next exec lets it forget that.
+        exec("")
         print(_with_command("Interrupted.", arguments), file=sys.stderr)
         return StoppedError.exit_code
     except BrokenPipeError:

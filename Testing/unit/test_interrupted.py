@@ -82,6 +82,24 @@ class Terminal:
         return bool(found)
 
 
+AMID_AN_IMPORT = """
+import sys
+from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.commands import scan
+
+scan.run = lambda arguments: exec("raise KeyboardInterrupt")
+sys.exit(main(["scan", "."]))
+"""
+
+
+def test_the_exit_code_is_ours_wherever_the_interrupt_comes(folder):
+    (folder / "amid_an_import.py").write_text(AMID_AN_IMPORT)
+
+    done = subprocess.run([sys.executable, "-m", "amid_an_import"], cwd=folder, check=False)
+
+    assert done.returncode == 3
+
+
 def named_last(shown: str) -> list[str]:
     """Return the words of the command that an interrupted one has named."""
     return shlex.split(shown.strip().splitlines()[-1].rpartition(": ")[2])
@@ -124,7 +142,7 @@ def test_an_interrupted_preparation_names_the_command_for_the_other_cases(folder
 
     ended_by(terminal)
 
-    assert terminal.rest() == 3
+    assert terminal.rest() == 3, terminal.shown
     assert "What is prepared stays." in terminal.shown
     assert "Traceback" not in terminal.shown
     prepared = {one.name for one in (folder / "a store").iterdir() if (one / "meta.json").exists()}
@@ -141,7 +159,7 @@ def test_interrupted_predictions_name_the_command_for_the_cases_without_result(f
 
     ended_by(terminal)
 
-    assert terminal.rest() == 3
+    assert terminal.rest() == 3, terminal.shown
     assert "The results that are written stay." in terminal.shown
     assert "Traceback" not in terminal.shown
     before = {file: file.stat().st_mtime_ns for file in folder.glob("some results/*/case.json")}
@@ -160,7 +178,7 @@ def test_an_interrupted_demo_names_the_command_with_which_it_learns_on(folder):
 
     terminal.end()
 
-    assert terminal.rest() == 3
+    assert terminal.rest() == 3, terminal.shown
     assert "Nothing that was learnt is lost." in terminal.shown
     assert "Traceback" not in terminal.shown
     run = (folder / "a demo" / "run" / "run.json").read_bytes()
@@ -169,6 +187,6 @@ def test_an_interrupted_demo_names_the_command_with_which_it_learns_on(folder):
     again = Terminal(words, folder)
     again.wait_for("Phase teacher")
     again.interrupt()
-    assert again.rest() == 3
+    assert again.rest() == 3, again.shown
     assert named_last(again.shown) == named_last(terminal.shown)
     assert (folder / "a demo" / "run" / "run.json").read_bytes() == run
