@@ -206,7 +206,7 @@ class ResultBox:
         if self.table_view.mrmlTableNode() is not table:
             self.table_view.setMRMLTableNode(table)
         self.table_view.resizeColumnsToContents()
-        self.regions.text = table.GetDescription() if table is not None else ""
+        self.regions.text = (table.GetDescription() or "") if table is not None else ""
 
     def _overlay_chosen(self, index: int) -> None:
         if not self._is_updating and index >= 0:
