@@ -30,6 +30,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """A command on a terminal of its own.
 
@@ -48,6 +52,8 @@ class Terminal:
             stderr=theirs,
             # A group of its own, as of a terminal: Ctrl-C goes to all its processes.
             start_new_session=True,
+            # What a shell starts in the background does not hear Ctrl-C, nor do its children.
+            preexec_fn=_hear_interrupts,
         )
         os.close(theirs)
         self.shown = ""
