@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from SemiSupSegLib.networks.convolution import Convolution
 from SemiSupSegLib.networks.normalization import Normalization, normalization
 from SemiSupSegLib.networks.residual import channel_dropout
 
@@ -24,13 +25,13 @@ class AtrousPyramid(nn.Module):
     ) -> None:
         super().__init__()
         inner = max(channels // 4, 1)
-        self.branches = nn.ModuleList([_branch(nn.Conv3d(channels, inner, 1, bias=False), norm)])
+        self.branches = nn.ModuleList([_branch(Convolution(channels, inner, 1, bias=False), norm)])
         for rate in rates:
             convolution = nn.Conv3d(channels, inner, 3, padding=rate, dilation=rate, bias=False)
             self.branches.append(_branch(convolution, norm))
         self.overall = nn.Linear(channels, inner)
         self.join = nn.Sequential(
-            nn.Conv3d((len(rates) + 2) * inner, channels, 1, bias=False),
+            Convolution((len(rates) + 2) * inner, channels, 1, bias=False),
             normalization(norm, channels),
             nn.ReLU(inplace=True),
             channel_dropout(dropout),

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from SemiSupSegLib.networks.convolution import Convolution
+
 
 class AttentionGate(nn.Module):
     """Weights the voxels of a skip connection by what the coarser level found there.
@@ -16,9 +18,9 @@ class AttentionGate(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         inner = max(channels // 2, 4)
-        self.skip = nn.Conv3d(channels, inner, 1, bias=False)
-        self.coarse = nn.Conv3d(channels, inner, 1)
-        self.weight = nn.Conv3d(inner, 1, 1)
+        self.skip = Convolution(channels, inner, 1, bias=False)
+        self.coarse = Convolution(channels, inner, 1)
+        self.weight = Convolution(inner, 1, 1)
 
     def forward(self, skip: Tensor, coarse: Tensor) -> Tensor:
         """Return `skip` (B, C, D, H, W) times a weight in (0, 1) per voxel."""

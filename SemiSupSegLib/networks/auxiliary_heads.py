@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from SemiSupSegLib.networks.convolution import Convolution
 from SemiSupSegLib.networks.residual import channel_dropout
 from SemiSupSegLib.networks.upsampling import enlarge
 
@@ -24,7 +25,7 @@ class AuxiliaryHeads(nn.Module):
     def __init__(self, channels: Sequence[int], num_classes: int, dropout: Sequence[float]) -> None:
         super().__init__()
         self.heads = nn.ModuleList(
-            nn.Sequential(channel_dropout(rate), nn.Conv3d(inputs, num_classes, 1))
+            nn.Sequential(channel_dropout(rate), Convolution(inputs, num_classes, 1))
             for inputs, rate in zip(channels, dropout, strict=True)
         )
 

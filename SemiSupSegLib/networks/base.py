@@ -9,6 +9,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from SemiSupSegLib.losses.uncertainty import log_variance_of
+from SemiSupSegLib.networks.convolution import Convolution
 from SemiSupSegLib.networks.upsampling import Upsampling
 
 
@@ -242,11 +243,11 @@ def log_variance_head(in_channels: int) -> nn.Sequential:
     It says which share of p·(1 − p) the variance is, as a logarithm.
     """
     inner = max(in_channels // 2, 1)
-    last = nn.Conv3d(inner, 1, 1)
+    last = Convolution(inner, 1, 1)
     nn.init.zeros_(last.weight)
     assert last.bias is not None
     nn.init.constant_(last.bias, -4.0)
-    return nn.Sequential(nn.Conv3d(in_channels, inner, 3, padding=1), nn.ReLU(inplace=True), last)
+    return nn.Sequential(Convolution(in_channels, inner, 3, padding=1), nn.ReLU(inplace=True), last)
 
 
 def _times(sides: tuple[int, ...]) -> str:

@@ -59,7 +59,7 @@ class ResidualBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if in_channels != out_channels:
             self.shortcut = nn.Sequential(
-                nn.Conv3d(in_channels, out_channels, 1, bias=False),
+                Convolution(in_channels, out_channels, 1, bias=False),
                 normalization(norm, out_channels),
             )
         self.activation = nn.ReLU(inplace=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from SemiSupSegLib.networks.aspp import AtrousPyramid
 from SemiSupSegLib.networks.attention import AttentionGate, TransformerBlock
 from SemiSupSegLib.networks.base import FurtherDecoder, SegmentationNetwork, log_variance_head
+from SemiSupSegLib.networks.convolution import Convolution
 from SemiSupSegLib.networks.normalization import (
     Normalization,
     normalization,
@@ -110,7 +111,7 @@ class TransASPPUNet(SegmentationNetwork):
         )
 
         self.decoder = nn.ModuleList(self._decoder_levels(options.up))
-        self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
+        self.segmentation_head = Convolution(options.width, num_classes, 1)
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
 
@@ -132,7 +133,7 @@ class TransASPPUNet(SegmentationNetwork):
 
     def further_decoder(self, upsampling: Upsampling) -> FurtherDecoder:
         """Return another decoder; one that resizes convolves (1³) before it resizes."""
-        head = nn.Conv3d(self.feature_channels, self.num_classes, 1)
+        head = Convolution(self.feature_channels, self.num_classes, 1)
         return FurtherDecoder(self._decoder_levels(upsampling), nn.Identity(), head)
 
     def _go_down(self, skips: list[Tensor], levels: int) -> None:
@@ -176,7 +177,7 @@ class _DecoderLevel(nn.Module):
         super().__init__()
         self.grow = grow
         self.gate = AttentionGate(channels) if gated else None
-        self.skip = nn.Conv3d(channels, channels, 1, bias=False)
+        self.skip = Convolution(channels, channels, 1, bias=False)
         self.norm = normalization(norm, channels)
         self.block = block
 
@@ -195,7 +196,7 @@ class _ResizingGrow(nn.Module):
         self, in_channels: int, out_channels: int, kind: Literal["trilinear", "nearest"]
     ) -> None:
         super().__init__()
-        self.convolution = nn.Conv3d(in_channels, out_channels, 1, bias=False)
+        self.convolution = Convolution(in_channels, out_channels, 1, bias=False)
         self.resize = Resize(kind)
 
     def forward(self, values: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class UNet3D(SegmentationNetwork):
         self.shrink = nn.MaxPool3d(2)
         self.bottom_dropout = _dropout(options.dropout)
         self.last_dropout = self._last_dropout()
-        self.segmentation_head = nn.Conv3d(options.width, num_classes, 1)
+        self.segmentation_head = Convolution(options.width, num_classes, 1)
         _draw_weights(self)
         if options.log_variance_head:
             self.log_variance_head = log_variance_head(options.width)
@@ -102,7 +102,7 @@ class UNet3D(SegmentationNetwork):
                 reversed(self.level_channels), self._decoder_blocks(), strict=True
             )
         ]
-        head = nn.Conv3d(self.feature_channels, self.num_classes, 1)
+        head = Convolution(self.feature_channels, self.num_classes, 1)
         decoder = FurtherDecoder(levels, self._last_dropout(), head)
         _draw_weights(decoder)
         return decoder

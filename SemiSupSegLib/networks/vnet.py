@@ -60,7 +60,7 @@ class VNetDecoding(SegmentationNetwork):
             self.grow.append(part.grow)
             self.decoder.append(part.block)
         self.dropout = self._dropout()
-        self.segmentation_head = nn.Conv3d(width, self.num_classes, 1)
+        self.segmentation_head = Convolution(width, self.num_classes, 1)
 
     def _encode(self, stem: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return stem
@@ -80,7 +80,7 @@ class VNetDecoding(SegmentationNetwork):
         return FurtherDecoder(
             self._decoder_levels(upsampling),
             self._dropout(),
-            nn.Conv3d(self.feature_channels, self.num_classes, 1),
+            Convolution(self.feature_channels, self.num_classes, 1),
         )
 
     def _dropout(self) -> nn.Module:
