@@ -129,12 +129,12 @@ def peek_weights(folder: Path) -> Checkpoint | None:
         SemiSupSegError: If there are checkpoints but none is readable.
     """
     problem: Exception | None = None
-    seen: list[tuple[Path, int | None]] | None = None
+    seen: list[tuple[Path, bytes | None]] | None = None
     for _ in range(_LOOKS):
         candidates = _complete(folder) if folder.is_dir() else []
         # Where a write was cut short between its two renames, the former one is still whole.
         candidates = [*folder.glob(".*.former"), *candidates]
-        now = [(path, _inode(path)) for path in candidates]
+        now = [(path, _identity(path)) for path in candidates]
         if now == seen:
             # Nobody has replaced them: there are none, or they are damaged.
             break
@@ -196,9 +196,10 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[st
     optimizer.load_state_dict(content)
 
 
-def _inode(path: Path) -> int | None:
+def _identity(path: Path) -> bytes | None:
+    # It holds the hashes. An inode's number would not do: it is given again at once.
     try:
-        return path.stat().st_ino
+        return (path / "checkpoint.json").read_bytes()
     except OSError:
         return None
 

@@ -1,6 +1,8 @@
 """Checkpoints survive damage and interrupted writing."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -148,6 +150,30 @@ def test_weights_are_read_whole_while_somebody_writes_others(tmp_path, step):
         expected = torch.full((3,), float(one.state["iteration"]))
         torch.testing.assert_close(one.weights["student/weight"], expected)
         assert one.optimizer == {}
+
+
+def test_weights_are_found_when_others_take_their_place_and_their_inode(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, 0, a_checkpoint(0))
+    read, reads = Path.read_bytes, []
+
+    def replaced_first(path):
+        # Between the hash and the weights; where the folders lie is given again.
+        if path.name == "weights.safetensors" and len(reads) < 3:
+            reads.append(path)
+            save_checkpoint(tmp_path, 0, a_checkpoint(len(reads)))
+        return read(path)
+
+    stat = Path.stat
+    monkeypatch.setattr(Path, "read_bytes", replaced_first)
+    monkeypatch.setattr(
+        Path,
+        "stat",
+        lambda path, **options: os.stat_result(
+            (stat(path, **options).st_mode, 7, *stat(path, **options)[2:])
+        ),
+    )
+
+    assert peek_weights(tmp_path).state == {"iteration": 3}
 
 
 def test_looking_at_weights_changes_nothing(tmp_path):
