@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from SemiSupSegLib.networks.upsampling import double_size
 from SemiSupSegLib.training.options import AugmentationOptions
 
 
@@ -42,7 +43,7 @@ def vary_intensity(
     Each change is drawn for the whole patch, gamma, contrast and brightness per channel. Voxels
     that are 0 in every channel are outside the body and stay 0.
     """
-    inside = (image != 0).any(0, keepdim=True)
+    inside = image.abs().amax(0, keepdim=True) > 0
     channels = image.shape[0]
     chosen = (torch.rand(5, generator=generator) < options.intensity_probability).tolist()
     draws = torch.rand((4, channels), generator=generator).to(image.device)
@@ -55,21 +56,28 @@ def vary_intensity(
         exponent = torch.exp(low + (high - low) * per_channel(0))
         smallest = image.amin((1, 2, 3), keepdim=True)
         span = (image.amax((1, 2, 3), keepdim=True) - smallest).clamp(min=1e-6)
-        image = ((image - smallest) / span).pow(exponent) * span + smallest
+        # On a CPU a third of the time that `pow` takes.
+        image = (((image - smallest) / span).log() * exponent).exp() * span + smallest
     if chosen[1]:
         image = image * (1 + options.contrast * (2 * per_channel(1) - 1))
     if chosen[2]:
         image = image + options.brightness * (2 * per_channel(2) - 1)
     strengths = torch.rand(3, generator=generator).tolist()
     if strengths[2] < options.low_resolution:
-        half = F.avg_pool3d(image[None], 2, ceil_mode=True)
-        image = F.interpolate(half, size=image.shape[1:], mode="trilinear")[0]
+        image = _at_half_resolution(image)
     elif chosen[3]:
         image = _blur(image, options.blur_sigma * strengths[0])
     if chosen[4]:
         noise = torch.randn(image.shape, generator=generator).to(image.device)
         image = image + options.noise * strengths[1] * noise
     return image * inside
+
+
+def _at_half_resolution(image: Tensor) -> Tensor:
+    half = F.avg_pool3d(image[None], 2, ceil_mode=True)
+    if any(side % 2 for side in image.shape[1:]):
+        return F.interpolate(half, size=image.shape[1:], mode="trilinear")[0]
+    return double_size(half)[0]
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
