@@ -50,8 +50,7 @@ def call_cpp(target: object, member: Member, arguments: tuple) -> object:
     method = getattr(target, name, None)
     if method is None:
         raise HostGapError(f"The host does not model {called}. Extend Testing/host.")
-    declared = usable[0].result if usable else ""
-    return conversion.as_declared(method(*fitted), declared)
+    return conversion.to_python(method(*fitted))
 
 
 class ProxyType(type):
@@ -184,7 +183,7 @@ def read_property(proxy: Proxy, member: Member) -> object:
     if recorded:
         # PySide6 makes its enums when they are first named, and cannot read the property before.
         cpp_enum(recorded.owner, recorded.name)
-    return conversion.as_declared(cpp.property(member.name), member.type)
+    return conversion.to_python(cpp.property(member.name))
 
 
 def write_property(proxy: Proxy, member: Member, value: object) -> None:

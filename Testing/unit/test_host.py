@@ -345,19 +345,20 @@ class TestTables:
 
 
 class TestLists:
-    def test_a_list_of_values_that_pythonqt_does_not_convert_cannot_be_read(self):
+    def test_lists_of_model_indices_are_tuples(self):
         model = qt.QStandardItemModel()
-        model.setColumnCount(1)
+        model.setColumnCount(2)
         model.insertRow(0)
         view = qt.QTableView()
         view.setModel(model)
         view.selectRow(0)
         selection = view.selectionModel()
 
-        for indices in (selection.selectedRows(), selection.selectedIndexes):
-            with pytest.raises(TypeError, match="not iterable"):
-                list(indices)
-        assert selection.isRowSelected(0)
+        rows, cells = selection.selectedRows(1), selection.selectedIndexes
+
+        assert [index.column() for index in rows] == [1]
+        assert [index.column() for index in cells] == [0, 1]
+        assert isinstance(rows, tuple)
 
     def test_lists_of_texts_and_of_objects_are_tuples(self):
         widget = qt.QWidget()
