@@ -2,6 +2,7 @@
 
 import enum
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import shiboken6
@@ -54,13 +55,19 @@ def to_cpp(value: object, type_name: str, owner: str, strict: bool = False) -> o
 def to_integer(value: object, strict: bool) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
-    if strict or not isinstance(value, bool | float):
+    if strict:
         raise NoFitError
-    return math.floor(value)
+    if type(value) is float:
+        return math.floor(value)
+    try:
+        # NumPy's whole numbers, but not its float64, though that is a float too.
+        return operator.index(value)
+    except TypeError:
+        raise NoFitError from None
 
 
 def to_float(value: object, strict: bool) -> float:
-    if isinstance(value, float) or (not strict and isinstance(value, int)):
+    if type(value) is float or (not strict and hasattr(type(value), "__float__")):
         return float(value)
     raise NoFitError
 

@@ -159,6 +159,8 @@ class Proxy(metaclass=ProxyType):
         return f"{type(self).__name__} ({self._record} at: {hex(id(self.__dict__.get('_cpp')))})"
 
     def __eq__(self, other: object) -> bool:
+        if other is None:
+            return not self
         if self is other or not isinstance(other, Proxy) or api.is_object(self._record):
             return self is other
         return bool(self._alive() == other._alive())
@@ -167,7 +169,9 @@ class Proxy(metaclass=ProxyType):
         return id(self.__dict__.get("_cpp"))
 
     def __bool__(self) -> bool:
-        return True
+        """Return whether the C++ object is there still."""
+        cpp = self.__dict__.get("_cpp")
+        return cpp is not None and shiboken6.isValid(cpp)
 
 
 def refusing_keywords(method: Callable, *arguments: object, **keywords: object) -> object:
