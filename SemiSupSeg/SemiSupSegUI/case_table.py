@@ -128,12 +128,8 @@ class CaseTable:
     @property
     def selected(self) -> list[str]:
         """The ids of the selected rows."""
-        selection = self.view.selectionModel()
-        if not selection.hasSelection:
-            return []
-        # Not selectedRows(): PythonQt cannot read a list of QModelIndex.
-        rows = filter(selection.isRowSelected, range(self.num_shown))
-        return [str(self._by_text.index(row, _CASE).data()) for row in rows]
+        indices = self.view.selectionModel().selectedRows(_CASE)
+        return [str(index.data()) for index in indices]
 
     def clear(self) -> None:
         """Forget all cases."""

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import weakref
 from collections.abc import Callable
 
 import shiboken6
@@ -120,6 +121,42 @@ UNIVERSAL: dict[str, Callable] = {
 def set_widget_parent(proxy: object, *arguments: object) -> None:
     flags = [QtCore.Qt.WindowType(flag) for flag in arguments[1:]]
     proxy._alive().setParent(unwrapped(arguments[0]), *flags)
+
+
+# PySide6 keeps what it is given here; with PythonQt it goes with the last reference in Python.
+
+NOT_KEPT = (
+    "QAbstractItemView.setItemDelegate",
+    "QAbstractItemView.setModel",
+    "QAbstractProxyModel.setSourceModel",
+    "QButtonGroup.addButton",
+    "QLineEdit.setCompleter",
+    "QLineEdit.setValidator",
+    "QTableView.setModel",
+    "QToolButton.setDefaultAction",
+)
+
+
+def gives_nothing_a_home(place: str) -> None:
+    name = place.partition(".")[2]
+
+    def call(proxy: object, given: object, *rest: object) -> object:
+        result = getattr(proxy._alive(), name)(unwrapped(given), *rest)
+        if given is not None:
+            weakref.finalize(given, delete_homeless, unwrapped(given)).atexit = False
+        return result
+
+    methods[tuple(place.split("."))] = call
+
+
+def delete_homeless(cpp: object) -> None:
+    """Delete an object that is no other's child."""
+    if shiboken6.isValid(cpp) and cpp.parent() is None:
+        shiboken6.delete(cpp)
+
+
+for place in NOT_KEPT:
+    gives_nothing_a_home(place)
 
 
 # Timers

@@ -2,6 +2,7 @@
 
 import enum
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import shiboken6
@@ -15,24 +16,6 @@ INTEGERS |= {"qint64", "quint64", "qint32", "quint32", "qlonglong", "qulonglong"
 FLOATS = {"double", "float", "qreal"}
 LISTS = ("QList<", "QVector<")
 LIST_TYPES = {"QStringList": "QString", "QVariantList": "QVariant", "QFileInfoList": "QFileInfo"}
-
-
-LISTED = {*INTEGERS, *FLOATS, "bool", "QString", "QVariant", "QByteArray", "QDate", "QTime"}
-LISTED |= {"QDateTime", "QUrl", "QLocale", "QRect", "QRectF", "QSize", "QSizeF", "QLine", "QLineF"}
-LISTED |= {"QPoint", "QPointF", "QRegExp", "QRegularExpression", "QFont", "QPixmap", "QBrush"}
-LISTED |= {"QColor", "QPalette", "QIcon", "QImage", "QPolygon", "QRegion", "QBitmap", "QCursor"}
-LISTED |= {"QSizePolicy", "QKeySequence", "QPen", "QTextLength", "QTextFormat"}
-"""Values whose lists PythonQt makes tuples of (PythonQt.cpp, its list converters)."""
-
-
-class Unreadable:
-    """A list of other values, of QModelIndex say: no more than a C++ address for Python."""
-
-    def __init__(self, type_name: str):
-        self.type_name = type_name
-
-    def __repr__(self) -> str:
-        return f"<{self.type_name}, which PythonQt does not convert>"
 
 
 class NoFitError(Exception):
@@ -72,13 +55,19 @@ def to_cpp(value: object, type_name: str, owner: str, strict: bool = False) -> o
 def to_integer(value: object, strict: bool) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return int(value)
-    if strict or not isinstance(value, bool | float):
+    if strict:
         raise NoFitError
-    return math.floor(value)
+    if type(value) is float:
+        return math.floor(value)
+    try:
+        # NumPy's whole numbers, but not its float64, though that is a float too.
+        return operator.index(value)
+    except TypeError:
+        raise NoFitError from None
 
 
 def to_float(value: object, strict: bool) -> float:
-    if isinstance(value, float) or (not strict and isinstance(value, int)):
+    if type(value) is float or (not strict and hasattr(type(value), "__float__")):
         return float(value)
     raise NoFitError
 
@@ -214,15 +203,6 @@ def to_python(value: object) -> object:
     if isinstance(value, shiboken6.Object):
         return wrap_object(value)
     return value
-
-
-def as_declared(value: object, type_name: str) -> object:
-    """Return what PythonQt would give for a value of a declared type, as PySide6 gave it."""
-    inner = "QModelIndex" if type_name == "QModelIndexList" else ""
-    if type_name.startswith(LISTS):
-        inner = type_name[type_name.index("<") + 1 : -1]
-    is_listed = not inner or inner.endswith("*") or "<" in inner or inner in LISTED
-    return to_python(value) if is_listed else Unreadable(type_name)
 
 
 def written_property(value: object, member: Member, class_name: str) -> object:

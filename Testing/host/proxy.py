@@ -50,8 +50,7 @@ def call_cpp(target: object, member: Member, arguments: tuple) -> object:
     method = getattr(target, name, None)
     if method is None:
         raise HostGapError(f"The host does not model {called}. Extend Testing/host.")
-    declared = usable[0].result if usable else ""
-    return conversion.as_declared(method(*fitted), declared)
+    return conversion.to_python(method(*fitted))
 
 
 class ProxyType(type):
@@ -160,6 +159,8 @@ class Proxy(metaclass=ProxyType):
         return f"{type(self).__name__} ({self._record} at: {hex(id(self.__dict__.get('_cpp')))})"
 
     def __eq__(self, other: object) -> bool:
+        if other is None:
+            return not self
         if self is other or not isinstance(other, Proxy) or api.is_object(self._record):
             return self is other
         return bool(self._alive() == other._alive())
@@ -168,7 +169,9 @@ class Proxy(metaclass=ProxyType):
         return id(self.__dict__.get("_cpp"))
 
     def __bool__(self) -> bool:
-        return True
+        """Return whether the C++ object is there still."""
+        cpp = self.__dict__.get("_cpp")
+        return cpp is not None and shiboken6.isValid(cpp)
 
 
 def refusing_keywords(method: Callable, *arguments: object, **keywords: object) -> object:
@@ -184,7 +187,7 @@ def read_property(proxy: Proxy, member: Member) -> object:
     if recorded:
         # PySide6 makes its enums when they are first named, and cannot read the property before.
         cpp_enum(recorded.owner, recorded.name)
-    return conversion.as_declared(cpp.property(member.name), member.type)
+    return conversion.to_python(cpp.property(member.name))
 
 
 def write_property(proxy: Proxy, member: Member, value: object) -> None:

@@ -186,6 +186,29 @@ class TestMembers:
         with pytest.raises(ValueError, match="destroyed"):
             a_button.text  # noqa: B018
 
+    def test_a_deleted_object_is_like_none_but_not_none(self, a_button):
+        assert a_button
+        assert a_button != None  # noqa: E711 - that is the question
+        a_button.delete()
+
+        assert not a_button
+        assert a_button == None  # noqa: E711
+        assert a_button is not None
+
+    def test_an_object_that_is_only_used_goes_with_its_last_reference(self):
+        view, proxy, group = qt.QTableView(), qt.QSortFilterProxyModel(), qt.QButtonGroup()
+        held = qt.QStandardItemModel()
+        proxy.setSourceModel(held)
+        view.setModel(qt.QStandardItemModel())
+        group.addButton(qt.QRadioButton("One"))
+        child = qt.QRadioButton("Two", view)
+        group.addButton(child)
+        del child
+
+        assert view.model() is None
+        assert proxy.sourceModel is held
+        assert [button.text for button in group.buttons()] == ["Two"]
+
     def test_a_subclass_keeps_its_own_state_and_its_virtuals_are_called(self, a_button):
         class Watcher(qt.QObject):
             def eventFilter(self, watched, event):  # noqa: N802 - Qt's name
@@ -344,20 +367,44 @@ class TestTables:
         assert (box.minimumValue, box.maximumValue) == (10, 60)
 
 
+class TestNumbers:
+    def test_numpys_whole_numbers_are_taken_and_its_broken_ones_not(self):
+        box = qt.QSpinBox()
+        box.value = np.int64(3)
+        box.setValue(np.int32(4))
+
+        for number in (np.float64(5), np.float32(5)):
+            with pytest.raises(AttributeError, match="does not accept"):
+                box.value = number
+            with pytest.raises(ValueError, match="no overload"):
+                box.setValue(number)
+        assert box.value == 4
+
+    def test_any_number_is_a_broken_one(self):
+        box = qt.QDoubleSpinBox()
+        got = []
+        for number in (True, 2, np.float64(3), np.float32(4), np.int64(5)):
+            box.value = number
+            got.append(box.value)
+
+        assert got == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
 class TestLists:
-    def test_a_list_of_values_that_pythonqt_does_not_convert_cannot_be_read(self):
+    def test_lists_of_model_indices_are_tuples(self):
         model = qt.QStandardItemModel()
-        model.setColumnCount(1)
+        model.setColumnCount(2)
         model.insertRow(0)
         view = qt.QTableView()
         view.setModel(model)
         view.selectRow(0)
         selection = view.selectionModel()
 
-        for indices in (selection.selectedRows(), selection.selectedIndexes):
-            with pytest.raises(TypeError, match="not iterable"):
-                list(indices)
-        assert selection.isRowSelected(0)
+        rows, cells = selection.selectedRows(1), selection.selectedIndexes
+
+        assert [index.column() for index in rows] == [1]
+        assert [index.column() for index in cells] == [0, 1]
+        assert isinstance(rows, tuple)
 
     def test_lists_of_texts_and_of_objects_are_tuples(self):
         widget = qt.QWidget()
