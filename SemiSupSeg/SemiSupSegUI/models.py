@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.models import registry
@@ -228,19 +229,23 @@ class ModelsSection(Section):
         self.update()
 
     def _choose_import(self) -> None:
-        path = qt.QFileDialog.getOpenFileName(self.box, _("Import a model"), "", _("Model (*.zip)"))
+        path = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Import a model"), "", _("Model (*.zip)")
+        )
         if path:
             self.import_model(path)
 
     def _choose_folder(self) -> None:
-        path = qt.QFileDialog.getExistingDirectory(self.box, _("Import a model from its folder"))
+        path = qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Import a model from its folder")
+        )
         if path:
             self.import_model(path)
 
     def _choose_export(self) -> None:
         name = self.selected.name if self.selected else "model"
         path = qt.QFileDialog.getSaveFileName(
-            self.box, _("Export the model"), f"{name}.zip", _("Model (*.zip)")
+            slicer.util.mainWindow(), _("Export the model"), f"{name}.zip", _("Model (*.zip)")
         )
         if path:
             self.export_model(path)

@@ -614,8 +614,10 @@ class SegmentSection(Section):
         self.update()
 
     def _choose_folder(self) -> None:
-        cases = qt.QFileDialog.getExistingDirectory(self.box, _("Folder of cases"))
-        out = cases and qt.QFileDialog.getExistingDirectory(self.box, _("Folder for the results"))
+        cases = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("Folder of cases"))
+        out = cases and qt.QFileDialog.getExistingDirectory(
+            slicer.util.mainWindow(), _("Folder for the results")
+        )
         if out:
             self.segment_folder(cases, out)
 
