@@ -1,6 +1,6 @@
 """Drive the panel as a user does, on the stand-in for Slicer, and save what there is to see.
 
-PYTHONPATH=. .venv/bin/python docs/make_panel_pictures.py out/panel
+    python docs/make_panel_pictures.py out/panel
 
 The made-up case and its model are those that *Try it on a made-up case* loads. With `--readme` the
 picture that README and catalog show is renewed.
@@ -11,12 +11,16 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-PICTURES = Path(__file__).resolve().parent / "pictures"
-MODULE = Path(__file__).resolve().parents[1] / "SemiSupSeg" / "SemiSupSeg.py"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+PICTURES = ROOT / "docs" / "pictures"
+MODULE = ROOT / "SemiSupSeg" / "SemiSupSeg.py"
 PATIENCE_SECONDS = 1800.0
 """Beside other work a run takes half an hour."""
 VIEW_PIXELS = 480

@@ -1,6 +1,6 @@
 """Make the pictures of docs/pictures from a finished demo.
 
-PYTHONPATH=. .venv/bin/python docs/make_pictures.py out/demo
+    python docs/make_pictures.py out/demo
 
 No picture in README and docs is drawn by hand; the demo's seed is fixed, so they can be made again.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import shutil
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from SemiSupSegLib.cases.discovery import discover
-from SemiSupSegLib.cases.task import Task, task_from_json
-from SemiSupSegLib.files import read_json
-from SemiSupSegLib.options import from_json
-from SemiSupSegLib.preparation.options import PreparationOptions
-from SemiSupSegLib.preparation.prepare import prepare_case
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-PICTURES = Path(__file__).resolve().parent / "pictures"
+from SemiSupSegLib.cases.discovery import discover  # noqa: E402 (after the path is set)
+from SemiSupSegLib.cases.task import Task, task_from_json  # noqa: E402
+from SemiSupSegLib.files import read_json  # noqa: E402
+from SemiSupSegLib.options import from_json  # noqa: E402
+from SemiSupSegLib.preparation.options import PreparationOptions  # noqa: E402
+from SemiSupSegLib.preparation.prepare import prepare_case  # noqa: E402
+
+PICTURES = ROOT / "docs" / "pictures"
 
 
 def main() -> None:
