@@ -1,4 +1,4 @@
-"""The section Review: the doubtful places of a result, one after the other."""
+"""The section Review: the doubtful regions of a result, one after the other."""
 
 from __future__ import annotations
 

@@ -604,7 +604,7 @@ class SegmentSection(Section):
         if said:
             self.message.mind("\n".join(said), details)
         else:
-            self.message.say(_("Done. Research use only: look at the doubtful places."), details)
+            self.message.say(_("Done. Research use only: look at the doubtful regions."), details)
 
     def _folder_ended(self, text: str, error: str, log: str) -> None:
         if error:

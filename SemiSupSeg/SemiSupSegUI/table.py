@@ -14,7 +14,7 @@ def fill_table(table, content: Mapping, task: Task) -> None:
     """Write volumes, confidence and review regions per class and region into a table node.
 
     It is text for people: what is not known is a dash. Expected Dice is `confidence.<class>` of
-    `case.json`, which has all digits; "T-S" is teacher and student; places are review regions.
+    `case.json`, which has all digits; "T-S" is teacher and student; to review are regions of doubt.
     """
     titles = (
         _("Name"),
@@ -22,7 +22,7 @@ def fill_table(table, content: Mapping, task: Task) -> None:
         _("mL, from - to"),
         _("Exp. Dice"),
         _("Dice T-S"),
-        _("Places"),
+        _("To review"),
     )
     columns = [vtk.vtkStringArray() for _title in titles]
     regions = [f"{one.name} = {' + '.join(one.classes)}" for one in task.regions]

@@ -215,13 +215,14 @@ def _predict(
 
 
 def _found(maps: Maps, task: Task) -> str:
-    """Return in words how large everything is, and how many places should be looked at."""
+    """Return in words how large everything is, and how many regions should be looked at."""
     volumes = [
         f"{name} {maps.figures.volumes_ml[name]['value']:.1f} mL" for name in task.headline_targets
     ]
     words = ", ".join(volumes)
     if maps.regions is not None:
-        words += f", {len(maps.regions.regions)} places to review"
+        count = len(maps.regions.regions)
+        words += f", {count} region{'' if count == 1 else 's'} to review"
     return words
 
 
