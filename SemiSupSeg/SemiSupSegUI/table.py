@@ -22,7 +22,7 @@ def fill_table(table, content: Mapping, task: Task) -> None:
         _("mL, from - to"),
         _("Exp. Dice"),
         _("Dice T-S"),
-        _("To review"),
+        _("Review"),
     )
     columns = [vtk.vtkStringArray() for _title in titles]
     regions = [f"{one.name} = {' + '.join(one.classes)}" for one in task.regions]

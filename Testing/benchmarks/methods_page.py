@@ -31,7 +31,7 @@ METRICS = (("ravd", "RAVD"), ("hd95_mm", "HD95, mm"), ("assd_mm", "ASSD, mm"))
 
 
 _TIMED_SINCE = "2026-11-23"
-"""Since then 1³ convolutions are matrix products, which made training faster."""
+"""Since then 1³ convolutions are matrix products, which is faster with large batches."""
 
 
 def main() -> int:
