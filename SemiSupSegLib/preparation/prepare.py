@@ -19,6 +19,7 @@ from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.preparation.expectations import unmet_expectations
 from SemiSupSegLib.preparation.intensities import correct_bias_field, normalize, to_float16
+from SemiSupSegLib.preparation.mapped_array import mapped_array
 from SemiSupSegLib.preparation.masking import bounding_box, nonzero_mask
 from SemiSupSegLib.preparation.options import PreparationOptions
 from SemiSupSegLib.preparation.placement import find_placement
@@ -102,19 +103,16 @@ class PreparedCase:
         return self._array("label", self.label_file)
 
     def _array(self, name: str, file: Path | None) -> NDArray[Any]:
-        import numpy as np
-
         if name in self.arrays:
             return self.arrays[name]
         if file is None:
             raise SemiSupSegError(f"Case {self.id} has no prepared {name}.")
         try:
-            array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
+            return mapped_array(file)
         except (OSError, ValueError) as error:
             raise SemiSupSegError(
                 f"{file} cannot be read ({error}). Delete its folder; it is made anew."
             ) from error
-        return array
 
 
 @dataclass(frozen=True, kw_only=True)

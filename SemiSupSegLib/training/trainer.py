@@ -138,6 +138,8 @@ class Trainer:
         self._position = Position(patch_size=data.patch_size)
         self._best = BestOnValidation(run, data.task)
         self._optimizer: torch.optim.Optimizer | None = None
+        self._learning: list[list[torch.nn.Parameter]] = []
+        """Parameters that the phase changes, by network."""
         self._saved_optimizer: Mapping[str, Tensor] = {}
         self._sampler = self._new_sampler()
         self._last_saved = 0.0
@@ -407,27 +409,21 @@ class Trainer:
             group["lr"] = phase.group.rate * factor * position.rate_scale
         optimizer.zero_grad(set_to_none=True)
         result.total.backward()  # type: ignore[no-untyped-call]
-        self._distribution.average(self._learnt_from(phase))
-        norm = self._clip(phase)
+        if not self._distribution.is_alone:
+            self._distribution.average(self._learnt_from(phase))
+        norm = self._clip()
         optimizer.step()
         self._method.after_step(phase, clock)
         self._recent.append((batch.case_ids, result, norm.detach()))
         return result
 
-    def _clip(self, phase: Phase) -> Tensor:
+    def _clip(self) -> Tensor:
         """Limit each network's gradient by itself, and return the norm of all before that."""
-        learning = {id(parameter) for parameter in phase.group.parameters}
         norms = [
-            torch.nn.utils.clip_grad_norm_(own, self._options.clip_norm or math.inf)
-            for network in self._networks.values()
-            if (
-                # Without a gradient (nothing of it was used) the norm would be on another device.
-                own := [
-                    one
-                    for one in network.parameters()
-                    if id(one) in learning and one.grad is not None
-                ]
-            )
+            torch.nn.utils.clip_grad_norm_(used, self._options.clip_norm or math.inf)
+            for own in self._learning
+            # Without a gradient (nothing of it was used) the norm would be on another device.
+            if (used := [one for one in own if one.grad is not None])
         ]
         return torch.stack(norms).norm()
 
@@ -448,9 +444,11 @@ class Trainer:
         # Its blocks have other sizes.
         give_back_freed_memory()
         learning = {id(parameter) for parameter in phase.group.parameters}
+        self._learning = []
         for network in self._networks.values():
-            learns = any(id(parameter) in learning for parameter in network.parameters())
-            network.train(learns and phase.train_mode)
+            own = [one for one in network.parameters() if id(one) in learning]
+            self._learning.append(own)
+            network.train(bool(own) and phase.train_mode)
 
     def _check_finite(self, phase: Phase) -> None:
         """Look at losses and gradients since the last look; each step's look stalls a GPU."""
