@@ -14,7 +14,7 @@ from typing import Any
 LIBRARY = Path(__file__).resolve().parents[1]
 _REAP_SECONDS = 1.0
 _LOG_LINES = 5
-_ERROR = "Error: "
+ERROR = "Error: "
 """Begins the line in which a command says why it failed."""
 _NO_WINDOW, _NEW_GROUP = 0x08000000, 0x00000200
 """Flags of Windows for a process without a console window, and in a group of its own."""
@@ -106,7 +106,7 @@ def why_ended(logs: Sequence[Path], code: int, *, offset: int = 0) -> str:
         offset: Bytes of the logs that are of earlier processes.
     """
     last = [line for log in logs for line in _last_lines(log, offset)]
-    reasons = [line.removeprefix(_ERROR) for line in last if line.startswith(_ERROR)]
+    reasons = [line.removeprefix(ERROR) for line in last if line.startswith(ERROR)]
     if reasons:
         return reasons[-1]
     message = (
