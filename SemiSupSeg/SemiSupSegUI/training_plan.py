@@ -10,18 +10,16 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.models.registry import user_data_folder
-from SemiSupSegLib.workers.processes import command_line
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI.command_job import Ended, run_command
 from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.run_options import RunOptions
-from SemiSupSegUI.section import enable, folder_row, push_button
+from SemiSupSegUI.section import enable, folder_row, push_button, wrapped_label
 from SemiSupSegUI.training_cases import TrainingCases
-from SemiSupSegUI.worker import worker_python
+from SemiSupSegUI.worker import terminal_command
 
 _WAIT_MS = 600
 """So long after the last change a plan is made anew."""
@@ -113,8 +111,7 @@ class TrainingPlan:
         row.addWidget(self.copy_button)
         form.addRow(_("Command:"), row)
         layout.addLayout(form)
-        self.estimate = qt.QLabel()
-        self.estimate.wordWrap = True
+        self.estimate = wrapped_label()
         layout.addWidget(self.estimate)
         self.start_button = push_button(_("Start"), self.start)
         layout.addWidget(self.start_button)
@@ -250,7 +247,7 @@ class TrainingPlan:
     def update(self) -> None:
         """Show the command and what it takes, and say why it cannot be started."""
         out = self.out_edit.text.strip() or _("RUN")
-        command = command_line(_python(), ["train", *self.words, "--out", out])
+        command = terminal_command(["train", *self.words, "--out", out])
         # A live run brings this here each second: what is marked in the line stays marked.
         if self.command_edit.text != command:
             self.command_edit.text = command
@@ -431,13 +428,6 @@ def duration_text(seconds: float) -> str:
     if seconds < 5400:
         return _("About {minutes:.0f} min").format(minutes=seconds / 60)
     return _("About {hours:.1f} h").format(hours=seconds / 3600)
-
-
-def _python() -> str:
-    try:
-        return str(worker_python().path)
-    except SemiSupSegError:
-        return "python3"
 
 
 def _box(tool_tip: str):

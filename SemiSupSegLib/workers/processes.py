@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from SemiSupSegLib.workers.environment import packages_folder
+
 LIBRARY = Path(__file__).resolve().parents[1]
 _REAP_SECONDS = 1.0
 _LOG_LINES = 5
@@ -57,10 +59,28 @@ def start_worker(
         )
 
 
-def command_line(python: str, words: Sequence[str]) -> str:
-    """Return the command that does the same on a terminal of this system."""
+def command_line(python: str, words: Sequence[str], *, packages: Path | None = None) -> str:
+    """Return the command that does the same on a terminal of this system.
+
+    Args:
+        python: The interpreter.
+        words: Of the command.
+        packages: Folder of packages that a terminal's Python would not find; by default the one
+            that this process was given.
+    """
     whole = [python, str(LIBRARY / "__main__.py"), *words]
-    return subprocess.list2cmdline(whole) if os.name == "nt" else shlex.join(whole)
+    if packages is None and str(packages_folder()) in _python_path():
+        packages = packages_folder()
+    if os.name == "nt":
+        # For the command prompt.
+        before = "" if packages is None else f'set "PYTHONPATH={packages}" && '
+        return before + subprocess.list2cmdline(whole)
+    before = "" if packages is None else f"env PYTHONPATH={shlex.quote(str(packages))} "
+    return before + shlex.join(whole)
+
+
+def _python_path() -> list[str]:
+    return os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:

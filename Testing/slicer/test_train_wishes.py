@@ -258,6 +258,47 @@ class PlanTest(WishesTest):
 
         self.assertEqual(len(self.plan.command_edit.selectedText), 4)
 
+    def test_long_findings_make_the_panel_no_wider(self):
+        box = self.train.box
+        box.collapsed = False
+        box.show()
+        self.addCleanup(box.hide)
+        self.planned()
+        narrow = self.width_of(box)
+        finding = "80 unlabelled cases are left out, since their patients are validated on: "
+        finding += ", ".join(f"BraTS-GLI-{number:05d}-000" for number in range(5)) + " and 75 more."
+        self.plan.options.set("rate", "0.01")
+
+        self.make().answer({**PLAN, "findings": [finding] * 3})
+
+        self.assertIn("and 75 more", self.plan.estimate.text)
+        self.assertEqual(self.width_of(box), narrow)
+
+    def width_of(self, box):
+        """Return how wide a box wants to be once Qt has laid it out."""
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            slicer.app.processEvents()
+        return box.sizeHint.width()
+
+    def test_the_command_names_the_packages_that_only_workers_have(self):
+        from SemiSupSegUI import worker
+
+        from SemiSupSegLib.workers.environment import WorkerPython, packages_folder
+
+        packages_folder().mkdir(parents=True)
+        self.planned()
+        commands = {}
+        for chosen_by in ("default", "setting"):
+            python = WorkerPython(path=Path(sys.executable), chosen_by=chosen_by)
+            with unittest.mock.patch.object(worker, "worker_python", lambda one=python: one):
+                self.train.update()
+            commands[chosen_by] = self.plan.command_edit.text
+
+        place = f"PYTHONPATH={packages_folder()}"
+        self.assertIn(place, commands["default"].replace("'", ""))
+        self.assertNotIn(place, commands["setting"].replace("'", ""))
+
     def test_what_needs_a_worker_says_what_hinders_it(self):
         self.cases.set_folder(self.folder)
         self.train.run.follow(self.folder / "run")
