@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,14 @@ class TrainingPlan:
         if self.options.settings:
             words += ["--set", *(f"{key}={text}" for key, text in self.options.settings.items())]
         return words
+
+    def offer_gpus(self, names: Sequence[str]) -> None:
+        """Let each of this machine's GPUs be chosen; the chosen device stays."""
+        for number, name in enumerate(names):
+            if self.device_box.findData(f"cuda:{number}") < 0:
+                self.device_box.addItem(f"GPU {number}", f"cuda:{number}")
+            at = self.device_box.findData(f"cuda:{number}")
+            self.device_box.setItemData(at, name, qt.Qt.ToolTipRole)
 
     def enter(self) -> None:
         """The panel is shown: plan, if that was not done or has failed."""

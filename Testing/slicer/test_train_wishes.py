@@ -258,6 +258,27 @@ class PlanTest(WishesTest):
 
         self.assertEqual(len(self.plan.command_edit.selectedText), 4)
 
+    def test_each_gpu_of_the_machine_can_be_chosen(self):
+        import dataclasses
+
+        from SemiSupSegLib.workers.packages import Gpu
+
+        self.need_probe()
+        gpus = tuple(Gpu(name=f"Card {one}", memory_mb=24000, driver="580") for one in "ABC")
+        self.panel.setup.probe = dataclasses.replace(self.panel.setup.probe, gpus=gpus)
+        plan = self.panel.train.plan
+        for _ in range(2):
+            self.panel._setup_changed()
+
+        box = plan.device_box
+        names = ["auto", "cpu", "cuda:0", "cuda:1", "cuda:2"]
+        self.assertEqual([box.itemData(at) for at in range(box.count)], names)
+        self.assertNotIn("--device", plan.words)
+        box.setCurrentIndex(4)
+        self.assertEqual(plan.words[plan.words.index("--device") + 1], "cuda:2")
+        self.panel._setup_changed()
+        self.assertEqual(box.currentData, "cuda:2")
+
     def test_long_findings_make_the_panel_no_wider(self):
         box = self.train.box
         box.collapsed = False
