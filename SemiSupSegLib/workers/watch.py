@@ -281,6 +281,13 @@ class Watcher:
         checkpoint = self._record.history.checkpoint
         if checkpoint is None:
             return "Resume begins anew: there was no checkpoint yet."
+        count = self._record.num_processes
+        if count > 1:
+            # From here it would be one process, which the run refuses.
+            return (
+                f"Start it again as it was, with {count} processes (torchrun): it goes on from "
+                f"update {checkpoint}; nothing learnt up to there is lost."
+            )
         return f"Resume goes on from update {checkpoint}; nothing learnt up to there is lost."
 
     # Wishes
