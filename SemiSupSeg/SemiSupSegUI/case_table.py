@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 LABELLED, UNLABELLED, VALIDATION = "train_labelled", "train_unlabelled", "validation"
 """Uses of a case, as in a split file; an empty text: it is left out."""
 _CASE, _STATE, _USE, _PATIENT, _CHANNELS, _SIZE, _FINDING = range(7)
-_WIDTHS = (165, 80, 150, 120, 120, 100, 400)
+_WIDTHS = (140, 74, 150, 120, 120, 100, 400)
 """Of the columns: time points of a patient differ in the end of their names."""
 _ROWS_AT_ONCE = 250
 """So many rows are written at a time: thousands would hold up the window."""
