@@ -1,16 +1,21 @@
 """Drive the panel as a user does, on the stand-in for Slicer, and save what there is to see.
 
-    python docs/make_panel_pictures.py out/panel
+    python docs/make_panel_pictures.py out/panel [--only panel|training] [--readme]
 
-The made-up case and its model are those that *Try it on a made-up case* loads. With `--readme` the
-picture that README and catalog show is renewed.
+The made-up case and its model are those that *Try it on a made-up case* loads. The training is one
+session from an empty scene to a registered student: it is paused, its process is killed, and the
+window's process ends without a word while it goes on. With `--readme` the pictures that README,
+tutorial and catalog show are renewed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -31,21 +36,36 @@ TRAINING = {
     "training.validate_every": "20",
 }
 """Of a run that takes a minute or two."""
+_CRASHED = 9
+"""Exit code of a window that ends as if it had crashed."""
 
 
 def main() -> None:
     """Write one picture of each overlay and of the panel in its states."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--readme", action="store_true", help="renew docs/pictures/panel.png too")
+    parser.add_argument(
+        "--only", choices=("panel", "training"), help="leave out the other pictures"
+    )
+    parser.add_argument("--readme", action="store_true", help="renew docs/pictures too")
+    parser.add_argument("--window", choices=("first", "second"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    out: Path = arguments.out
+    # The run's process has another working folder.
+    out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
+    if arguments.window:
+        {"first": _first_window, "second": _second_window}[arguments.window](out)
+        return
     with tempfile.TemporaryDirectory() as home:
         os.environ["SEMISUPSEG_HOME"] = home
-        _drive(out)
-    if arguments.readme:
+        if arguments.only != "training":
+            _drive(out)
+        if arguments.only != "panel":
+            _train(out)
+    if arguments.readme and arguments.only != "training":
         shutil.copyfile(out / "panel_and_view.png", PICTURES / "panel.png")
+    if arguments.readme and arguments.only != "panel":
+        shutil.copyfile(out / "session.png", PICTURES / "session.png")
         shutil.copyfile(out / "train_and_plots.png", PICTURES / "train.png")
 
 
@@ -58,12 +78,7 @@ def _drive(out: Path) -> None:
 
     widget = slicer.util.getModuleWidget("SemiSupSeg")
     segment = widget.panel.segment
-    panel = host.panel("SemiSupSeg")
-
-    def grab(name: str, **options: object) -> Path:
-        panel.resize(420, panel.sizeHint.height() if hasattr(panel, "sizeHint") else 900)
-        return host.grab(panel, out / f"{name}.png", **options)
-
+    grab = _grabber(host, out)
     grab("panel_empty")
     segment.try_it()
     _wait(host, lambda: segment.try_button.enabled)
@@ -99,7 +114,6 @@ def _drive(out: Path) -> None:
     segment.results.overlay_box.setCurrentIndex(segment.results.overlay_box.findData("off"))
     segment.box.collapsed = True
     _review(host, widget.panel.review, view, grab, out)
-    _train(host, widget.panel.train, grab, out)
     _show_setup(host, widget.panel.setup)
     grab("panel_setup")
     widget.panel.setup.box.collapsed = True
@@ -135,41 +149,99 @@ def _review(host: object, review: object, view: object, grab: object, out: Path)
     review.box.collapsed = True
 
 
-def _train(host: object, train: object, grab: object, out: Path) -> None:
-    """Train on made-up brains: the cases, the plan, the run with its curves, the outcome."""
-    from SemiSupSegLib.phantom.cohort import write_cohort
+def _grabber(host: object, out: Path) -> Callable[..., Path]:
+    """Return what saves a picture of the panel, as wide as in a small Slicer."""
+    panel = host.panel("SemiSupSeg")
 
-    train.box.collapsed = False
+    def grab(name: str, **options: object) -> Path:
+        for _ in range(2):
+            # Lines that wrap tell their height once they know their width.
+            panel.resize(420, panel.sizeHint.height() if hasattr(panel, "sizeHint") else 900)
+            host.spin(lambda: False, 0.3)
+        return host.grab(panel, out / f"{name}.png", **options)
+
+    return grab
+
+
+def _train(out: Path) -> None:
+    """Train in a session of two windows; the first one's process ends without a word."""
+    for name in ("run", "phantoms"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for window in ("first", "second"):
+        command = [sys.executable, __file__, str(out), "--window", window]
+        code = subprocess.run(command, check=False).returncode
+        if code != (_CRASHED if window == "first" else 0):
+            raise RuntimeError(f"the {window} window has ended with {code}")
+
+
+def _first_window(out: Path) -> None:
+    """From an empty scene to a run that was paused, killed and resumed; then the window is gone."""
+    from SemiSupSegLib.phantom.cohort import write_cohort
+    from Testing.host import start_host
+
+    host = start_host()
+    host.open_module("SemiSupSeg", MODULE)
+    import slicer
+
+    train = slicer.util.getModuleWidget("SemiSupSeg").panel.train
+    plan, run, grab = train.plan, train.run, _grabber(host, out)
+    _unfold(slicer, train)
     grab("panel_train_empty")
     cohort = write_cohort(out / "phantoms", 16, 8, 3, size=(48, 52, 44))
     train.cases.set_folder(cohort.cases)
     train.cases.scan()
-    _wait(host, lambda: train.plan.plan is not None)
-    plan = train.plan
+    _wait(host, lambda: plan.plan is not None)
     plan.preset_box.setCurrentIndex(plan.preset_box.findData("fast_check"))
-    plan.options.depth_box.setCurrentIndex(plan.options.depth_box.findData("common"))
     for key, text in TRAINING.items():
         plan.options.set(key, text)
-    _wait(host, lambda: plan.plan is not None and not plan.is_planning)
-    grab("panel_train")
-    grab("panel_train_2x", scale=2.0)
-    grab("panel_train_dark", dark=True)
     plan.iterations_box.value = 110
     plan.set_out(out / "run")
     _wait(host, lambda: plan.plan is not None and not plan.is_planning)
+    grab("session_planned")
+    plan.options.depth_box.setCurrentIndex(plan.options.depth_box.findData("common"))
+    grab("panel_train")
+    grab("panel_train_2x", scale=2.0)
+    grab("panel_train_dark", dark=True)
     plan.start()
-    _wait(host, lambda: len(train.run.view.stages) > 2)
-    train.run.pause_or_resume()
-    _wait(host, lambda: train.run.status_name == "paused")
-    train.run.toggle_plots()
+    _wait(host, lambda: run.view.stages)
+    _pause(host, run)
+    grab("session_paused")
+    run.pause_or_resume()
+    _wait(host, lambda: len(run.view.stages) > 1)
+    os.kill(json.loads((out / "run" / "state.json").read_text())["pid"], signal.SIGKILL)
+    _wait(host, lambda: run.status_name == "dead")
+    grab("session_killed")
+    run.resume()
+    _wait(host, lambda: run.status_name == "running")
+    # A run of a minute might end before the next window is there.
+    _pause(host, run)
+    os._exit(_CRASHED)
+
+
+def _second_window(out: Path) -> None:
+    """The panel finds the run, which goes on to its end; what came of it."""
+    from Testing.host import start_host
+
+    host = start_host()
+    import slicer
+
+    # The stand-in has new settings each time; Slicer keeps them.
+    slicer.app.userSettings().setValue("SemiSupSeg/TrainingRun", str(out / "run"))
+    host.open_module("SemiSupSeg", MODULE)
+    widget = slicer.util.getModuleWidget("SemiSupSeg")
+    train, grab = widget.panel.train, _grabber(host, out)
+    _unfold(slicer, train)
     for name in ("cases", "plan"):
         train.fold(name)
-    grab("panel_train_run")
+    _wait(host, lambda: train.run.status_name == "paused")
+    grab("session_restarted")
+    train.run.toggle_plots()
     train.run.pause_or_resume()
     _wait(host, lambda: train.run.status_name == "finished")
     _wait(host, lambda: train.outcome.outcome is not None)
     _wait(host, lambda: not train.outcome.is_comparing)
     _wait(host, lambda: train.outcome.registered)
+    _wait(host, lambda: host.opened_urls)
     files = []
     for name in ("losses", "dice", "cases", "voxels"):
         one = host.plot_view(f"SemiSupSeg{name.capitalize()}")
@@ -180,8 +252,26 @@ def _train(host: object, train: object, grab: object, out: Path) -> None:
     _beside(files[2:], out / "plots_below.png")
     _below([out / "plots_above.png", out / "plots_below.png"], out / "plots.png")
     _beside([out / "panel_train_finished.png", out / "plots.png"], out / "train_and_plots.png")
-    train.run.toggle_plots()
-    train.box.collapsed = True
+    names = ("planned", "paused", "killed", "restarted")
+    parts = [out / f"session_{name}.png" for name in names]
+    _beside(parts[:2], out / "session_above.png")
+    _beside(parts[2:], out / "session_below.png")
+    _below([out / "session_above.png", out / "session_below.png"], out / "session.png")
+    widget.logic.close()
+
+
+def _unfold(slicer: object, train: object) -> None:
+    panel = slicer.util.getModuleWidget("SemiSupSeg").panel
+    panel.segment.box.collapsed = True
+    train.box.collapsed = False
+    # Without a name no stage's case is opened.
+    panel.review.reviewer_box.text = "reviewer-1"
+    panel.review.update()
+
+
+def _pause(host: object, run: object) -> None:
+    run.pause_or_resume()
+    _wait(host, lambda: run.status_name == "paused")
 
 
 def _wait(host: object, until: Callable[[], object]) -> None:

@@ -11,7 +11,8 @@ from slicer.i18n import tr as _
 LABELLED, UNLABELLED, VALIDATION = "train_labelled", "train_unlabelled", "validation"
 """Uses of a case, as in a split file; an empty text: it is left out."""
 _CASE, _STATE, _USE, _PATIENT, _CHANNELS, _SIZE, _FINDING = range(7)
-_WIDTHS = (130, 80, 150, 90, 120, 100, 400)
+_WIDTHS = (140, 74, 150, 120, 120, 100, 400)
+"""Of the columns: time points of a patient differ in the end of their names."""
 _ROWS_AT_ONCE = 250
 """So many rows are written at a time: thousands would hold up the window."""
 _ROW_PIXELS = 22
@@ -98,6 +99,8 @@ class CaseTable:
         self.view.selectionBehavior = qt.QAbstractItemView.SelectRows
         self.view.selectionMode = qt.QAbstractItemView.ExtendedSelection
         self.view.editTriggers = qt.QAbstractItemView.NoEditTriggers
+        # Else the other way round, as a header begins.
+        self.view.sortByColumn(_CASE, qt.Qt.AscendingOrder)
         self.view.setSortingEnabled(True)
         self.view.setWordWrap(False)
         self.view.verticalHeader().visible = False
@@ -107,7 +110,7 @@ class CaseTable:
             self.view.setColumnWidth(column, width)
         layout.addWidget(self.view)
         connected = (
-            self.search_edit.connect("textChanged(QString)", self._by_text.setFilterFixedString),
+            self.search_edit.connect("textChanged(QString)", self._filter_text),
             self.state_box.connect("currentIndexChanged(int)", self._filter_states),
             self.view.selectionModel().connect(
                 "selectionChanged(QItemSelection,QItemSelection)", self._selected
@@ -223,6 +226,16 @@ class CaseTable:
 
     def _filter_states(self, _index: int) -> None:
         self._by_state.setFilterFixedString(self.state_box.currentData)
+        self._sort()
+
+    def _filter_text(self, text: str) -> None:
+        self._by_text.setFilterFixedString(text)
+        self._sort()
+
+    def _sort(self) -> None:
+        """Bring the rows into the order that the titles tell: those that come back are anywhere."""
+        header = self.view.horizontalHeader()
+        self._by_text.sort(header.sortIndicatorSection(), header.sortIndicatorOrder())
 
     def _selected(self) -> None:
         self._on_selected()

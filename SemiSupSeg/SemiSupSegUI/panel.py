@@ -139,7 +139,8 @@ class Panel:
         self.header.text = _("Device: {device}").format(device=self.setup.device)
         self.segment.update()
         self.review.update()
-        self.train.setup_changed()
+        probe = self.setup.probe
+        self.train.setup_changed([] if probe is None else [one.name for one in probe.gpus])
 
     def _models_changed(self) -> None:
         self.models.read()

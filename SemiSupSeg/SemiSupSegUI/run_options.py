@@ -10,7 +10,7 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
-from SemiSupSegUI.section import push_button
+from SemiSupSegUI.section import push_button, wrapped_label
 
 PRESET, COMMON, ALL = "preset", "common", "all"
 """How many options are shown."""
@@ -47,8 +47,7 @@ class RunOptions:
         row.addWidget(self.depth_box, 1)
         row.addWidget(self.reset_button)
         layout.addLayout(row)
-        self.changes = qt.QLabel()
-        self.changes.wordWrap = True
+        self.changes = wrapped_label()
         layout.addWidget(self.changes)
         self._form_holder = qt.QVBoxLayout()
         layout.addLayout(self._form_holder)

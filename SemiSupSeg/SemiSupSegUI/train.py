@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import ctk
@@ -92,8 +92,9 @@ class TrainSection(Section):
         """All nodes are about to go."""
         self.run.scene_closes()
 
-    def setup_changed(self) -> None:
-        """The workers' packages have changed."""
+    def setup_changed(self, gpus: Sequence[str] = ()) -> None:
+        """The workers' packages have changed, or what GPUs there are has become known."""
+        self.plan.offer_gpus(gpus)
         self.cases.update()
         self.plan.enter()
         self.update()

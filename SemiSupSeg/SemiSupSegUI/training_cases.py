@@ -15,7 +15,7 @@ from SemiSupSegUI.case_table import LABELLED, UNLABELLED, VALIDATION, CaseTable
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.scanning import Scanning
-from SemiSupSegUI.section import enable, folder_row, push_button
+from SemiSupSegUI.section import enable, folder_row, push_button, wrapped_label
 
 _SETTING = "SemiSupSeg/TrainingCases"
 
@@ -94,13 +94,11 @@ class TrainingCases:
         row.addWidget(self.stop_button)
         layout.addLayout(row)
         layout.addWidget(self.message.widget)
-        self.summary = qt.QLabel()
-        self.summary.wordWrap = True
+        self.summary = wrapped_label()
         layout.addWidget(self.summary)
         self.table = CaseTable(self.update)
         layout.addWidget(self.table.widget)
-        self.finding = qt.QLabel()
-        self.finding.wordWrap = True
+        self.finding = wrapped_label()
         self.finding.textInteractionFlags = qt.Qt.TextSelectableByMouse
         layout.addWidget(self.finding)
         self.train_button = push_button(_("Use for training"), lambda: self.use(LABELLED))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,16 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.models.registry import user_data_folder
-from SemiSupSegLib.workers.processes import command_line
 from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI.command_job import Ended, run_command
 from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.run_options import RunOptions
-from SemiSupSegUI.section import enable, folder_row, push_button
+from SemiSupSegUI.section import enable, folder_row, push_button, wrapped_label
 from SemiSupSegUI.training_cases import TrainingCases
-from SemiSupSegUI.worker import worker_python
+from SemiSupSegUI.worker import terminal_command
 
 _WAIT_MS = 600
 """So long after the last change a plan is made anew."""
@@ -113,8 +111,7 @@ class TrainingPlan:
         row.addWidget(self.copy_button)
         form.addRow(_("Command:"), row)
         layout.addLayout(form)
-        self.estimate = qt.QLabel()
-        self.estimate.wordWrap = True
+        self.estimate = wrapped_label()
         layout.addWidget(self.estimate)
         self.start_button = push_button(_("Start"), self.start)
         layout.addWidget(self.start_button)
@@ -154,6 +151,14 @@ class TrainingPlan:
         if self.options.settings:
             words += ["--set", *(f"{key}={text}" for key, text in self.options.settings.items())]
         return words
+
+    def offer_gpus(self, names: Sequence[str]) -> None:
+        """Let each of this machine's GPUs be chosen; the chosen device stays."""
+        for number, name in enumerate(names):
+            if self.device_box.findData(f"cuda:{number}") < 0:
+                self.device_box.addItem(f"GPU {number}", f"cuda:{number}")
+            at = self.device_box.findData(f"cuda:{number}")
+            self.device_box.setItemData(at, name, qt.Qt.ToolTipRole)
 
     def enter(self) -> None:
         """The panel is shown: plan, if that was not done or has failed."""
@@ -250,7 +255,7 @@ class TrainingPlan:
     def update(self) -> None:
         """Show the command and what it takes, and say why it cannot be started."""
         out = self.out_edit.text.strip() or _("RUN")
-        command = command_line(_python(), ["train", *self.words, "--out", out])
+        command = terminal_command(["train", *self.words, "--out", out])
         # A live run brings this here each second: what is marked in the line stays marked.
         if self.command_edit.text != command:
             self.command_edit.text = command
@@ -431,13 +436,6 @@ def duration_text(seconds: float) -> str:
     if seconds < 5400:
         return _("About {minutes:.0f} min").format(minutes=seconds / 60)
     return _("About {hours:.1f} h").format(hours=seconds / 3600)
-
-
-def _python() -> str:
-    try:
-        return str(worker_python().path)
-    except SemiSupSegError:
-        return "python3"
 
 
 def _box(tool_tip: str):

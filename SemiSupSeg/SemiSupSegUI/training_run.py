@@ -396,7 +396,7 @@ def status_text(view: RunView, folder: str) -> str:
             text += ", " + time_text(view.seconds_left)
     lines = [text + ".", folder, view.error, view.what_to_do, view.refused]
     if view.is_locked_by:
-        lines.append(_("It was started elsewhere: {who}.").format(who=view.is_locked_by))
+        lines.append(_("It was not started from this panel: {who}.").format(who=view.is_locked_by))
     return "\n".join(one for one in lines if one)
 
 

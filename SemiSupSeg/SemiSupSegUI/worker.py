@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import slicer
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.models.registry import HOME_VARIABLE, user_data_folder
-from SemiSupSegLib.workers.environment import VARIABLE, WorkerPython, choose_python
+from SemiSupSegLib.workers.environment import (
+    VARIABLE,
+    WorkerPython,
+    choose_python,
+    packages_folder,
+)
+from SemiSupSegLib.workers.processes import command_line
 from SemiSupSegLib.workers.runner import JobRunner
 
 _SETTING = "SemiSupSeg/WorkerPython"
@@ -53,6 +60,18 @@ def why_no_worker() -> str:
     except SemiSupSegError as error:
         return str(error)
     return ""
+
+
+def terminal_command(words: Sequence[str]) -> str:
+    """Return the command line that does what a worker does with these words."""
+    try:
+        python = worker_python()
+    except SemiSupSegError:
+        return command_line("python3", words)
+    # Workers have it on their path; a terminal does not.
+    packages = packages_folder()
+    is_needed = python.is_own and packages.is_dir()
+    return command_line(str(python.path), words, packages=packages if is_needed else None)
 
 
 def new_runner(kind: type[JobRunner] = JobRunner) -> JobRunner:

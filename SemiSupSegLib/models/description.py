@@ -102,15 +102,19 @@ def _training_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _validation_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
-    figures = (manifest.get("validation") or {}).get("student") or {}
+    validation = manifest.get("validation") or {}
+    teacher = validation.get("teacher") or {}
     lines = []
-    for target, values in figures.items():
+    for target, values in (validation.get("student") or {}).items():
         mean = _mean_dice(values)
         if mean is not None:
             spread, count = values["dice"].get("sd"), values["dice"].get("n")
+            other = _mean_dice(teacher.get(target))
             text = f"{mean:.3f}"
             text += f" (standard deviation {spread:.3f})" if spread is not None else ""
-            text += f" on {count} validation cases" if count else ""
+            text += f", teacher {other:.3f}," if other is not None else ""
+            text += f" on {count} validation case{'' if count == 1 else 's'}" if count else ""
+            text = text.rstrip(",")
             lines.append((f"Dice of {target}", text))
     return lines
 

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from SemiSupSegLib.workers.environment import packages_folder
+
 LIBRARY = Path(__file__).resolve().parents[1]
 _REAP_SECONDS = 1.0
 _LOG_LINES = 5
-_ERROR = "Error: "
+ERROR = "Error: "
 """Begins the line in which a command says why it failed."""
 _NO_WINDOW, _NEW_GROUP = 0x08000000, 0x00000200
 """Flags of Windows for a process without a console window, and in a group of its own."""
@@ -57,10 +59,28 @@ def start_worker(
         )
 
 
-def command_line(python: str, words: Sequence[str]) -> str:
-    """Return the command that does the same on a terminal of this system."""
+def command_line(python: str, words: Sequence[str], *, packages: Path | None = None) -> str:
+    """Return the command that does the same on a terminal of this system.
+
+    Args:
+        python: The interpreter.
+        words: Of the command.
+        packages: Folder of packages that a terminal's Python would not find; by default the one
+            that this process was given.
+    """
     whole = [python, str(LIBRARY / "__main__.py"), *words]
-    return subprocess.list2cmdline(whole) if os.name == "nt" else shlex.join(whole)
+    if packages is None and str(packages_folder()) in _python_path():
+        packages = packages_folder()
+    if os.name == "nt":
+        # For the command prompt.
+        before = "" if packages is None else f'set "PYTHONPATH={packages}" && '
+        return before + subprocess.list2cmdline(whole)
+    before = "" if packages is None else f"env PYTHONPATH={shlex.quote(str(packages))} "
+    return before + shlex.join(whole)
+
+
+def _python_path() -> list[str]:
+    return os.environ.get("PYTHONPATH", "").split(os.pathsep)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -106,7 +126,7 @@ def why_ended(logs: Sequence[Path], code: int, *, offset: int = 0) -> str:
         offset: Bytes of the logs that are of earlier processes.
     """
     last = [line for log in logs for line in _last_lines(log, offset)]
-    reasons = [line.removeprefix(_ERROR) for line in last if line.startswith(_ERROR)]
+    reasons = [line.removeprefix(ERROR) for line in last if line.startswith(ERROR)]
     if reasons:
         return reasons[-1]
     message = (

@@ -54,6 +54,11 @@ class RunRecord:
         self._read_state()
         return self.history.read()
 
+    @property
+    def num_processes(self) -> int:
+        """How many processes the run has, by torchrun if it is more than one."""
+        return int((self._config or {}).get("processes", 1))
+
     def content(self) -> dict[str, Any]:
         """Return all of a view that the files tell, but for the curves."""
         history, state = self.history, self.state or RunState()

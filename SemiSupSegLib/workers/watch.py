@@ -34,7 +34,7 @@ from SemiSupSegLib.runs.control import Control
 from SemiSupSegLib.runs.events import EventKind, EventLog
 from SemiSupSegLib.runs.lock import Holder, Lock, LockWatch, in_words
 from SemiSupSegLib.runs.state import RunState, RunStatus
-from SemiSupSegLib.workers.processes import kill, kill_foreign, start_worker, why_ended
+from SemiSupSegLib.workers.processes import ERROR, kill, kill_foreign, start_worker, why_ended
 from SemiSupSegLib.workers.run_record import RunRecord, short
 from SemiSupSegLib.workers.run_view import ENDED, fitted, write_view
 
@@ -246,10 +246,26 @@ class Watcher:
                 f"The run has ended without a word{place}: the disk of {self._run.path} is full "
                 f"({room // 10**6} MB free). Make room there."
             )
+        told = self._last_error()
+        if told:
+            return told
         return (
             f"The run's process is gone without a word{place}. It was killed, most often for want "
             "of memory, or the computer went down."
         )
+
+    def _last_error(self) -> str:
+        """Return what the run could still print when its folder took no state.json any more."""
+        try:
+            log = self._run.path / "worker.log"
+            # Else it is of a session before, or of somebody who found the folder in use.
+            if log.stat().st_mtime_ns < self._run.state_json.stat().st_mtime_ns:
+                return ""
+            lines = self._end_of_log().decode("utf-8", errors="replace").split("\n")
+        except OSError:
+            return ""
+        last = next((one.strip() for one in reversed(lines) if one.strip()), "")
+        return last.removeprefix(ERROR) if last.startswith(ERROR) else ""
 
     def _free_bytes(self) -> int | None:
         try:
@@ -265,6 +281,13 @@ class Watcher:
         checkpoint = self._record.history.checkpoint
         if checkpoint is None:
             return "Resume begins anew: there was no checkpoint yet."
+        count = self._record.num_processes
+        if count > 1:
+            # From here it would be one process, which the run refuses.
+            return (
+                f"Start it again as it was, with {count} processes (torchrun): it goes on from "
+                f"update {checkpoint}; nothing learnt up to there is lost."
+            )
         return f"Resume goes on from update {checkpoint}; nothing learnt up to there is lost."
 
     # Wishes
@@ -354,11 +377,14 @@ class Watcher:
             stopped = replace(former, status=RunStatus.STOPPED, error="Stopped by force.")
             stopped.write(self._run.state_json)
 
+    def _end_of_log(self) -> bytes:
+        with (self._run.path / "worker.log").open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_BYTES))
+            return stream.read()
+
     def _copy_log(self) -> None:
         try:
-            with (self._run.path / "worker.log").open("rb") as stream:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LOG_BYTES))
-                text = stream.read()
+            text = self._end_of_log()
         except FileNotFoundError:
             return
         if text != self._log:

@@ -137,6 +137,34 @@ class CaseTableTest(PanelTest):
             },
         )
 
+    def test_rows_that_a_filter_brings_back_stand_in_the_order_that_the_titles_tell(self):
+        for number in range(60):
+            reasons = [BROKEN] if number in (7, 11, 40) else []
+            self.table.put(case(number, "unlabelled" if number % 3 else "labelled", None, reasons))
+        ids = [f"case {number:04d}" for number in range(60)]
+
+        def shown():
+            return [self.text(row, 0) for row in range(self.table.num_shown)]
+
+        for key in ("|findings|", "|labelled|", ""):
+            self.table.state_box.setCurrentIndex(self.table.state_box.findData(key))
+            self.assertEqual(shown(), sorted(shown()))
+        self.assertEqual(shown(), ids)
+        for text in ("004", ""):
+            self.table.search_edit.text = text
+            self.assertEqual(shown(), sorted(shown()))
+        self.table.view.sortByColumn(0, qt.Qt.DescendingOrder)
+        self.table.state_box.setCurrentIndex(self.table.state_box.findData("|findings|"))
+        self.table.state_box.setCurrentIndex(0)
+        self.assertEqual(shown(), ids[::-1])
+
+    def test_the_ids_of_two_time_points_can_be_told_apart(self):
+        metrics = self.table.view.fontMetrics()
+        # Beside them the cell has a margin.
+        wide = metrics.horizontalAdvance("BraTS-GLI-00012-001") + 8
+
+        self.assertGreaterEqual(self.table.view.columnWidth(0), wide)
+
     def test_uses_are_shown_and_make_a_split(self):
         for number, state in enumerate(("labelled", "labelled", "unlabelled", "unusable")):
             self.table.put(case(number, state))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import time
@@ -258,6 +259,80 @@ class PlanTest(WishesTest):
 
         self.assertEqual(len(self.plan.command_edit.selectedText), 4)
 
+    def test_a_run_of_more_than_half_a_day_is_asked_about(self):
+        asked, answers = [], iter((False, True))
+        self.plan._ask = lambda question: asked.append(question) or next(answers)
+        self.planned({**PLAN, "estimate": {**ESTIMATE, "seconds": 12 * 3600.0}})
+        self.plan.start_button.click()
+        self.assertEqual((asked, len(self.started)), ([], 1))
+
+        for _ in range(2):
+            self.make().answer({**PLAN, "estimate": {**ESTIMATE, "seconds": 13 * 3600.0}})
+            self.plan.start_button.click()
+
+        self.assertEqual(asked, ["It will take about 13 hours. Start it?"] * 2)
+        self.assertEqual(len(self.started), 2)
+
+    def test_each_gpu_of_the_machine_can_be_chosen(self):
+        from SemiSupSegLib.workers.packages import Gpu
+
+        self.need_probe()
+        gpus = tuple(Gpu(name=f"Card {one}", memory_mb=24000, driver="580") for one in "ABC")
+        self.panel.setup.probe = dataclasses.replace(self.panel.setup.probe, gpus=gpus)
+        plan = self.panel.train.plan
+        for _ in range(2):
+            self.panel._setup_changed()
+
+        box = plan.device_box
+        names = ["auto", "cpu", "cuda:0", "cuda:1", "cuda:2"]
+        self.assertEqual([box.itemData(at) for at in range(box.count)], names)
+        self.assertNotIn("--device", plan.words)
+        box.setCurrentIndex(4)
+        self.assertEqual(plan.words[plan.words.index("--device") + 1], "cuda:2")
+        self.panel._setup_changed()
+        self.assertEqual(box.currentData, "cuda:2")
+
+    def test_long_findings_make_the_panel_no_wider(self):
+        box = self.train.box
+        box.collapsed = False
+        box.show()
+        self.addCleanup(box.hide)
+        self.planned()
+        narrow = self.width_of(box)
+        finding = "80 unlabelled cases are left out, since their patients are validated on: "
+        finding += ", ".join(f"BraTS-GLI-{number:05d}-000" for number in range(5)) + " and 75 more."
+        self.plan.options.set("rate", "0.01")
+
+        self.make().answer({**PLAN, "findings": [finding] * 3})
+
+        self.assertIn("and 75 more", self.plan.estimate.text)
+        self.assertEqual(self.width_of(box), narrow)
+
+    def width_of(self, box):
+        """Return how wide a box wants to be once Qt has laid it out."""
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            slicer.app.processEvents()
+        return box.sizeHint.width()
+
+    def test_the_command_names_the_packages_that_only_workers_have(self):
+        from SemiSupSegUI import worker
+
+        from SemiSupSegLib.workers.environment import WorkerPython, packages_folder
+
+        packages_folder().mkdir(parents=True)
+        self.planned()
+        commands = {}
+        for chosen_by in ("default", "setting"):
+            python = WorkerPython(path=Path(sys.executable), chosen_by=chosen_by)
+            with unittest.mock.patch.object(worker, "worker_python", lambda one=python: one):
+                self.train.update()
+            commands[chosen_by] = self.plan.command_edit.text
+
+        place = f"PYTHONPATH={packages_folder()}"
+        self.assertIn(place, commands["default"].replace("'", ""))
+        self.assertNotIn(place, commands["setting"].replace("'", ""))
+
     def test_what_needs_a_worker_says_what_hinders_it(self):
         self.cases.set_folder(self.folder)
         self.train.run.follow(self.folder / "run")
@@ -481,6 +556,29 @@ class StagesTest(WishesTest):
         self.run_box._run.view = RunView(status="running", stages=stages)
         self.run_box.update()
         return self.run_box.case_box.currentData
+
+    def test_progress_time_left_and_device_are_told_while_it_goes_on(self):
+        device = {
+            "name": "Card", "is_gpu": True, "memory_bytes": 6.2e9, "memory_total_bytes": 24e9,
+            "utilisation": 0.93,
+        }  # fmt: skip
+        view = RunView(
+            status="running", phase_title="Stage 3 of 6: pseudo-labelling, case 12 of 60",
+            planned=200, finished=90, seconds_left=7200.0, device=device,
+        )  # fmt: skip
+        self.run_box._run.view = view
+        self.run_box.update()
+
+        self.assertEqual(
+            self.run_box.status.text.splitlines()[0],
+            "The run goes on: Stage 3 of 6: pseudo-labelling, case 12 of 60, 45%, 2.0 h left.",
+        )
+        self.assertEqual(self.run_box.progress_bar.value, 450)
+        self.assertEqual(self.run_box.device.text, "Card: 6.2 of 24 GB of memory, 93% busy")
+        self.run_box._run.view = dataclasses.replace(view, status="stopped")
+        self.run_box.update()
+        self.assertEqual(self.run_box.device.text, "")
+        self.assertNotIn("left", self.run_box.status.text)
 
     def test_the_newest_stage_is_shown_until_somebody_chooses_another(self):
         first, second, third = stage(1, "a", "b"), stage(2, "b", "a"), stage(3, "c", "a")

@@ -32,6 +32,8 @@ from SemiSupSegLib.training.distribution import Distribution
 from SemiSupSegLib.training.options import AugmentationOptions
 from SemiSupSegLib.training.run import train
 from SemiSupSegLib.training.sampling import Sampler, augment
+from SemiSupSegLib.workers.run_view import RunView
+from SemiSupSegLib.workers.watch import Watcher
 from Testing.unit.test_training_run import TINY, request_for, write_case
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -252,6 +254,11 @@ def test_a_killed_process_ends_the_others_and_the_run_goes_on_to_the_same_weight
     assert state.status is RunStatus.FAILED, output
     assert "start the same command again" in str(state.error)
     assert read_lock(run.lock_file) is None
+    mirror = a_cohort / "mirror"
+    Watcher(mirror, run.path).look()
+    what_to_do = RunView.read(mirror / "view.json").what_to_do
+    assert "with 2 processes (torchrun)" in what_to_do
+    assert "Resume" not in what_to_do
     with pytest.raises(UsageError, match="a run of 2 processes, and now there is 1"):
         train(request)
 

@@ -277,6 +277,48 @@ def test_a_share_that_is_taken_away_is_silent_and_what_was_seen_stays(
     until(runner, lambda: seen.silent_seconds < 1)
 
 
+def test_a_share_that_is_taken_away_from_a_run_is_named_and_the_run_goes_on_when_it_is_back(
+    folder, runner
+):
+    run = started(runner, folder)
+    pid = RunState.read(folder / "run" / "state.json").pid
+
+    away = (folder / "run").rename(folder / "away")
+    until(runner, lambda: not is_alive(pid), lambda: run.silent_seconds > 3)
+    assert run.view.status == "running"
+    away.rename(folder / "run")
+    until(runner, status_is(run, "dead"))
+    # Who looks at it later, and has not started it, is told the same.
+    later = runner.follow(folder / "later", folder / "run")
+    until(runner, status_is(later, "dead"))
+
+    for seen in (run, later):
+        assert str(folder / "run") in seen.view.error
+        assert "No such file" in seen.view.error
+        assert "killed" not in seen.view.error
+    assert "Resume goes on from update" in run.view.what_to_do
+    later.leave()
+    resumes(runner, run, folder)
+
+
+def test_what_a_session_before_has_printed_is_not_told_of_a_killed_run(folder, runner):
+    (folder / "run").mkdir()
+    (folder / "run" / "worker.log").write_text("Error: The cases were away. Put them back.\n")
+    # What is started on a terminal prints elsewhere.
+    terminal = subprocess.Popen(
+        [sys.executable, "-m", "SemiSupSegLib", *training(folder, NEVER)],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    seen = runner.follow(folder / "mirror", folder / "run")
+    until(runner, status_is(seen, "running"))
+
+    terminal.kill()
+    terminal.wait()
+
+    until(runner, status_is(seen, "dead"))
+    assert "gone without a word" in seen.view.error
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be held here")
 def test_a_watcher_that_hangs_is_silent_and_hears_later(a_stopped_run, runner, tmp_path):
     seen = runner.follow(tmp_path / "mirror", a_stopped_run.path)

@@ -1,6 +1,7 @@
 """`train`: what it tells and refuses before it trains."""
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from SemiSupSegLib.errors import StoppedError, UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.resources import preset_names
 from SemiSupSegLib.training.configuration import configure, fit_to_task
-from SemiSupSegLib.workers.processes import LIBRARY
+from SemiSupSegLib.workers.environment import packages_folder
+from SemiSupSegLib.workers.processes import LIBRARY, command_line
 
 
 def test_the_methods_are_listed_without_naming_cases(capsys):
@@ -163,6 +165,28 @@ def test_the_command_that_goes_on_can_be_given_in_any_folder(tmp_path):
     done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
 
     assert "--headers-only" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="written for a shell")
+def test_the_command_finds_packages_that_only_the_workers_have(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEMISUPSEG_HOME", str(tmp_path / "a home"))
+    packages = packages_folder()
+    packages.mkdir(parents=True)
+    # Python imports it at its start, from wherever its path leads.
+    (packages / "sitecustomize.py").write_text("print('found the packages')")
+    with_packages = command_line(sys.executable, ["scan", "--help"], packages=packages)
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    of_a_worker = how_it_goes_on(None, ["scan", "--help"]).split(": ", 1)[1]
+    monkeypatch.delenv("PYTHONPATH")
+    without = how_it_goes_on(None, ["scan", "--help"]).split(": ", 1)[1]
+
+    told = []
+    for line in (with_packages, of_a_worker, without):
+        done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert "--headers-only" in done.stdout
+        told.append("found the packages" in done.stdout)
+
+    assert told == [True, True, False]
 
 
 def test_a_run_of_several_processes_is_not_told_to_go_on_alone(tmp_path, monkeypatch):
