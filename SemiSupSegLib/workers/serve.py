@@ -288,6 +288,7 @@ def _hand_over(
         "volumes_ml": maps.figures.volumes_ml,
         "confidence": maps.figures.confidence,
         "teacher_student_dice": maps.figures.teacher_student_dice,
+        **({"estimated_dice": dict(maps.estimated_dice)} if maps.estimated_dice else {}),
         "unlike_training": maps.likeness.to_json(),
         **review_content(maps.regions, maps.review),
         "warnings": list(prepared.warnings),
