@@ -23,11 +23,20 @@ class SetupTest(PanelTest):
         self.need_probe()
 
     def lack(self, name):
-        """Let it seem that a package is not installed."""
+        """Let it seem that a package is not installed, and that nothing stands against it.
+
+        The workers' Python may have no pip, be kept by somebody else, or lie on a full disk.
+        """
         installed = {key: one for key, one in self.setup.probe.installed.items() if key != name}
         importable = self.setup.probe.importable - {name}
         self.setup.probe = dataclasses.replace(
-            self.setup.probe, installed=installed, importable=importable
+            self.setup.probe,
+            installed=installed,
+            importable=importable,
+            is_writable=True,
+            pip="24.0",
+            free_mb=None,
+            temp_free_mb=None,
         )
         self.setup.update()
         self.segment.update()
