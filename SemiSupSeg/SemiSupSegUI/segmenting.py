@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.cases.task import Task
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, in_sentences
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.models.registry import user_data_folder
 from SemiSupSegLib.resources import check_format
@@ -323,8 +323,9 @@ def _words(phase: str) -> str:
 
 
 def _say(error: Exception) -> str:
-    if isinstance(error, SemiSupSegError | OSError):
-        return str(error)
+    known = in_sentences(error)
+    if known is not None:
+        return known
     return _("Something went wrong in the panel ({kind}: {text}). See Slicer's log.").format(
         kind=type(error).__name__, text=error
     )
