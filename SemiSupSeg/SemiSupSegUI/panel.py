@@ -67,6 +67,7 @@ class Panel:
             lambda question: self.ask(question),
             lambda question, text: self.ask_text(question, text),
             self._model_in_use,
+            lambda: self.setup.hindrance,
             self.segment.read_models,
         )
         self.review.learning.on_registered = self._models_changed
@@ -140,6 +141,7 @@ class Panel:
         self.segment.update()
         self.review.update()
         self.train.setup_changed()
+        self.models.update()
 
     def _models_changed(self) -> None:
         self.models.read()

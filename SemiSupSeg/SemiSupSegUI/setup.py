@@ -193,7 +193,7 @@ class SetupSection(Section):
             "system": slicer.app.platform,
             "workers' Python": worker.origin_in_words(),
         }
-        slicer.app.clipboard().setText(diagnostics(self.found, extra=extra))
+        slicer.app.clipboard().setText(diagnostics(self.found, probe=self.probe, extra=extra))
         self.message.say(_("The diagnostics are on the clipboard."))
 
     def copy_wheel_command(self) -> None:

@@ -93,6 +93,28 @@ class SetupTest(PanelTest):
         text = slicer.app.clipboard().text()
         self.assertIn(f"workers' Python: {python} (SEMISUPSEG_PYTHON)", text)
 
+    def test_the_diagnostics_tell_what_is_there_also_before_a_self_test(self):
+        self.lack("torch")
+
+        self.setup.copy_diagnostics()
+
+        text = slicer.app.clipboard().text()
+        self.assertIn("The self-test was not run.", text)
+        self.assertIn("torch: missing, 2.3 or later is needed", text)
+        self.assertIn("numpy", text)
+        self.assertIn("Python: 3.", text)
+        self.assertNotIn(str(Path.home()) + os.sep, text)
+
+    def test_what_is_missing_prevents_reading_and_writing_models(self):
+        self.panel.models.update()
+        self.lack("safetensors")
+        self.panel.models.update()
+
+        for button in (self.panel.models.import_button, self.panel.models.import_folder_button):
+            self.assertFalse(button.enabled)
+            self.assertIn("safetensors", button.toolTip)
+            self.assertIn("Install under Setup", button.toolTip)
+
     def test_the_self_test_is_told_in_sentences(self):
         self.need_worker()
         self.setup.test()
