@@ -31,6 +31,18 @@ class ModuleTest(PanelTest):
         self.assertEqual([text for _test, text in result.errors + result.failures], [])
         self.assertEqual(result.testsRun, 1)
 
+    def test_its_own_test_is_skipped_with_the_reason_where_packages_are_missing(self):
+        code = sys.modules["SemiSupSeg"]
+        reason = "Packages are missing (torch). Press Install under Setup."
+        result = unittest.TestResult()
+
+        kind = type(self.panel.setup)
+        with mock.patch.object(kind, "hindrance", property(lambda section: reason)):
+            code.SemiSupSegTest().run(result)
+
+        self.assertEqual([why for _test, why in result.skipped], [reason])
+        self.assertEqual(result.errors + result.failures, [])
+
     def test_its_own_test_ends_its_work_when_slicers_button_calls_it(self):
         code = sys.modules["SemiSupSeg"]
         ended = []
