@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
+import types
 from pathlib import Path
 from unittest import mock
 
@@ -75,6 +77,27 @@ class SetupTest(PanelTest):
         self.assertIn("No other installed package is changed", self.asked[0])
         self.assertIn("Nothing was installed", self.setup.message.text)
         self.assertEqual(list((self.home / "jobs").glob("*/request.json")), [])
+
+    def test_after_an_installation_the_self_test_runs_and_the_section_stays_open(self):
+        from SemiSupSegLib.runs.state import RunStatus
+        from SemiSupSegLib.workers.job import JobFolder
+
+        self.need_worker()
+        for changed, sentence in (([], "Installed. Tested"), (["numpy"], "Restart Slicer")):
+            self.wait(lambda: self.widget.logic.jobs.is_idle, "other sections' work")
+            done = JobFolder(self.folder / f"installed {sentence}")
+            done.path.mkdir()
+            done.result_json.write_text(json.dumps({"changed": changed}), encoding="utf-8")
+            state = types.SimpleNamespace(status=RunStatus.FINISHED)
+            job = types.SimpleNamespace(is_ended=True, state=state, folder=done)
+            self.setup.found = None
+
+            self.setup._installed(job)
+            self.wait(lambda: self.setup.found is not None, "the self-test")
+
+            self.assertIn(sentence, self.setup.message.text)
+            self.assertFalse(self.setup.box.collapsed)
+            self.assertIn("ran a convolution", self.setup.findings.text)
 
     def test_nothing_is_asked_while_other_work_uses_the_packages(self):
         self.setup.look()
