@@ -37,6 +37,8 @@ def in_sentences(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         return "The computer has too little free memory. Close other programs."
+    if isinstance(error, ModuleNotFoundError):
+        return f"The package {error.name} is missing. Install it (in Slicer: Setup, Install)."
     if "CUDA out of memory" in str(error):
         return "The GPU has too little free memory. Close other programs that use it."
     # safetensors tells what the system refused in its text only.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import qt
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, in_sentences
 from SemiSupSegUI.section import wrapped_label
 
 
@@ -63,7 +63,7 @@ class Message:
         try:
             yield
         except (SemiSupSegError, OSError) as error:
-            self.fail(str(error))
+            self.fail(str(in_sentences(error)))
 
     def _set(self, sign: str, text: str, details: str) -> None:
         self._text.text = f"{sign} {text}" if text else ""

@@ -38,6 +38,7 @@ class ModelsSection(Section):
         ask: Puts a question to the user, who says yes or no.
         ask_text: Asks the user for a text; (question, text) -> text, empty if the user gave none.
         in_use: Returns the name of the model that Segment has chosen.
+        hindrance: Returns why no worker can be started, or an empty text.
         changed: Told when the list has changed.
     """
 
@@ -47,11 +48,12 @@ class ModelsSection(Section):
         ask: Callable[[str], bool],
         ask_text: Callable[[str, str], str],
         in_use: Callable[[], str],
+        hindrance: Callable[[], str],
         changed: Callable[[], None],
     ) -> None:
         super().__init__(_("Models"))
         self._jobs, self._ask, self._ask_text = jobs, ask, ask_text
-        self._in_use, self._changed = in_use, changed
+        self._in_use, self._hindrance, self._changed = in_use, hindrance, changed
         self._models: list[RegisteredModel] = []
         self._job: Job | None = None
         self._titles = [
@@ -147,13 +149,13 @@ class ModelsSection(Section):
         is_used = model is not None and model.name == self._in_use()
         enable(self.default_button, usable)
         enable(self.details_button, none)
-        enable(self.export_button, usable or self._busy())
+        enable(self.export_button, usable or self._no_worker())
         enable(self.rename_button, own or (_("It is chosen in Segment.") if is_used else ""))
         enable(self.delete_button, own or (_("It is chosen in Segment.") if is_used else ""))
-        enable(self.import_button, self._busy(), _("Copy a model from a file (.zip)."))
+        enable(self.import_button, self._no_worker(), _("Copy a model from a file (.zip)."))
         enable(
             self.import_folder_button,
-            self._busy(),
+            self._no_worker(),
             _("Copy a model from its folder, or from the folder of the run that trained it."),
         )
         self.show_details()
@@ -198,9 +200,10 @@ class ModelsSection(Section):
             words = ["models", "export", self.selected.name, file]
             self._start(words, _("The model was written to {file}.").format(file=file))
 
-    def _busy(self) -> str:
+    def _no_worker(self) -> str:
         is_busy = self._job is not None and not self._job.is_ended
-        return _("Another model is being read or written.") if is_busy else ""
+        busy = _("Another model is being read or written.") if is_busy else ""
+        return self._hindrance() or busy
 
     def _do(self, action: Callable[[RegisteredModel], object]) -> None:
         model = self.selected

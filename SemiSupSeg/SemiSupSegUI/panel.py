@@ -67,6 +67,7 @@ class Panel:
             lambda question: self.ask(question),
             lambda question, text: self.ask_text(question, text),
             self._model_in_use,
+            lambda: self.setup.hindrance,
             self.segment.read_models,
         )
         self.review.learning.on_registered = self._models_changed
@@ -141,6 +142,7 @@ class Panel:
         self.review.update()
         probe = self.setup.probe
         self.train.setup_changed([] if probe is None else [one.name for one in probe.gpus])
+        self.models.update()
 
     def _models_changed(self) -> None:
         self.models.read()

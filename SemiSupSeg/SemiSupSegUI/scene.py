@@ -64,6 +64,10 @@ class Result:
     output: object | None
     name: str
     previous: Path
+    edition: str | None = None
+    """Fingerprint of the output when somebody agreed to its replacement."""
+    spared: object | None = None
+    """The output, if a person has changed it since: then the result is a new segmentation."""
     segmentation: object | None = None
     made: list = field(default_factory=list)
     """Nodes that were new."""
@@ -82,9 +86,11 @@ class Result:
     def _all(self) -> Iterator[None]:
         labels = yield from self._load("label")
         yield
+        self._spare_what_was_changed()
         if self.output is not None and self.output.GetSegmentation().GetNumberOfSegments():
             yield from keep_previous(self.output, self.previous)
             yield
+            self._spare_what_was_changed()
         self._make_segmentation(labels)
         yield
         for name in (*SCALARS, "distance"):
@@ -123,6 +129,11 @@ class Result:
     def _load(self, name: str) -> Iterator[None]:
         file = self.content["maps"].get(name)
         return None if file is None else (yield from load_in_pieces(self.folder / file))
+
+    def _spare_what_was_changed(self) -> None:
+        if self.output is None or self.edition in (None, fingerprint(self.output)):
+            return
+        self.spared, self.output = self.output, None
 
     def _make_segmentation(self, labels) -> None:
         node = self.output

@@ -160,6 +160,7 @@ class SegmentSection(Section):
             choice = found.get(channel.name)
             state.set_channel(channel.name, choice.volume if choice else None)
             self._why[channel.name] = choice.why if choice else ""
+        self._leave_other_result(state)
         self.update()
 
     def try_it(self) -> None:
@@ -443,7 +444,26 @@ class SegmentSection(Section):
                         name=state.output.GetName()
                     )
                 )
+            if self._is_of_another_volume(state):
+                found.append(
+                    _("{name} is the result of another volume. Choose another output.").format(
+                        name=state.output.GetName()
+                    )
+                )
         return found
+
+    def _is_of_another_volume(self, state: State) -> bool:
+        """Return whether the output is a result, and of another reference than the chosen one."""
+        reference = next(iter(self._chosen(state).values()), None)
+        output = state.output
+        if output is None or reference is None or output.GetAttribute(scene.ROLE) != "segmentation":
+            return False
+        return scene.reference_node(output) is not reference
+
+    def _leave_other_result(self, state: State) -> None:
+        """Let a second time point, or the next patient, never replace the first one's result."""
+        if self._is_of_another_volume(state):
+            state.output = None
 
     def _busy(self) -> str:
         return _("A segmentation is going on.") if self.is_running else ""
@@ -542,6 +562,7 @@ class SegmentSection(Section):
             return  # It was renamed.
         state.set_channel(name, node)
         self._why[name] = _("Chosen by hand.") if node is not None else ""
+        self._leave_other_result(state)
         self.update()
 
     def _output_chosen(self, node) -> None:
@@ -600,6 +621,8 @@ class SegmentSection(Section):
         said = [*outcome.content.get("warnings", ()), *unlike.get("reasons", ())]
         if unlike.get("reasons"):
             said.insert(0, _("This case is unlike the cases that the model was tried on."))
+        if outcome.note:
+            said.insert(0, outcome.note)
         details = "\n".join(outcome.content.get("notes", ()))
         if said:
             self.message.mind("\n".join(said), details)

@@ -10,7 +10,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.cases.task import Task
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, in_sentences
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.models.registry import user_data_folder
 from SemiSupSegLib.resources import check_format
@@ -21,6 +21,7 @@ from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI import scene
 from SemiSupSegUI.exporting import Export
 from SemiSupSegUI.jobs import Jobs, Steps, clean_up, log_tail
+from SemiSupSegUI.segments import fingerprint
 from SemiSupSegUI.tasks import task_of
 
 
@@ -61,6 +62,8 @@ class Outcome:
     is_cancelled: bool = False
     content: Mapping | None = None
     """Of `result.json`."""
+    note: str = ""
+    """What became of the output that was chosen, if the result is not there."""
     log: str = ""
     """Last lines of the worker, for whoever asks."""
 
@@ -73,7 +76,8 @@ class Segmenting:
         model: Registered name, or folder of a package.
         volumes: By channel; that of the task's first channel is the reference.
         folder: New, for the job's files.
-        output: Segmentation node to write to; None: a new one.
+        output: Segmentation node to write to; None: a new one. What a person changes in it from
+            now on is not overwritten: the result is a new one then.
         options: What else was chosen.
         on_progress: Told now and then.
         on_shown: Told when the result is in the scene, which is before it is saved.
@@ -102,6 +106,7 @@ class Segmenting:
         self._volumes = _in_order(volumes, self._task)
         self._folder = JobFolder(folder)
         self._output = output
+        self._edition = None if output is None else fingerprint(output)
         self._options = Options() if options is None else options
         self._on_progress, self._on_shown, self._on_end = on_progress, on_shown, on_end
         self._export = Export(self._volumes, folder / "input", self._options.mask)
@@ -236,6 +241,7 @@ class Segmenting:
             output if output is not None and slicer.mrmlScene.IsNodePresent(output) else None,
             reference.GetName() or self._export.case,
             user_data_folder() / "results" / self._export.case / "previous",
+            edition=self._edition,
         )
         if self._leaves_scene or not slicer.mrmlScene.IsNodePresent(reference):
             self._leaves_scene = self._leaves_scene or _("The reference volume was removed.")
@@ -267,10 +273,19 @@ class Segmenting:
                 segmentation=None if self._leaves_scene else self._result.segmentation,
                 folder=folder,
                 content=self._result.content,
+                note=self._what_was_spared(),
                 error=error,
                 log=log_tail(self._folder) if error else "",
             )
         )
+
+    def _what_was_spared(self) -> str:
+        spared, made = self._result.spared, self._result.segmentation
+        if spared is None or made is None:
+            return ""
+        return _(
+            "{name} was changed meanwhile and stays as it is; the new result is {new}."
+        ).format(name=spared.GetName(), new=made.GetName())
 
     def _end(self, outcome: Outcome) -> None:
         if not self._is_ended:
@@ -308,8 +323,9 @@ def _words(phase: str) -> str:
 
 
 def _say(error: Exception) -> str:
-    if isinstance(error, SemiSupSegError | OSError):
-        return str(error)
+    known = in_sentences(error)
+    if known is not None:
+        return known
     return _("Something went wrong in the panel ({kind}: {text}). See Slicer's log.").format(
         kind=type(error).__name__, text=error
     )

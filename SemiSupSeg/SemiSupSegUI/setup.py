@@ -48,6 +48,9 @@ class SetupSection(Section):
         self.probe: Probe | None = None
         self.found: dict | None = None
         self._job: Job | None = None
+        self._news = ""
+        """What an installation has brought, until the self-test after it has ended."""
+        self._is_restart_needed = False
         self._build()
 
     def _build(self) -> None:
@@ -164,7 +167,7 @@ class SetupSection(Section):
 
     def test(self) -> None:
         """Let a worker load everything and run a convolution on each device."""
-        self.message.mind(_("Testing ..."))
+        self._tell(_("Testing ..."))
         with self.message.errors_shown():
             folder = new_job_folder()
             file = folder / "doctor.json"
@@ -193,7 +196,7 @@ class SetupSection(Section):
             "system": slicer.app.platform,
             "workers' Python": worker.origin_in_words(),
         }
-        slicer.app.clipboard().setText(diagnostics(self.found, extra=extra))
+        slicer.app.clipboard().setText(diagnostics(self.found, probe=self.probe, extra=extra))
         self.message.say(_("The diagnostics are on the clipboard."))
 
     def copy_wheel_command(self) -> None:
@@ -292,14 +295,15 @@ class SetupSection(Section):
         self._job = None
         if job.state.status is RunStatus.FINISHED:
             changed = read_json(job.folder.result_json).get("changed")
+            self._is_restart_needed = bool(changed)
+            self._news = (
+                _("Installed. Restart Slicer: packages that it had loaded have changed.")
+                if changed
+                else _("Installed.")
+            )
             self.probe = None
             self.look()
-            if changed:
-                self.message.mind(
-                    _("Installed. Restart Slicer: packages that it had loaded have changed.")
-                )
-            else:
-                self.message.say(_("Installed. Press Test for a self-test on each device."))
+            self._tell(_("Looking what is installed ..."))
         elif job.state.status is RunStatus.STOPPED:
             self.message.say(_("Stopped. What was installed so far stays; Install goes on."))
             self.look()
@@ -315,8 +319,15 @@ class SetupSection(Section):
         self._job = None
         if job.state.status is RunStatus.FINISHED:
             self.probe = Probe.from_json(read_json(job.folder.result_json))
-            self.box.collapsed = not self.hindrance
+            # Whoever has installed something wants to see what came of it.
+            self.box.collapsed = not (self.hindrance or self._news)
+            if self._news and self.hindrance:
+                self._tell(self.hindrance)
+                self._news = ""
+            elif self._news:
+                self.test()
         else:
+            self._news = ""
             self.message.fail(
                 _("The workers' Python could not be examined: {why}").format(why=job.state.error),
                 log_tail(job.folder),
@@ -331,12 +342,18 @@ class SetupSection(Section):
         self._job = None
         if file.is_file():
             self.found = read_json(file)
-            self.message.say(_("Tested: see below."))
+            needs_restart = bool(self._news) and self._is_restart_needed
+            self._tell(_("Tested: see below."), is_good=not needs_restart)
         else:
             reason = job.state.error or _("The self-test said nothing.")
             self.message.fail(reason, log_tail(job.folder))
+        self._news = ""
         self.update()
         self._changed()
+
+    def _tell(self, text: str, *, is_good: bool = False) -> None:
+        tell = self.message.say if is_good else self.message.mind
+        tell(" ".join(part for part in (self._news, text) if part))
 
     def use_python(self) -> None:
         """Let workers use the Python that is named, from now on."""

@@ -13,14 +13,17 @@ from SemiSupSegLib.cases.task import Task
 def fill_table(table, content: Mapping, task: Task) -> None:
     """Write volumes, confidence and review regions per class and region into a table node.
 
-    It is text for people: what is not known is a dash. Expected Dice is `confidence.<class>` of
-    `case.json`, which has all digits; "T-S" is teacher and student; to review are regions of doubt.
+    It is text for people: what is not known is a dash. `case.json` has all digits. The confidence
+    of a class is the Dice that its probabilities let expect; what a quality network thinks of it
+    has a column only if the model has one. "T-S" is teacher and student; to review are regions.
     """
+    estimated = content.get("estimated_dice") or {}
     titles = (
         _("Name"),
         _("mL"),
-        _("mL, from - to"),
-        _("Exp. Dice"),
+        _("mL range"),
+        _("Confidence"),
+        *([_("Est. Dice")] if estimated else []),
         _("Dice T-S"),
         _("Review"),
     )
@@ -33,8 +36,10 @@ def fill_table(table, content: Mapping, task: Task) -> None:
         cells = (
             name,
             _number(volume.get("value"), 1),
-            f"{low} - {high}" if "-" not in (low, high) else "-",
+            # Without spaces, so that a large tumour's row fits into the panel.
+            f"{low}-{high}" if "-" not in (low, high) else "-",
             _number(content["confidence"].get(name), 2),
+            *([_number(estimated.get(name), 2)] if estimated else []),
             _number(dice.get(name), 2),
             _to_review(content, name, task),
         )

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from SemiSupSegLib.workers.packages import Probe, package_states
+
 _BYTES_OF_GIBIBYTE = 2**30
 _REINSTALL = "Press 'Install PyTorch again' in Setup."
 _EXTENSION = (
@@ -88,6 +90,7 @@ def is_built_for(capability: Sequence[int], arch_list: Sequence[str]) -> bool:
 def diagnostics(
     found: Mapping[str, Any] | None,
     *,
+    probe: Probe | None = None,
     extra: Mapping[str, object] | None = None,
     home: Path | None = None,
     user: str | None = None,
@@ -98,18 +101,34 @@ def diagnostics(
     home folder is `~`, and where the name stands elsewhere it is `<user>`.
 
     Args:
-        found: Content that `doctor --json` wrote; None if the worker could not tell.
+        found: Content that `doctor --json` wrote; None if the worker could not tell, or was not
+            asked.
+        probe: What the workers' Python has; told if the worker has said nothing.
         extra: Further lines, for instance Slicer's version.
         home: By default this user's.
         user: By default this user's name.
     """
     lines = [f"{name}: {value}" for name, value in (extra or {}).items()]
-    if found is None:
-        lines.append("The worker could not examine the installation.")
-    else:
+    if found is not None:
         lines += [f"{one.level}: {one.text}" for one in findings(found)]
         lines += ["", json.dumps(_technical(found), indent=1, ensure_ascii=False)]
+    elif probe is not None:
+        lines += ["The self-test was not run.", *_probed(probe)]
+    else:
+        lines.append("The worker could not examine the installation.")
     return without_user("\n".join(lines), home=home, user=user) + "\n"
+
+
+def _probed(probe: Probe) -> list[str]:
+    gpus = [f"{one.name}, {one.memory_mb} MB, driver {one.driver}" for one in probe.gpus]
+    driver = "found, but it lists no GPU" if probe.has_nvidia_driver else "none found"
+    access = "" if probe.is_writable else " (not writable)"
+    return [
+        f"Python: {'.'.join(map(str, probe.python))}, {probe.platform}, {probe.executable}",
+        f"pip: {probe.pip or 'none'}, into {probe.site_packages}{access}",
+        *([f"GPU: {one}" for one in gpus] or [f"NVIDIA driver: {driver}"]),
+        *map(str, package_states(probe)),
+    ]
 
 
 def without_user(text: str, *, home: Path | None = None, user: str | None = None) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from SemiSupSegLib.errors import in_sentences
 from SemiSupSegLib.runs.events import EventKind
 from SemiSupSegLib.runs.state import RunStatus
 from SemiSupSegLib.workers.job import JobFolder, JobRecord
@@ -62,7 +63,8 @@ def run_as_job(folder: Path, command: Callable[[], int], life_line: IO[str]) -> 
         code = command()
     except BaseException as error:
         end.acquire()
-        record.write(RunStatus.FAILED, error=str(error) or type(error).__name__)
+        said = in_sentences(error) or str(error) or type(error).__name__
+        record.write(RunStatus.FAILED, error=said)
         raise
     if code == STOPPED:
         stop()

@@ -134,6 +134,7 @@ def open_review(
             "volumes_ml": content["volumes_ml"],
             "confidence": content.get("confidence", {}),
             "teacher_student_dice": content.get("teacher_student_dice", {}),
+            "estimated_dice": content.get("estimated_dice", {}),
             "warnings": content["warnings"],
         },
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from SemiSupSegLib.cases.case import Case, CaseState
-from SemiSupSegLib.errors import SemiSupSegError, StoppedError
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError, in_sentences
 from SemiSupSegLib.files import write_json
 from SemiSupSegLib.freed_memory import give_back_freed_memory
 from SemiSupSegLib.review.results import review_content
@@ -105,8 +105,9 @@ class _PredictWorker:
         except Exception as error:  # The boundary of a job: the next one must not suffer.
             if not isinstance(error, SemiSupSegError | OSError):
                 logger.exception("The job %s failed unexpectedly", job.path)
-            record.tell(EventKind.ERROR, message=str(error), type=type(error).__name__)
-            record.write(RunStatus.FAILED, error=str(error))
+            said = in_sentences(error) or str(error)
+            record.tell(EventKind.ERROR, message=said, type=type(error).__name__)
+            record.write(RunStatus.FAILED, error=said)
         finally:
             logging.getLogger().removeHandler(handler)
             handler.close()
@@ -288,6 +289,7 @@ def _hand_over(
         "volumes_ml": maps.figures.volumes_ml,
         "confidence": maps.figures.confidence,
         "teacher_student_dice": maps.figures.teacher_student_dice,
+        **({"estimated_dice": dict(maps.estimated_dice)} if maps.estimated_dice else {}),
         "unlike_training": maps.likeness.to_json(),
         **review_content(maps.regions, maps.review),
         "warnings": list(prepared.warnings),

@@ -64,6 +64,23 @@ class FirstMinute(PanelTest):
         self.assertEqual(self._nodes(), before)
         self.assertEqual(self.asked, [])
 
+    def test_a_whole_head_and_a_case_unlike_the_training_data_are_told(self):
+        self.try_it()
+        draw = np.random.default_rng(0)
+        for channel in ("t1", "t1ce", "t2", "flair"):
+            node = slicer.util.getNode(f"Phantom_0032_{channel}")
+            voxels = slicer.util.arrayFromVolume(node)
+            head = np.where(voxels > 0, 0.2 * voxels + 3000, draw.normal(1500, 800, voxels.shape))
+            slicer.util.updateVolumeFromArray(node, head.astype(np.float32))
+
+        self.apply()
+
+        self.assertIn("unlike the cases", self.message)
+        self.assertIn("expects the brain alone", self.message)
+        self.assertIn("Extract the brain first", self.message)
+        self.assertIn("less sure of this case", self.message)
+        self.assertIsNotNone(self.state.result)
+
     def _check_geometry(self, result):
         reference = slicer.util.getNode("Phantom_0032_t1")
         wanted = _matrix(reference)

@@ -91,6 +91,24 @@ class InputsTest(PanelTest):
         )
         self.assertTrue(self.segment.apply_button.enabled)
 
+    def test_file_names_are_read_where_node_names_tell_nothing(self):
+        for number, name in enumerate(("a_T1.nii.gz", "a_T1GD.nii.gz", "a_T2.nrrd", "a_FLAIR.nii")):
+            storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+            storage.SetFileName(str(self.folder / name))
+            node = volume(f"Volume {number}", VOXELS)
+            node.SetAndObserveStorageNodeID(storage.GetID())
+
+        self.segment.detect()
+
+        self.assertEqual(
+            self.chosen(),
+            {"t1": "Volume 0", "t1ce": "Volume 1", "t2": "Volume 2", "flair": "Volume 3"},
+        )
+        self.assertEqual(
+            self.segment.channel_boxes["t1ce"].toolTip,
+            'Chosen because its file\'s name is "a_T1GD".',
+        )
+
     def test_dicom_series_descriptions_are_read(self):
         for number, text in enumerate(("t1_mprage t1", "T1 km", "t2 tse T2", "t2 FLAIR tra"), 1):
             self.series(f"{number}: series", text)

@@ -14,6 +14,9 @@ import slicer
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest
 
+KEYS = {"O", "N", "P", "C", "X", "L", "K", "Ctrl+Z"}
+"""Of the panel, while its module is shown."""
+
 
 class ModuleTest(PanelTest):
     """Loaded, reloaded, closed."""
@@ -27,6 +30,18 @@ class ModuleTest(PanelTest):
 
         self.assertEqual([text for _test, text in result.errors + result.failures], [])
         self.assertEqual(result.testsRun, 1)
+
+    def test_its_own_test_is_skipped_with_the_reason_where_packages_are_missing(self):
+        code = sys.modules["SemiSupSeg"]
+        reason = "Packages are missing (torch). Press Install under Setup."
+        result = unittest.TestResult()
+
+        kind = type(self.panel.setup)
+        with mock.patch.object(kind, "hindrance", property(lambda section: reason)):
+            code.SemiSupSegTest().run(result)
+
+        self.assertEqual([why for _test, why in result.skipped], [reason])
+        self.assertEqual(result.errors + result.failures, [])
 
     def test_its_own_test_ends_its_work_when_slicers_button_calls_it(self):
         code = sys.modules["SemiSupSeg"]
@@ -116,9 +131,18 @@ class ModuleTest(PanelTest):
     def test_keys_are_given_back_when_another_module_is_shown(self):
         window = slicer.util.mainWindow()
         if window is None:
-            self.skipTest("there are no keys without a main window")
-        before = len(window.findChildren(qt.QShortcut))
+            # Any window will do: it is the panel's keys that count.
+            window = qt.QWidget()
+            patch = mock.patch.object(slicer.util, "mainWindow", return_value=window)
+            patch.start()
+            self.addCleanup(patch.stop)
+        self.widget.exit()
+        others = len(window.findChildren(qt.QShortcut))
 
+        self.widget.enter()
+        taken = [one.key.toString() for one in window.findChildren(qt.QShortcut)]
         self.widget.exit()
 
-        self.assertLess(len(window.findChildren(qt.QShortcut)), before)
+        self.assertEqual(len(taken), others + len(KEYS))
+        self.assertLessEqual(KEYS, set(taken))
+        self.assertEqual(len(window.findChildren(qt.QShortcut)), others)

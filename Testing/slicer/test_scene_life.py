@@ -210,6 +210,49 @@ class SceneLifeTest(PanelTest):
         self.apply()
         self.assertEqual(result.GetSegmentation().GetNumberOfSegments(), 3)
 
+    def test_what_is_changed_while_a_job_runs_is_not_overwritten(self):
+        self.try_it()
+        self.apply()
+        former = self.state.result
+        segmenting = self.until_running()
+        former.GetSegmentation().RemoveSegment("necrosis")
+        self.wait(lambda: segmenting.is_ended, "the end")
+
+        self.assertEqual(former.GetSegmentation().GetNumberOfSegments(), 2)
+        self.assertIsNot(self.state.result, former)
+        self.assertEqual(self.state.result.GetSegmentation().GetNumberOfSegments(), 3)
+        self.assertIn(f"{former.GetName()} was changed meanwhile", self.message)
+        self.assertIn(self.state.result.GetName(), self.message)
+
+    def test_a_second_time_point_never_replaces_the_first(self):
+        self.try_it()
+        self.apply()
+        first = self.state.result
+        before = first.GetAttribute("SemiSupSeg.result")
+        volumes = slicer.modules.volumes.logic()
+        second = volumes.CloneVolume(
+            slicer.mrmlScene, slicer.util.getNode("Phantom_0032_t1"), "second_t1"
+        )
+
+        self.segment.channel_boxes["t1"].setCurrentNode(second)
+        self.assertIsNone(self.segment.output_box.currentNode())
+        self.apply()
+
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        folders = [
+            hierarchy.GetItemName(hierarchy.GetItemParent(hierarchy.GetItemByDataNode(one)))
+            for one in (first, self.state.result)
+        ]
+        self.assertEqual(folders, ["SemiSupSeg - Phantom_0032_t1", "SemiSupSeg - second_t1"])
+        self.assertEqual(first.GetAttribute("SemiSupSeg.result"), before)
+        self.assertEqual(
+            first.GetNodeReference("SemiSupSeg.reference").GetName(), "Phantom_0032_t1"
+        )
+        # Also not if a person chooses it.
+        self.segment.output_box.setCurrentNode(first)
+        self.assertFalse(self.segment.apply_button.enabled)
+        self.assertIn("result of another volume", self.segment.apply_button.toolTip)
+
     def test_what_a_result_has_replaced_can_be_brought_back(self):
         self.try_it()
         self.apply()

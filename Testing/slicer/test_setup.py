@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
+import types
 from pathlib import Path
 from unittest import mock
 
@@ -23,11 +25,20 @@ class SetupTest(PanelTest):
         self.need_probe()
 
     def lack(self, name):
-        """Let it seem that a package is not installed."""
+        """Let it seem that a package is not installed, and that nothing stands against it.
+
+        The workers' Python may have no pip, be kept by somebody else, or lie on a full disk.
+        """
         installed = {key: one for key, one in self.setup.probe.installed.items() if key != name}
         importable = self.setup.probe.importable - {name}
         self.setup.probe = dataclasses.replace(
-            self.setup.probe, installed=installed, importable=importable
+            self.setup.probe,
+            installed=installed,
+            importable=importable,
+            is_writable=True,
+            pip="24.0",
+            free_mb=None,
+            temp_free_mb=None,
         )
         self.setup.update()
         self.segment.update()
@@ -67,6 +78,27 @@ class SetupTest(PanelTest):
         self.assertIn("Nothing was installed", self.setup.message.text)
         self.assertEqual(list((self.home / "jobs").glob("*/request.json")), [])
 
+    def test_after_an_installation_the_self_test_runs_and_the_section_stays_open(self):
+        from SemiSupSegLib.runs.state import RunStatus
+        from SemiSupSegLib.workers.job import JobFolder
+
+        self.need_worker()
+        for changed, sentence in (([], "Installed. Tested"), (["numpy"], "Restart Slicer")):
+            self.wait(lambda: self.widget.logic.jobs.is_idle, "other sections' work")
+            done = JobFolder(self.folder / f"installed {sentence}")
+            done.path.mkdir()
+            done.result_json.write_text(json.dumps({"changed": changed}), encoding="utf-8")
+            state = types.SimpleNamespace(status=RunStatus.FINISHED)
+            job = types.SimpleNamespace(is_ended=True, state=state, folder=done)
+            self.setup.found = None
+
+            self.setup._installed(job)
+            self.wait(lambda: self.setup.found is not None, "the self-test")
+
+            self.assertIn(sentence, self.setup.message.text)
+            self.assertFalse(self.setup.box.collapsed)
+            self.assertIn("ran a convolution", self.setup.findings.text)
+
     def test_nothing_is_asked_while_other_work_uses_the_packages(self):
         self.setup.look()
 
@@ -83,6 +115,28 @@ class SetupTest(PanelTest):
 
         text = slicer.app.clipboard().text()
         self.assertIn(f"workers' Python: {python} (SEMISUPSEG_PYTHON)", text)
+
+    def test_the_diagnostics_tell_what_is_there_also_before_a_self_test(self):
+        self.lack("torch")
+
+        self.setup.copy_diagnostics()
+
+        text = slicer.app.clipboard().text()
+        self.assertIn("The self-test was not run.", text)
+        self.assertIn("torch: missing, 2.3 or later is needed", text)
+        self.assertIn("numpy", text)
+        self.assertIn("Python: 3.", text)
+        self.assertNotIn(str(Path.home()) + os.sep, text)
+
+    def test_what_is_missing_prevents_reading_and_writing_models(self):
+        self.panel.models.update()
+        self.lack("safetensors")
+        self.panel.models.update()
+
+        for button in (self.panel.models.import_button, self.panel.models.import_folder_button):
+            self.assertFalse(button.enabled)
+            self.assertIn("safetensors", button.toolTip)
+            self.assertIn("Install under Setup", button.toolTip)
 
     def test_the_self_test_is_told_in_sentences(self):
         self.need_worker()

@@ -18,6 +18,7 @@ from SemiSupSegLib.errors import SemiSupSegError, in_sentences
         (FileNotFoundError(errno.ENOENT, "No such file", "/a/b.npy"), "/a/b.npy: No such file"),
         (MemoryError(), "too little free memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "The GPU has too little"),
+        (ModuleNotFoundError(name="safetensors"), "The package safetensors is missing."),
         (SemiSupSegError("What it says."), "What it says."),
     ],
 )

@@ -1,5 +1,8 @@
 """Whole runs with a quality network, on tiny cases: phases, resuming, figures, predicted Dice."""
 
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -212,6 +215,34 @@ def test_a_prediction_tells_the_estimated_dice(a_run, a_folder):
         assert value == pytest.approx(told["student"][0]["object"]["estimated"], abs=0.02)
     else:
         assert value is None
+
+
+def test_the_panel_is_told_the_estimated_dice_as_case_json_tells_it(a_run, a_folder, tmp_path):
+    from SemiSupSegLib.cases.discovery import discover
+    from SemiSupSegLib.workers.job import JobFolder, PredictRequest
+    from SemiSupSegLib.workers.runner import JobRunner
+
+    model = a_run / "models" / "student"
+    cases = discover(a_folder / "cases", read_package(model).task).cases
+    (channels,) = [one.channels for one in cases if one.id == "case5"]
+    PredictRequest(
+        case="case5", model=str(model), channels=channels, results=tmp_path, device="cpu"
+    ).write(JobFolder(tmp_path / "job"))
+    runner = JobRunner(sys.executable, tmp_path / "logs")
+    try:
+        job = runner.predict(tmp_path / "job")
+        end = time.monotonic() + 300
+        while not job.is_ended and time.monotonic() < end:
+            runner.poll()
+            time.sleep(0.02)
+    finally:
+        runner.close()
+
+    told = read_json(job.folder.result_json)
+    check_format(told, "job-result", job.folder.result_json)
+    saved = read_json(tmp_path / "case5" / "case.json")["estimated_dice"]
+    assert list(told["estimated_dice"]) == list(saved) == ["object"]
+    assert told["estimated_dice"]["object"] == pytest.approx(saved["object"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from SemiSupSegLib.models.package import write_package
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.runs.state import RunState, RunStatus
-from SemiSupSegLib.workers import one_shot, processes
+from SemiSupSegLib.workers import one_shot, processes, serve
 from SemiSupSegLib.workers import runner as runner_module
 from SemiSupSegLib.workers.job import JobFolder, PredictRequest
 from SemiSupSegLib.workers.packages import Probe
@@ -196,6 +196,29 @@ def test_a_channel_that_the_model_needs_or_does_not_know_is_named(runner, model,
     assert "t1 is not given" in without.state.error
     assert "no channel pet" in strange.state.error
     assert alone.state.status.value == "finished"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB."), "The GPU has too little"),
+        (OSError(28, "No space left on device", "/x/label.npy"), "The disk is full"),
+        (ModuleNotFoundError("No module named 'nibabel'", name="nibabel"), "nibabel is missing"),
+    ],
+)
+def test_what_the_system_refuses_is_told_in_sentences(error, sentence, tmp_path, monkeypatch):
+    def refuse(self, job, record):
+        raise error
+
+    monkeypatch.setattr(serve._PredictWorker, "_predict", refuse)
+    job = JobFolder(tmp_path / "job")
+    job.path.mkdir()
+
+    serve._PredictWorker(threading.Event()).do(job)
+
+    state = json.loads(job.state_json.read_text())
+    assert state["status"] == "failed"
+    assert sentence in state["error"]
 
 
 def test_a_cancelled_job_stops_between_windows_and_the_next_one_is_done(
