@@ -73,6 +73,11 @@ class Jobs:
         """Whether nothing is going on; a run that is followed may have ended."""
         return not self._steps and all(work.is_ended for work, _ in self._listeners)
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether the worker of the next case runs already."""
+        return self._runner.is_warm
+
     def predict(self, folder: Path, on_change: Callable[[Job], None]) -> Job:
         """Hand a job folder with a request to the warm worker."""
         return self._follow(self._runner.predict(folder), on_change)

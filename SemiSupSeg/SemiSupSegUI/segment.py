@@ -417,13 +417,16 @@ class SegmentSection(Section):
         if found is None:
             return _("Time and memory are known after Setup's self-test, or the first case.")
         if found.is_bound:
-            return _(
+            said = _(
                 "At most about {time} and {memory:.1f} GB of memory, by one window of this model; "
                 "often much less."
-            ).format(time=_duration(found.seconds), memory=found.peak_mb / 1000)
-        return _("About {time} and {memory:.1f} GB of memory, as the last such case here.").format(
-            time=_duration(found.seconds), memory=found.peak_mb / 1000
-        )
+            )
+        else:
+            said = _("About {time} and {memory:.1f} GB of memory, as the last such case here.")
+        said = said.format(time=_duration(found.seconds), memory=found.peak_mb / 1000)
+        if self._jobs.is_warm:
+            return said
+        return said + " " + _("The worker's start comes on top: some seconds.")
 
     def _hindrances(self) -> list[str]:
         state = self._state()

@@ -1,8 +1,8 @@
 """Is a case unlike what a model was trained on? What the model's package must hold to be asked.
 
 The reference holds no patient's name: quantiles of the training images, and of the validation
-cases how sure the model was of them, how far teacher and student agreed, and how far their
-intensities lay from the training images'.
+cases how sure the model was of them, how far teacher and student agreed, what its quality network
+thought of its results (if it has one), and how far their intensities lay from the training images'.
 """
 
 from __future__ import annotations
@@ -73,7 +73,11 @@ def scores_of(details: Iterable[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def likeness(
-    reference: Mapping[str, Any], prepared: PreparedCase, figures: Figures, task: Task
+    reference: Mapping[str, Any],
+    prepared: PreparedCase,
+    figures: Figures,
+    task: Task,
+    estimated_dice: Mapping[str, float | None],
 ) -> Likeness:
     """Compare a predicted case with a package's `reference_distribution`.
 
@@ -81,17 +85,20 @@ def likeness(
         reference: Of the package; empty if it has none.
         prepared: The case as the network saw it.
         figures: Of its prediction.
-        task: Names channels and headline targets.
+        task: Names channels, classes and headline targets.
+        estimated_dice: By the model's quality network, by class; empty if it has none.
     """
     reasons = [*_strange_spacing(reference, prepared), *_strange_images(reference, prepared)]
     scores = reference.get("scores", {})
     found = {
         "image_confidence": figures.confidence.get("image"),
         "teacher_student_dice": mean_of(figures.teacher_student_dice, task.headline_targets),
+        "estimated_dice": mean_of(estimated_dice, [one.name for one in task.classes]),
     }
     words = {
         "image_confidence": "The model is less sure of this case",
         "teacher_student_dice": "Teacher and student differ more in this case",
+        "estimated_dice": "The quality network thinks less of this case's result",
     }
     for name, value in found.items():
         known = scores.get(name, [])

@@ -172,7 +172,7 @@ class Predictor:
                         probabilities=probabilities,
                         warnings=tuple(warnings),
                     )
-                made = self._estimated(self._compared(made, prepared), prepared, label)
+                made = self._compared(self._estimated(made, prepared, label), prepared)
                 if pseudo_label is not None:
                     made = self._settled(made, pseudo_label, prepared)
                 return self._reviewed(made, prepared)
@@ -189,7 +189,7 @@ class Predictor:
 
     def _compared(self, maps: Maps, prepared: PreparedCase) -> Maps:
         """Add whether the case is like the training data."""
-        found = likeness(self._reference, prepared, maps.figures, self.task)
+        found = likeness(self._reference, prepared, maps.figures, self.task, maps.estimated_dice)
         warnings = maps.warnings
         if not found.is_judged:
             warnings += (

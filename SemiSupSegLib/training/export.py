@@ -128,6 +128,8 @@ def export(
     other = common.get("teacher_network")
     quality = quality_of(method)
     judged_quality = judge_quality(method, run, data)
+    if judged_quality is not None and judged_quality.scores:
+        common["reference_distribution"]["scores"]["estimated_dice"] = list(judged_quality.scores)
     write_package(
         run.models / "student",
         manifest={
@@ -138,7 +140,7 @@ def export(
                 **_training(config.iterations, _num_unlabelled(data), data, config, trainer),
                 **_goes_on(before, data),
             },
-            **({"quality": judged_quality} if quality is not None else {}),
+            **({} if judged_quality is None else {"quality": dict(judged_quality.manifest)}),
         },
         weights={
             "student": _arrays(student),

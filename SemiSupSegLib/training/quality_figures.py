@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,18 @@ def quality_of(method: Method) -> QualityNetwork | None:
     return method.training.network
 
 
-def judge_quality(method: Method, run: RunFolder, data: RunData) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True)
+class JudgedQuality:
+    """What a model's package tells of its quality network."""
+
+    manifest: Mapping[str, Any]
+    """The network's options; `mae`, `pearson` and `n` of the student's masks; whether the network
+    looks at the image."""
+    scores: Sequence[float]
+    """Its mean estimate of each validation case's result by the student, ascending."""
+
+
+def judge_quality(method: Method, run: RunFolder, data: RunData) -> JudgedQuality | None:
     """Write RUN/validation/quality.json and tell what it says in an event.
 
     Each validation case is judged with the masks of the run's networks and of weak models that
@@ -57,12 +69,11 @@ def judge_quality(method: Method, run: RunFolder, data: RunData) -> dict[str, An
         data: The run's cases.
 
     Returns:
-        For the model's manifest: the network's options, `mae`, `pearson` and `n` of the student's
-        masks, and whether the network looks at the image. Empty without a quality network.
+        What goes into the model's package; None without a quality network.
     """
     network = quality_of(method)
     if network is None:
-        return {}
+        return None
     assert isinstance(method, Reweighted)
     network.eval()
     names = [one.name for one in data.task.classes]
@@ -71,6 +82,7 @@ def judge_quality(method: Method, run: RunFolder, data: RunData) -> dict[str, An
     blind: dict[str, _Pairs] = {kind: {} for kind in _CONTROLS}
     guessed: dict[str, _Pairs] = {kind: {} for kind in _GUESSES}
     cases: dict[str, Any] = {}
+    scores = []
     for number, case_id in enumerate(data.each(data.validation, "judging the estimates")):
         other = data.validation[number - 1]
         cases[case_id] = {}
@@ -80,6 +92,9 @@ def judge_quality(method: Method, run: RunFolder, data: RunData) -> dict[str, An
             dice, judged = soft_dice(masks.astype(np.float32), true)
             seen = _seen(network, data, case_id, masks)
             estimated = estimates_of(network, seen)
+            present = masks.any(axis=(1, 2, 3))
+            if source == "student" and present.any():
+                scores.append(round(float(np.mean(np.asarray(estimated)[present])), 6))
             without = {
                 kind: estimates_of(network, changed)
                 for kind, changed in _without_image(network, data, seen, other, number)
@@ -123,13 +138,14 @@ def judge_quality(method: Method, run: RunFolder, data: RunData) -> dict[str, An
         looks_at_image=sees,
         sentence=_sentence(told, use_of_image(content["every_mask"], controls)),
     )
-    return {
+    manifest = {
         "options": {"width": network.options.width, "side": network.options.side},
         "mae": told["mae"],
         "pearson": told["pearson"],
         "n": told["n"],
         "looks_at_image": sees,
     }
+    return JudgedQuality(manifest=manifest, scores=tuple(sorted(scores)))
 
 
 def _sentence(figures: Mapping[str, Any], use: Use) -> str:

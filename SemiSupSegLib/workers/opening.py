@@ -135,6 +135,7 @@ def open_review(
             "confidence": content.get("confidence", {}),
             "teacher_student_dice": content.get("teacher_student_dice", {}),
             "estimated_dice": content.get("estimated_dice", {}),
+            "review_regions": [one.to_json() for one in record.regions],
             "warnings": content["warnings"],
         },
     )

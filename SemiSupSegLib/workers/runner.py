@@ -84,6 +84,11 @@ class JobRunner:
         self._hand_over(job)
         return job
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether a worker is there for the next case; else it takes some seconds to start."""
+        return self._warm is not None and self._warm.poll() is None
+
     def run(self, folder: Path, words: Sequence[str]) -> Job:
         """Run a command (`doctor`, `scan`, ...) in a process of its own, as a job in `folder`."""
         job = self._new_job(folder)
@@ -192,8 +197,9 @@ class JobRunner:
         self.poll()
 
     def _hand_over(self, job: Job) -> None:
-        if self._warm is None or self._warm.poll() is not None:
+        if not self.is_warm:
             self._warm = self._start(["worker"], self._logs / "predict-worker.log")
+        assert self._warm is not None
         assert self._warm.stdin is not None
         # If it has just died, `poll` finds that out.
         with contextlib.suppress(OSError):

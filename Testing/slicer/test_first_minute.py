@@ -64,6 +64,17 @@ class FirstMinute(PanelTest):
         self.assertEqual(self._nodes(), before)
         self.assertEqual(self.asked, [])
 
+    def test_the_forecast_tells_of_the_workers_start_until_it_has_started(self):
+        self.try_it()
+        self.apply()
+        told = self.segment.estimate.text
+        self.segment._jobs._runner.give_up_memory()
+        self.segment.update()
+        told_without = self.segment.estimate.text
+
+        self.assertTrue(told.endswith("as the last such case here."), told)
+        self.assertEqual(told_without, told + " The worker's start comes on top: some seconds.")
+
     def test_a_whole_head_and_a_case_unlike_the_training_data_are_told(self):
         self.try_it()
         draw = np.random.default_rng(0)

@@ -54,7 +54,7 @@ def a_reference(num_validation, confidences=None, dice=None):
 
 
 def test_a_case_like_the_others_has_no_reasons():
-    found = likeness(a_reference(6), a_case(50), figures(), TASK)
+    found = likeness(a_reference(6), a_case(50), figures(), TASK, {})
 
     assert found.is_judged
     assert found.reasons == ()
@@ -75,24 +75,30 @@ def test_a_case_like_the_others_has_no_reasons():
 def test_scores_are_compared_with_the_validation_cases(count, value, is_strange, words):
     reference = a_reference(count)
 
-    sure = likeness(reference, a_case(50), figures(confidence=value), TASK)
-    agreed = likeness(reference, a_case(50), figures(dice=value), TASK)
+    sure = likeness(reference, a_case(50), figures(confidence=value), TASK, {})
+    agreed = likeness(reference, a_case(50), figures(dice=value), TASK, {})
+    reference["scores"]["estimated_dice"] = list(np.linspace(0.5, 0.9, count))
+    estimated = likeness(reference, a_case(50), figures(), TASK, {"a": value, "b": None})
 
-    assert sure.is_judged == agreed.is_judged == (count >= 5)
-    for found, start in ((sure, "The model is less sure"), (agreed, "Teacher and student differ")):
+    assert sure.is_judged == agreed.is_judged == estimated.is_judged == (count >= 5)
+    for found, start in (
+        (sure, "The model is less sure"),
+        (agreed, "Teacher and student differ"),
+        (estimated, "The quality network thinks less of this case's result"),
+    ):
         assert len(found.reasons) == is_strange
         assert all(one.startswith(start) and words in one for one in found.reasons)
 
 
 def test_strange_intensities_name_their_channel():
-    found = likeness(a_reference(5), a_case(50, shape=3.0), figures(), TASK)
+    found = likeness(a_reference(5), a_case(50, shape=3.0), figures(), TASK, {})
 
     (reason,) = found.reasons
     assert reason.startswith("Channel t1: the intensities")
 
 
 def test_a_channel_that_a_case_does_not_have_is_no_strange_one():
-    assert likeness(a_reference(5), a_case(50, has_second=False), figures(), TASK).reasons == ()
+    assert likeness(a_reference(5), a_case(50, has_second=False), figures(), TASK, {}).reasons == ()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +107,7 @@ def test_a_channel_that_a_case_does_not_have_is_no_strange_one():
      ((0.3, 0.3, 0.3), True)],
 )  # fmt: skip
 def test_voxels_of_another_size_are_strange_in_any_order_of_axes(spacing, is_strange):
-    found = likeness(a_reference(0), a_case(50, spacing=spacing), figures(), TASK)
+    found = likeness(a_reference(0), a_case(50, spacing=spacing), figures(), TASK, {})
 
     assert len(found.reasons) == is_strange
     assert not found.is_judged
@@ -115,7 +121,7 @@ def test_a_validation_case_of_nothing_does_not_end_a_run():
 
 
 def test_a_package_without_reference_judges_nothing():
-    found = likeness({}, a_case(50), figures(confidence=0.0), TASK)
+    found = likeness({}, a_case(50), figures(confidence=0.0), TASK, {})
 
     assert not found.is_judged
     assert found.reasons == ()

@@ -144,6 +144,17 @@ def test_the_model_holds_the_network_and_what_it_is_worth(a_run):
     assert not package.has("teacher")
 
 
+def test_the_model_holds_what_a_case_is_to_be_compared_with(a_run):
+    reference = read_package(a_run / "models" / "student").manifest["reference_distribution"]
+    cases = read_json(a_run / "validation" / "quality.json")["cases"].values()
+    found = [one["student"][0]["object"] for one in cases]
+
+    scores = reference["scores"].get("estimated_dice", [])
+    # Of one class, so their mean; a result without it is not judged.
+    assert set(scores) <= {one["estimated"] for one in found}
+    assert sum(one["dice"] > 0 for one in found) <= len(scores) <= len(found)
+
+
 def test_a_run_stopped_anywhere_ends_with_the_same_weights_to_the_bit(a_folder, a_run, monkeypatch):
     request = a_request(a_folder, "stopped", **{"training.checkpoint_seconds": "0"})
     predict, attend = RunData.predict, Trainer._attend

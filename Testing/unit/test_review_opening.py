@@ -73,6 +73,8 @@ def test_the_record_is_begun_and_maps_and_images_are_handed_over(result, tmp_pat
     assert (record.case, record.model_name) == ("p1", "a model")
     np.testing.assert_array_equal(array(job, content["maps"]["label"]), the_label())
     np.testing.assert_array_equal(array(job, content["maps"]["regions"]), the_region_map())
+    listed = read_json(result / "case.json")["review_regions"]
+    assert [one["id"] for one in content["review_regions"]] == [one["id"] for one in listed]
     assert {"confidence", "distance"} <= content["maps"].keys()
     np.testing.assert_array_equal(array(job, told["images"]["t1"]["file"]), IMAGE)
     assert content["grid"]["size"] == list(GRID.size)
