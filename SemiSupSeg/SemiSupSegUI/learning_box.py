@@ -244,7 +244,7 @@ class LearningBox:
         self.progress_label.visible = self.is_running
         if self.is_running:
             share = view.finished / view.planned if view.planned else 0.0
-            self.progress_bar.value = round(_STEPS * min(1.0, share))
+            self.progress_bar.value = int(_STEPS * min(1.0, share))
             self.progress_label.text = _progress_text(view, is_stopping=self._is_stopping)
 
     def close(self) -> None:
@@ -390,7 +390,7 @@ def _progress_text(view: RunView, *, is_stopping: bool) -> str:
         return _("Stopping ...")
     if not view.planned:
         return _("Comparing and preparing the cases ...")
-    text = f"{view.phase_title}, {view.finished / view.planned:.0%}"
+    text = f"{view.phase_title}, {100 * view.finished // view.planned:.0f}%"
     if view.seconds_left is not None:
         minutes = view.seconds_left / 60
         text += (

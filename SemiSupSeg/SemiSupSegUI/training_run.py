@@ -233,7 +233,7 @@ class TrainingRun:
         self.status.text = none if self._run is None else status_text(view, str(self.folder))
         self.progress_bar.visible = self.is_live
         share = view.finished / view.planned if view.planned else 0.0
-        self.progress_bar.value = round(_STEPS * min(1.0, share))
+        self.progress_bar.value = int(_STEPS * min(1.0, share))
         self.device.text = device_text(view)
         self.device.visible = bool(self.device.text)
         self._show_buttons(none)
@@ -391,7 +391,7 @@ def status_text(view: RunView, folder: str) -> str:
         if view.phase_title:
             text += f": {view.phase_title}"
         if view.planned:
-            text += f", {view.finished / view.planned:.0%}"
+            text += f", {100 * view.finished // view.planned:.0f}%"
         if view.seconds_left is not None and view.status == "running":
             text += ", " + time_text(view.seconds_left)
     lines = [text + ".", folder, view.error, view.what_to_do, view.refused]

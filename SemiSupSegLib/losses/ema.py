@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
+
+_SLOTS: WeakKeyDictionary[nn.Module, list[tuple[str, dict[str, Any], str]]] = WeakKeyDictionary()
+"""By network: name of each tensor, and the place in its module where it can be exchanged."""
 
 
 def teacher_of(student: Network) -> Network:
@@ -59,5 +63,18 @@ def update_teacher(teacher: nn.Module, student: nn.Module, iteration: int, decay
 
 
 def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
-    """Return parameters and buffers by name; `state_dict` takes twice the time."""
-    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    """Return parameters and buffers by name.
+
+    Where they are is looked up once: to walk through the modules takes longer than the average.
+    """
+    slots = _SLOTS.get(network)
+    if slots is None:
+        slots = []
+        for prefix, module in network.named_modules():
+            start = f"{prefix}." if prefix else ""
+            for owned in (module._parameters, module._buffers):
+                slots += [
+                    (start + name, owned, name) for name, one in owned.items() if one is not None
+                ]
+        _SLOTS[network] = slots
+    return {path: owned[name] for path, owned, name in slots}

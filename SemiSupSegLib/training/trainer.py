@@ -805,16 +805,16 @@ class Trainer:
 def build_optimizer(group: ParameterGroup) -> torch.optim.Optimizer:
     """Return the optimizer of a parameter group."""
     if group.optimizer == "adamw":
-        # foreach: one call for all parameters; the single-tensor loop costs 10 % of a small step.
+        # fused takes a third of the time that foreach does, which was 5 % of a small step.
         return torch.optim.AdamW(
-            group.parameters, lr=group.rate, weight_decay=group.weight_decay, foreach=True
+            group.parameters, lr=group.rate, weight_decay=group.weight_decay, fused=True
         )
     return torch.optim.SGD(
         group.parameters,
         lr=group.rate,
         momentum=0.9,
         weight_decay=group.weight_decay,
-        foreach=True,
+        fused=True,
     )
 
 

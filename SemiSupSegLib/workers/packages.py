@@ -36,7 +36,7 @@ class Package:
 
 PACKAGES = (
     Package(
-        name="torch", lowest="2.3", purpose="neural networks", download_mb=250, disk_mb=900,
+        name="torch", lowest="2.4", purpose="neural networks", download_mb=250, disk_mb=900,
         folders=("torch", "torchgen", "functorch"),
     ),
     Package(

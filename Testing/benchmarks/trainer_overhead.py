@@ -143,7 +143,7 @@ def _bare_loop(updates: int, threads: int) -> float:
     torch.set_num_threads(threads)
     network = build_network("transaspp", {"width": 8, "lite": True}, in_channels=4, num_classes=4)
     network.train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, foreach=True)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
     images = torch.randn(4, 4, 32, 32, 32)
     labels = torch.randint(0, 4, (4, 32, 32, 32))
     options = SupervisedLossOptions(profile="liu")

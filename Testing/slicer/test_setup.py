@@ -123,7 +123,7 @@ class SetupTest(PanelTest):
 
         text = slicer.app.clipboard().text()
         self.assertIn("The self-test was not run.", text)
-        self.assertIn("torch: missing, 2.3 or later is needed", text)
+        self.assertIn("torch: missing, 2.4 or later is needed", text)
         self.assertIn("numpy", text)
         self.assertIn("Python: 3.", text)
         self.assertNotIn(str(Path.home()) + os.sep, text)

@@ -136,7 +136,7 @@ def test_the_command_that_fills_a_folder_of_wheels_is_printed(private_folders, c
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"
     assert "-m pip download --dest wheels --only-binary :all: --implementation cp " in text
     assert f"--python-version {python} --abi cp{python.replace('.', '')}" in text
-    assert '"torch>=2.3"' in text
+    assert '"torch>=2.4"' in text
 
 
 # --- in words, for the panel ------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_wheels_for_the_cpu_need_no_room_for_the_build_for_gpus(tmp_path):
 def test_a_plan_says_what_goes_where_and_how_large_it_is():
     words = "\n".join(make_plan(a_probe(), is_own_python=True).in_words())
 
-    assert "torch>=2.3, nibabel>=5.2, safetensors" in words
+    assert "torch>=2.4, nibabel>=5.2, safetensors" in words
     assert "Into: /site" in words
     assert re.search(r"About \d\.\d GB to download, \d\.\d GB on the disk, 100\.0 GB free", words)
     assert "No other installed package is changed" in words
@@ -153,9 +153,9 @@ def test_the_chooser_is_used_for_torch_alone_and_tells_small_from_large():
     first, second = pip_commands(small, "python", Path("keep.txt"))
 
     assert first[:4] == ("python", "-m", "light_the_torch", "install")
-    assert first[-1] == "torch>=2.3"
+    assert first[-1] == "torch>=2.4"
     assert second[:4] == ("python", "-m", "pip", "install")
-    assert "torch>=2.3" not in second
+    assert "torch>=2.4" not in second
     assert all("torchvision" not in word for word in (*first, *second))
     assert all(one[4:8] == ("--only-binary", ":all:", "--constraint", "keep.txt")
                for one in (first, second))  # fmt: skip
@@ -231,7 +231,7 @@ def test_the_command_for_a_wheel_folder_keeps_versions_and_can_be_copied():
 
     assert "pip download --dest wheels --only-binary :all:" in text
     assert "--python-version 3.12 --abi cp312" in text
-    assert '"torch>=2.3"' in text
+    assert '"torch>=2.4"' in text
     assert '"numpy==2.0.2"' in text
     assert "with internet and Python 3.12" in text
 
@@ -262,8 +262,8 @@ def test_progress_and_phases_are_read_from_pips_lines():
         ("ERROR: [WinError 32] used by another process", "A file in /site is in use"),
         ("python: No module named pip", "has no pip"),
         ("WARNING: Retrying ... NewConnectionError(': Failed') ...\n"
-         "ERROR: No matching distribution found for torch>=2.3", "index cannot be reached"),
-        ("ERROR: No matching distribution found for torch>=2.3", "no wheel of torch>=2.3 for Py"),
+         "ERROR: No matching distribution found for torch>=2.4", "index cannot be reached"),
+        ("ERROR: No matching distribution found for torch>=2.4", "no wheel of torch>=2.4 for Py"),
         ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES x-1-py3-none-any.whl", "wheel x-1-py3-"),
         ("Collecting a\nERROR: Something new.\n", "The last it said: Something new."),
         ("", "pip failed. The last it said: nothing"),

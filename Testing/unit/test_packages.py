@@ -266,7 +266,7 @@ def test_a_half_installed_package_is_recognised_and_mended(site, look, install, 
     probe = look()
     plan = make_plan(probe, is_own_python=True, wheels=wheels)
     assert states_of(probe)["torch"] is PackageStatus.BROKEN
-    assert (plan.install, plan.remove) == (("torch>=2.3",), ("torch",))
+    assert (plan.install, plan.remove) == (("torch>=2.4",), ("torch",))
     job = install(wheels)
 
     assert job.state.status is RunStatus.FINISHED, job.state.error
@@ -293,7 +293,7 @@ def test_a_folder_without_a_needed_wheel_is_named(install, wheels):
     job = install(wheels)
 
     assert job.state.status is RunStatus.FAILED
-    assert f"The folder {wheels} has no wheel of torch>=2.3 for Python 3." in job.state.error
+    assert f"The folder {wheels} has no wheel of torch>=2.4 for Python 3." in job.state.error
     assert "doctor --wheels" in job.state.error
 
 

@@ -833,7 +833,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(a_folder_of_cases, monkeypat
         return update(self, phase, batch)
 
     monkeypatch.setattr(Trainer, "_update", update_on_a_small_device)
-    # PyTorch has this name since 2.5; we run on 2.3.
+    # PyTorch has this name since 2.5; we run on 2.4.
     monkeypatch.delattr(torch, "OutOfMemoryError", raising=False)
     train(request_for(a_folder_of_cases))
 

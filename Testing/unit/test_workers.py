@@ -353,7 +353,7 @@ def test_closing_ends_every_worker(runner, model, images, tmp_path):
 
 
 AN_IMPOSSIBLE_PLAN = InstallPlan(
-    install=("torch>=2.3",), remove=(), place="/nowhere", is_target=False, wheels="/no wheels",
+    install=("torch>=2.4",), remove=(), place="/nowhere", is_target=False, wheels="/no wheels",
     chooser=None, download_mb=0, disk_mb=0, free_mb=None, blockers=(), notes=(),
 )  # fmt: skip
 
