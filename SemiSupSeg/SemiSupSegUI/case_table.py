@@ -13,6 +13,7 @@ LABELLED, UNLABELLED, VALIDATION = "train_labelled", "train_unlabelled", "valida
 _CASE, _STATE, _USE, _PATIENT, _CHANNELS, _SIZE, _FINDING = range(7)
 _WIDTHS = (140, 74, 150, 120, 120, 100, 400)
 """Of the columns: time points of a patient differ in the end of their names."""
+_LONG_NAME, _CELL_MARGIN = "BraTS-GLI-00012-001", 8
 _ROWS_AT_ONCE = 250
 """So many rows are written at a time: thousands would hold up the window."""
 _ROW_PIXELS = 22
@@ -108,6 +109,9 @@ class CaseTable:
         self.view.setMinimumHeight(180)
         for column, width in enumerate(_WIDTHS):
             self.view.setColumnWidth(column, width)
+        # Fonts differ: of fixed columns the longest usual name would lose its end.
+        name = self.view.fontMetrics().horizontalAdvance(_LONG_NAME) + _CELL_MARGIN
+        self.view.setColumnWidth(_CASE, max(_WIDTHS[_CASE], name))
         layout.addWidget(self.view)
         connected = (
             self.search_edit.connect("textChanged(QString)", self._filter_text),
