@@ -37,7 +37,7 @@ TRAINING = {
     "training.prediction_overlap": "0.25",
     "training.validate_every": "30",
 }
-"""Of a run that takes as long as the demo's, and learns as much."""
+"""As the demo trains, but judged more often: curves need points."""
 _CRASHED = 9
 """Exit code of a window that ends as if it had crashed."""
 
