@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def mapped_array(file: Path) -> NDArray[Any]:
     """Return the array of a `.npy` file, memory-mapped and read-only.
 
-    `numpy.load(file, mmap_mode="r")` reads and evaluates the header each time: to cut a
-    batch of four patches then took twice as long. A file under a name holds one array for good: the store names
-    folders by content and settings.
+    `numpy.load(file, mmap_mode="r")` reads and evaluates the header each time: to cut a batch of
+    four patches then took twice as long. A file under a name holds one array for good: the store
+    names folders by content and settings.
 
     Raises:
         OSError: If the file cannot be opened.
