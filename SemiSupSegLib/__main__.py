@@ -21,6 +21,7 @@ if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, in_sentences
+from SemiSupSegLib.waiting_threads import let_threads_sleep
 
 COMMANDS = (
     "demo",
@@ -54,6 +55,7 @@ def main(words: list[str] | None = None) -> int:
             # A name that a terminal or a redirected output cannot show must not end the work.
             stream.reconfigure(errors="backslashreplace")
     words = sys.argv[1:] if words is None else words
+    let_threads_sleep()
     # Only the named command is imported: `scan --help` should not load torch.
     wanted = [name for name in COMMANDS if words and words[0] == name] or COMMANDS
     parser = argparse.ArgumentParser(prog="SemiSupSeg", description=__doc__)
