@@ -27,11 +27,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results" / "plan.json"
 sys.path.insert(0, str(ROOT))
+
+from SemiSupSegLib.waiting_threads import let_threads_sleep  # noqa: E402 (after the path is set)
+
+# As in every command, which the benchmark is about.
+let_threads_sleep()
+
+import torch  # noqa: E402
 
 from SemiSupSegLib.files import read_json, write_json  # noqa: E402 (after the path is set)
 from SemiSupSegLib.phantom.cohort import write_cohort  # noqa: E402

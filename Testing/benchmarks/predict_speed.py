@@ -28,11 +28,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results" / "predict.json"
 sys.path.insert(0, str(ROOT))
+
+from SemiSupSegLib.waiting_threads import let_threads_sleep  # noqa: E402 (after the path is set)
+
+# As in every command, which the benchmark is about.
+let_threads_sleep()
+
+import torch  # noqa: E402
 
 from SemiSupSegLib.cases.discovery import discover  # noqa: E402 (after the path is set)
 from SemiSupSegLib.cases.task import load_task  # noqa: E402

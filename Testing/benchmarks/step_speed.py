@@ -28,13 +28,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results" / "step.json"
 sys.path.insert(0, str(ROOT))
+
+from SemiSupSegLib.waiting_threads import let_threads_sleep  # noqa: E402 (after the path is set)
+
+# As in every command, which the benchmark is about.
+let_threads_sleep()
+
+import torch  # noqa: E402
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 from SemiSupSegLib.files import read_json, write_json  # noqa: E402 (after the path is set)
 from SemiSupSegLib.methods.catalogue import find_method  # noqa: E402

@@ -23,11 +23,16 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import torch
-
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).resolve().parent / "results" / "trainer.json"
 sys.path.insert(0, str(ROOT))
+
+from SemiSupSegLib.waiting_threads import let_threads_sleep  # noqa: E402 (after the path is set)
+
+# As in every command, which the benchmark is about.
+let_threads_sleep()
+
+import torch  # noqa: E402
 
 from SemiSupSegLib.files import read_json, write_json  # noqa: E402 (after the path is set)
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss  # noqa: E402
