@@ -73,6 +73,12 @@ def test_the_table_says_what_comes_next(out, capsys):
     assert lines[-2:] == ["3 cases, 1 to be reviewed", "Next: p2"]
 
 
+def test_a_folder_without_results_says_which_one_is_meant(tmp_path, capsys):
+    assert review("cohort", "--results", tmp_path) == 0
+
+    assert "holds no results. Give the folder that predict wrote to." in capsys.readouterr().out
+
+
 def test_the_table_as_json(out, capsys):
     review("cohort", "--results", out, "--json", "-")
 
