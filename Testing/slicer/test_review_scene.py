@@ -199,6 +199,13 @@ class LeavingTest(ReviewSceneTest):
 
         self.assertIn("was removed from the scene", self.review.message.text)
 
+    def test_images_that_are_not_there_are_named(self):
+        self.open()
+
+        self.assertIn("Without these images", self.review.message.text)
+        self.assertIn(": t1.", self.review.message.text)
+        self.assertIn("no image", self.session.reference.GetName())
+
     def test_a_status_is_readable_although_its_row_was_hidden_when_it_was_given(self):
         self.open()
         table, box = self.review.regions.table, self.review.regions.status_box
