@@ -260,6 +260,13 @@ def test_the_page_tells_progress_decisions_agreement_and_volumes(out):
     assert "p3: case.json cannot be read as JSON" in plain
 
 
+def test_the_page_counts_one_case_as_one(out):
+    assert review("label", "--result", out / "p1", "--reviewer", "bob") == 0
+    assert review("export", "--results", out, "--format", "html") == 0
+
+    assert ">case with a saved label<" in (out / "review.html").read_text(encoding="utf-8")
+
+
 def test_the_page_needs_nothing_else_and_tells_no_path(out):
     path = build_review_report(out)
 
