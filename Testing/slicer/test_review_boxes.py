@@ -640,6 +640,20 @@ class LearningBoxTest(BoxTest):
             self.assertFalse(button.enabled)
             self.assertTrue(button.toolTip)
 
+    def test_who_is_left_out_is_named_before_anything_is_learnt(self):
+        self.review("case2")
+        self.box.set_run(self.trained / "run")
+        self.look()
+        self.assertEqual(self.box.why_not_label.text, "")
+
+        self.review("case4")
+        self.box.refresh()
+        self.look()
+
+        self.assertTrue(self.box.start_button.enabled, self.box.start_button.toolTip)
+        self.assertIn("1 reviewed case is left out", self.box.why_not_label.text)
+        self.assertIn("case4", self.box.why_not_label.text)
+
     def test_a_changed_file_is_found_before_anything_is_learnt(self):
         self.review("case2")
         file = self.trained / "cases" / "case0" / "mri.nii.gz"
