@@ -111,6 +111,8 @@ class CohortBox:
 
     def open_folder(self, path: str | Path) -> None:
         """Read a folder of results in a worker, and show its cases."""
+        # What was said of another folder would stand beside this one's cases.
+        self._message.clear()
         if self._reading is not None and not self._reading.is_ended:
             self._jobs.cancel(self._reading)
         self._read(Path(path))
@@ -263,6 +265,11 @@ class CohortBox:
     def _summary_words(self) -> str:
         if self.folder is None:
             return ""
+        if not self._rows:
+            return _(
+                "{folder} holds no results. Open the folder that predict, or Segment with "
+                "Folder..., wrote to."
+            ).format(folder=self.folder)
         num_open = sum(bool(row["is_open"]) for row in self._rows)
         return _("{folder}: {cases} cases, {open} to be reviewed").format(
             folder=self.folder, cases=len(self._rows), open=num_open

@@ -52,6 +52,8 @@ class LearningBox:
         """Further options of learning, KEY=VALUE; tests shorten it so."""
         self._why_not = ""
         """Why it cannot be learnt, as a worker found; meaningless while one is looking."""
+        self._notes = ""
+        """Who is left out and the like, as a worker found."""
         self._check: Job | None = None
         self._compared: set[tuple[str, ...]] = set()
         """Run, cases and results whose files were all compared in this session."""
@@ -223,8 +225,8 @@ class LearningBox:
         """Enable what can be done, and say why the rest cannot."""
         why_not_start = self._why_not_start()
         # Not in the tool tip alone: it is often long, and names files.
-        self.why_not_label.text = why_not_start
-        self.why_not_label.visible = bool(why_not_start) and not self.is_running
+        self.why_not_label.text = why_not_start or self._notes
+        self.why_not_label.visible = bool(self.why_not_label.text) and not self.is_running
         enable(
             self.start_button,
             why_not_start,
@@ -287,6 +289,7 @@ class LearningBox:
                 return
             answer = end.answer or {}
             self._why_not = end.error or answer["why_not"]
+            self._notes = " ".join(answer.get("notes", ()))
             if not end.error:
                 self._propose(answer)
             key = (*words, self.cases_edit.text)

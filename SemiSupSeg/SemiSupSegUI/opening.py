@@ -148,6 +148,7 @@ class Opening:
                 regions_map=regions,
             )
             self._session.aside = tuple(told["aside"])
+            self._session.missing_images = tuple(told["missing_images"])
             self._session.is_of_other_result = told["is_of_other_result"]
             self._session.sensitivity = told["sensitivity"]
             done = True

@@ -119,7 +119,6 @@ class RegionTable:
             status = self._session.status(self._id(row))
             self.table.item(row, _STATUS).setText(words[status])
         self.table.sortingEnabled = True
-        self.table.resizeColumnToContents(_STATUS)
         self._is_filling = False
         self._filter()
 
@@ -165,6 +164,8 @@ class RegionTable:
                 self._session.status(region.id),
             )
             self.table.setRowHidden(row, not is_listed)
+        # Qt measures the rows that are listed: of others a status may have grown meanwhile.
+        self.table.resizeColumnToContents(_STATUS)
 
 
 def _classes(region: ReviewRegion) -> str:

@@ -561,23 +561,18 @@ class ReviewSection(Section):
         self.cohort.refresh()
         self.learning.refresh()
         self.message.clear()
-        if session.is_of_other_result:
-            self.message.mind(
-                _(
-                    "This case was predicted anew since the review began. The review goes on with "
-                    "the former result."
-                )
-            )
-        if session.aside:
-            self.message.mind(_aside_words(session.folder, session.aside))
+        notes = _notes(session)
         first = session.first_open([one.id for one in session.regions])
         if first is None:
-            self.message.mind(
+            notes.append(
                 _(
                     "No region is doubtful enough to be listed at this setting. That does not mean "
                     'that nothing is wrong: move the slider to "more".'
                 )
             )
+        if notes:
+            self.message.mind(" ".join(notes))
+        if first is None:
             self.update()
         else:
             self.go_to(first)
@@ -742,6 +737,28 @@ class _Views:
         is_there = self.result is not None and slicer.mrmlScene.IsNodePresent(self.result)
         if state is not None and is_there:
             state.result = self.result
+
+
+def _notes(session: ReviewSession) -> list[str]:
+    """Return what is to be known of a result that was opened, in sentences."""
+    notes = []
+    if session.missing_images:
+        notes.append(
+            _(
+                "Without these images, which are not where they were when the case was predicted, "
+                "or have changed: {names}. Put them back where they were, and open the case again."
+            ).format(names=", ".join(session.missing_images))
+        )
+    if session.is_of_other_result:
+        notes.append(
+            _(
+                "This case was predicted anew since the review began. The review goes on with "
+                "the former result."
+            )
+        )
+    if session.aside:
+        notes.append(_aside_words(session.folder, session.aside))
+    return notes
 
 
 def _aside_words(folder: Path, names: tuple[str, ...]) -> str:

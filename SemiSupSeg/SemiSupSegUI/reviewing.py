@@ -69,6 +69,8 @@ class ReviewSession:
         """Told what the user should know of a segment that came or went."""
         self.logs_effort = True
         """Whether time and strokes are kept."""
+        self.missing_images: tuple[str, ...] = ()
+        """Channels whose images are not where they were when the case was predicted."""
         self.is_of_other_result = False
         """Whether the case was predicted anew since the review began."""
         self.aside: tuple[str, ...] = ()

@@ -116,6 +116,9 @@ class CaseExaminer:
                     name, grid = next(iter(geometries.items()))
                     reasons += _compared(label, facts.header.geometry, name, grid, is_label=True)
         reasons += look.problems
+        is_usable = not any(one.severity is Severity.ERROR for one in reasons)
+        if reviewed is not None and assignment.label is not None and is_usable:
+            reasons.append(_own_label_unused(assignment.label, reviewed))
         if group.renamed:
             reasons.append(_renamed(group))
         return Examined(
@@ -273,6 +276,19 @@ def _nothing_known(source: ImageSource, volume: VolumeFacts, unknown: int) -> li
             remedy="Review a region of the case and save it again, or remove the file",
         )
     ]
+
+
+def _own_label_unused(own: ImageSource, reviewed: ReviewedLabel) -> Reason:
+    unknown = "" if reviewed.unknown is None else ", whose voxels are known in part,"
+    return Reason(
+        code="own_label_unused",
+        severity=Severity.WARNING,
+        file=str(own.path),
+        message=f"the reviewed label {reviewed.path.name}{unknown} takes the place of the label "
+        f"{own.path.name}",
+        remedy="If the case's own label is the better one, remove the reviewed one from the "
+        "folder of results",
+    )
 
 
 def _provenance_findings(reviewed: ReviewedLabel) -> list[Reason]:

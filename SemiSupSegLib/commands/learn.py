@@ -84,16 +84,19 @@ def goes_on(arguments: argparse.Namespace) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from SemiSupSegLib.runs.corrections import cases_of, free_folder, why_not_learn
+    from SemiSupSegLib.runs.corrections import cases_of, free_folder, look_before_learning
 
     former: Path = arguments.former
     cases = arguments.cases or cases_of(former)
-    why_not = why_not_learn(former, cases, arguments.reviews, thorough=arguments.check == "hashes")
+    why_not, notes = look_before_learning(
+        former, cases, arguments.reviews, thorough=arguments.check == "hashes"
+    )
     if arguments.json is not None:
         out = free_folder(former)
-        write_answer(arguments.json, {"why_not": why_not, "cases": str(cases), "out": str(out)})
+        content = {"why_not": why_not, "notes": list(notes), "cases": str(cases), "out": str(out)}
+        write_answer(arguments.json, content)
         return 0
     if why_not:
         raise SemiSupSegError(why_not)
-    print(f"{former} can learn from {arguments.reviews}.")
+    print("\n".join([f"{former} can learn from {arguments.reviews}.", *notes]))
     return 0

@@ -226,6 +226,9 @@ def _cohort(arguments: argparse.Namespace) -> int:
     }
     if write_answer(arguments.json, content):
         return 0
+    if not rows:
+        print(f"{arguments.results} holds no results. Give the folder that predict wrote to.")
+        return 0
     for line in _table(
         ("case", "error left", "regions", "saved", "reviews"), [_cells(row) for row in rows]
     ):

@@ -131,7 +131,7 @@ def _tiles(rows: Sequence[CohortRow], lines: Sequence[RegionLine]) -> list[tuple
         ("Expected error left", _volume(left), f"of {_volume(whole)}"),
         ("Decisions", str(len(decided)), f"by {count_of(len(people), 'reviewer')}"),
         ("Active time", duration(seconds) if seconds else NOTHING, "where it was logged"),
-        ("Training labels", str(saved), "cases with a saved label"),
+        ("Training labels", str(saved), f"case{'' if saved == 1 else 's'} with a saved label"),
     ]
 
 

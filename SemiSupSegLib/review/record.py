@@ -39,7 +39,8 @@ STATUSES = ("confirmed", "fixed", "relabelled", "ignored")
 """What can be decided about a region."""
 VERDICTS = ("accepted", "corrected", "rejected")
 """What can be said about a case."""
-_REVIEWER = re.compile(r"[a-z0-9-]{1,32}")
+_REVIEWER = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+"""Not - at the beginning: on a command line that is an option."""
 _RECORD_FILE = re.compile(r"review\.([a-z0-9-]{1,32})\.jsonl")
 _UNDOABLE = ("decision", "edit", "verdict")
 _SUFFIXES = (".label.nii.gz", ".regions.json", ".regions.nii.gz")
@@ -619,12 +620,12 @@ def check_reviewer(alias: str) -> str:
     """Return the alias if it is one.
 
     Raises:
-        UsageError: If it is not 1 to 32 characters a-z, 0-9 and -.
+        UsageError: If it is not 1 to 32 characters a-z, 0-9 and -, or begins with -.
     """
     if _REVIEWER.fullmatch(alias) is None:
         raise UsageError(
             f"'{alias}' cannot be a reviewer's alias. Use 1 to 32 of the characters a-z, 0-9 and "
-            "-; it need not tell who you are."
+            "-, the first one not a -; it need not tell who you are."
         )
     return alias
 

@@ -50,24 +50,33 @@ class CorrectionsPlan:
 def why_not_learn(run: Path, cases: Path, reviews: Path, *, thorough: bool = True) -> str:
     """Return why a run cannot learn from corrections, and what to do; empty if it can.
 
+    Arguments are those of `look_before_learning`.
+    """
+    return look_before_learning(run, cases, reviews, thorough=thorough)[0]
+
+
+def look_before_learning(
+    run: Path, cases: Path, reviews: Path, *, thorough: bool = True
+) -> tuple[str, tuple[str, ...]]:
+    """Return why a run cannot learn (empty if it can), and what to know before it does.
+
     Args:
         run: The finished run.
         cases: The folder of cases that it was trained on, where it is now.
         reviews: Folder of results with reviewed labels.
         thorough: Whether files are compared with their hashes, which reads all of them. False
             tells in milliseconds what can be told from run.json, names and manifest alone; what
-            is found changed later, `learn` refuses when it starts.
+            is found changed later, `learn` refuses when it starts, and it names who is left out
+            for a patient in common, too.
     """
     try:
         if thorough:
-            plan_corrections(run, cases, reviews)
-        else:
-            _look(run, cases, reviews)
+            return "", plan_corrections(run, cases, reviews).notes
+        return "", tuple(_look(run, cases, reviews))
     except SemiSupSegError as error:
-        return str(error)
+        return str(error), ()
     except OSError as error:
-        return f"{error.filename or run}: {error.strerror or error}. Check the folder."
-    return ""
+        return f"{error.filename or run}: {error.strerror or error}. Check the folder.", ()
 
 
 def cases_of(run: Path) -> Path:
@@ -164,8 +173,8 @@ def _finished(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return config, read_manifest(run)
 
 
-def _look(run: Path, cases: Path, reviews: Path) -> None:
-    """Refuse what needs no file of a case to be opened."""
+def _look(run: Path, cases: Path, reviews: Path) -> list[str]:
+    """Refuse what needs no file of a case to be opened; return who is left out, in sentences."""
     former, _ = _finished(run)
     if not cases.is_dir():
         raise SemiSupSegError(_no_folder(cases, run))
@@ -177,13 +186,12 @@ def _look(run: Path, cases: Path, reviews: Path) -> None:
         )
         for name in judged
     }
-    usable = [
-        name
-        for name, one in found.items()
-        if not one.problem and name not in judged and one.file_hashes not in contents
+    left_out = [
+        name for name, one in found.items() if name in judged or one.file_hashes in contents
     ]
-    if not usable:
+    if not any(not one.problem and name not in left_out for name, one in found.items()):
         raise SemiSupSegError(_nothing(reviews, bool(found)))
+    return _notes(left_out, (), 0, cases)
 
 
 def _no_folder(cases: Path, run: Path) -> str:

@@ -92,6 +92,7 @@ def open_review(
     if not has_scene:
         maps |= _maps(folder, str(content["case"]), record.task)
     images = {} if has_scene else _images(folder, content)
+    missing = [] if has_scene else [name for name in content["inputs"] if name not in images]
     written = {}
     for name, values in maps.items():
         if values.shape != label.values.shape:
@@ -117,6 +118,7 @@ def open_review(
                 channel: {"file": f"maps/image_{channel}.npy", "grid": grid}
                 for channel, (_, grid) in images.items()
             },
+            "missing_images": missing,
             "is_of_other_result": record.is_of_other_result,
             # Of the review: another reviewer may have listed other regions since.
             "sensitivity": record.sensitivity,

@@ -455,6 +455,23 @@ class CohortBoxTest(BoxTest):
         self.assertFalse(self.box.next_button.enabled)
         self.assertEqual(self.box.next_button.toolTip, "No other case is to be reviewed.")
 
+    def test_what_was_said_of_a_former_folder_does_not_stand_beside_another(self):
+        self.open(self.folder / "nowhere")
+        self.assertIn("nowhere", self.said)
+
+        self.open()
+
+        self.assertEqual(self.said, "")
+
+    def test_a_folder_without_results_says_which_one_is_meant(self):
+        empty = self.folder / "cases"
+        empty.mkdir()
+
+        self.open(empty)
+
+        self.assertIn("cases holds no results", self.box.summary.text)
+        self.assertIn("that predict", self.box.summary.text)
+
     def test_a_folder_that_is_not_there_is_told_and_the_table_stays(self):
         self.open()
 
@@ -622,6 +639,20 @@ class LearningBoxTest(BoxTest):
         for button in (self.box.stop_button, self.box.report_button, self.box.register_button):
             self.assertFalse(button.enabled)
             self.assertTrue(button.toolTip)
+
+    def test_who_is_left_out_is_named_before_anything_is_learnt(self):
+        self.review("case2")
+        self.box.set_run(self.trained / "run")
+        self.look()
+        self.assertEqual(self.box.why_not_label.text, "")
+
+        self.review("case4")
+        self.box.refresh()
+        self.look()
+
+        self.assertTrue(self.box.start_button.enabled, self.box.start_button.toolTip)
+        self.assertIn("1 reviewed case is left out", self.box.why_not_label.text)
+        self.assertIn("case4", self.box.why_not_label.text)
 
     def test_a_changed_file_is_found_before_anything_is_learnt(self):
         self.review("case2")

@@ -199,6 +199,29 @@ class LeavingTest(ReviewSceneTest):
 
         self.assertIn("was removed from the scene", self.review.message.text)
 
+    def test_images_that_are_not_there_are_named(self):
+        self.open()
+
+        self.assertIn("Without these images", self.review.message.text)
+        self.assertIn(": t1.", self.review.message.text)
+        self.assertIn("no image", self.session.reference.GetName())
+
+    def test_a_status_is_readable_although_its_row_was_hidden_when_it_was_given(self):
+        self.open()
+        table, box = self.review.regions.table, self.review.regions.status_box
+        box.setCurrentIndex(box.findData("fixed"))
+        narrow = table.columnWidth(2)
+
+        self.review.decide("relabelled")
+        box.setCurrentIndex(0)
+
+        self.assertGreater(table.columnWidth(2), narrow)
+        table.resizeColumnToContents(2)
+        widest = table.columnWidth(2)
+        box.setCurrentIndex(box.findData("relabelled"))
+        box.setCurrentIndex(0)
+        self.assertEqual(table.columnWidth(2), widest)
+
 
 class SegmentsTest(ReviewSceneTest):
     """What a user does to the copy's segments in other modules."""

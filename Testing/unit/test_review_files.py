@@ -73,6 +73,12 @@ def test_the_table_says_what_comes_next(out, capsys):
     assert lines[-2:] == ["3 cases, 1 to be reviewed", "Next: p2"]
 
 
+def test_a_folder_without_results_says_which_one_is_meant(tmp_path, capsys):
+    assert review("cohort", "--results", tmp_path) == 0
+
+    assert "holds no results. Give the folder that predict wrote to." in capsys.readouterr().out
+
+
 def test_the_table_as_json(out, capsys):
     review("cohort", "--results", out, "--json", "-")
 
@@ -252,6 +258,13 @@ def test_the_page_tells_progress_decisions_agreement_and_volumes(out):
     assert f"p1 bob necrosis 0.16 mL 0.10 mL {MINUS}0.06 mL" in plain
     assert "Comments Case Reviewer Comment p1 bob &lt;b&gt;rim&lt;/b&gt;" in plain
     assert "p3: case.json cannot be read as JSON" in plain
+
+
+def test_the_page_counts_one_case_as_one(out):
+    assert review("label", "--result", out / "p1", "--reviewer", "bob") == 0
+    assert review("export", "--results", out, "--format", "html") == 0
+
+    assert ">case with a saved label<" in (out / "review.html").read_text(encoding="utf-8")
 
 
 def test_the_page_needs_nothing_else_and_tells_no_path(out):

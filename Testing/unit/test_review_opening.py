@@ -100,6 +100,8 @@ def test_another_image_in_its_place_is_not_shown(result, tmp_path):
     _, told = opened(result, tmp_path / "job")
 
     assert told["images"] == {}
+    assert told["missing_images"] == ["t1"]
+    assert opened(result, tmp_path / "next", has_scene=True)[1]["missing_images"] == []
 
 
 def test_other_regions_are_refused_once_something_is_decided(result, tmp_path):

@@ -381,6 +381,12 @@ def test_two_reviewers_do_not_meet(a_result):
     assert ReviewRecord.open(a_result, "bob-2").statuses == {1: "ignored"}
 
 
+@pytest.mark.parametrize("alias", ["-", "-x", "--all"])
+def test_an_alias_that_a_command_line_takes_for_an_option_is_refused(a_result, alias):
+    with pytest.raises(UsageError, match="the first one not a -"):
+        begin(a_result, alias)
+
+
 @pytest.mark.parametrize("alias", ["", "Ann", "a.b", "a b", "../x", "x" * 33, "né"])
 def test_an_alias_that_cannot_be_in_a_file_name_is_refused(a_result, alias):
     with pytest.raises(UsageError, match="cannot be a reviewer's alias"):

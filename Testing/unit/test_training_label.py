@@ -309,6 +309,18 @@ def test_a_reviewed_case_is_labelled_for_scan(a_cohort):
     assert case.reasons == ()
 
 
+def test_a_reviewed_label_says_which_label_it_takes_the_place_of(a_cohort):
+    saved_partial(a_cohort)
+    write_nifti(a_cohort / "cases" / "p1" / "p1_seg.nii.gz", the_label(), GRID)
+
+    case = reviewed_case(a_cohort)
+
+    assert case.state.value == "reviewed"
+    (reason,) = case.reasons
+    assert "p1_reviewed.nii.gz, whose voxels are known in part, takes" in reason.message
+    assert reason.message.endswith("takes the place of the label p1_seg.nii.gz")
+
+
 def test_the_unknown_voxels_of_a_partial_label_are_no_finding(a_cohort, capsys):
     saved_partial(a_cohort)
 
