@@ -55,7 +55,11 @@ def with_settings(options: Options, settings: Mapping[str, str], where: str = "o
         target = content
         for part in path:
             if not isinstance(target.get(part), dict):
-                raise UsageError(f"{where} has no '{part}' with options below it (from '{key}').")
+                groups = ", ".join(name for name, one in target.items() if isinstance(one, dict))
+                those = f"; those with options below them are {groups}" if groups else ""
+                raise UsageError(
+                    f"{where} has no '{part}' with options below it (from '{key}'){those}."
+                )
             target = target[part]
         try:
             target[last] = json.loads(text)

@@ -222,6 +222,13 @@ def _is_compressed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
+def _is_plain_nifti(path: Path) -> bool:
+    """Return whether a file begins with the length of a NIfTI header, uncompressed."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    return _is_nifti2(start) or start in (b"\x5c\x01\x00\x00", b"\x00\x00\x01\x5c")
+
+
 def _is_nifti2(start: bytes) -> bool:
     return start[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c")
 
@@ -231,6 +238,9 @@ def _unreadable(path: Path, error: object) -> ImageFileError:
         what = f"{path.name} ends too early: it is truncated"
     elif isinstance(error, OSError) and error.errno is not None:
         what = f"{path.name} cannot be opened ({error.strerror})"
+    elif isinstance(error, gzip.BadGzipFile) and _is_plain_nifti(path):
+        what = f"{path.name} is not compressed, though its name ends with .gz"
+        return ImageFileError("unreadable", path, what, f"Rename it to {path.stem}")
     elif isinstance(error, OSError | zlib.error):
         what = f"{path.name} is damaged (its compressed data do not unpack)"
     else:

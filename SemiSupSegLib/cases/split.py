@@ -147,13 +147,21 @@ def read_lists(path: Path) -> Mapping[str, list[str]]:
     """Return the cases or patients that a split file names, by use; not compared with any cases.
 
     Raises:
-        UsageError: If the file is no split.
+        UsageError: If the file is no split, or has a list of another name in the place of one.
     """
     content: Any = read_json(path)
     if not isinstance(content, dict) or not set(_SETS) & set(content):
         raise UsageError(
             f"{path} is not a split file. It must be a JSON object with the lists "
             f"{', '.join(_SETS)}."
+        )
+    missing = [name for name in _SETS if name not in content]
+    strange = [name for name, one in content.items() if isinstance(one, list) and name not in _SETS]
+    if missing and strange:
+        # Such as train_unlabeled: read as a split without that list, its cases would be left out.
+        raise UsageError(
+            f"{path} has the list '{strange[0]}', which means nothing here, and no '{missing[0]}'. "
+            f'If it is meant, correct the name; if not, add "{missing[0]}": [].'
         )
     lists = {}
     for name in _SETS:

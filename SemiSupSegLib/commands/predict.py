@@ -105,6 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     for case_id, reason in failed:
         print(f"{case_id}: not predicted. {reason}", file=sys.stderr)
     _print_warnings(usable)
+    _refuse_own_folders(usable, arguments.out)
     make_output_folder(arguments.out)
     usable = _still_to_do(usable, package, arguments)
     num_predicted = 0
@@ -143,6 +144,22 @@ def goes_on(arguments: argparse.Namespace) -> str:
         return f"{stays} The same command goes on with the other cases if {MISSING} is added."
     words = [*arguments.words, *([] if arguments.missing else [MISSING])]
     return f"{stays} To go on with the other cases: {command_line(sys.executable, words)}"
+
+
+def _refuse_own_folders(cases: Sequence[Case], out: Path) -> None:
+    """Refuse to write results among images: no scan would look for cases there any more.
+
+    Raises:
+        UsageError: If a case's images lie where its result would.
+    """
+    for case in cases:
+        target = (out / case.id).resolve()
+        if any(one.path.resolve().is_relative_to(target) for one in case.channels.values()):
+            raise UsageError(
+                f"The result of {case.id} would be written among its images, to {out / case.id}, "
+                "and a folder with a result is not searched for cases. Choose another folder "
+                "with --out."
+            )
 
 
 def _still_to_do(
@@ -271,6 +288,9 @@ def _cases(arguments: argparse.Namespace, task: Task) -> tuple[list[Case], list[
         raise UsageError(f"{folder} is not a folder. Check the path.")
     # No label is needed, so none is opened.
     found = list(discover(folder, task, check_content=False, label_ids=()).cases)
+    if arguments.case is not None:
+        # Where no image is named as the model's channels, a label beside it is told apart from it.
+        found = [one for one in found if not _is_label_alone(one)] or found
     if arguments.case is not None and len(found) != 1:
         raise UsageError(
             f"{folder} holds {len(found)} cases, expected one. Give the case's own folder, or "
@@ -297,6 +317,10 @@ def _cases(arguments: argparse.Namespace, task: Task) -> tuple[list[Case], list[
         else:
             usable.append(case)
     return usable, failed
+
+
+def _is_label_alone(case: Case) -> bool:
+    return any(one.code == "label_without_image" for one in case.reasons)
 
 
 def _about_images(case: Case) -> list[Reason]:

@@ -45,7 +45,10 @@ def test_a_setting_reaches_a_nested_option():
     [
         ({"stepz": "1"}, "has no 'stepz'. Did you mean 'steps'"),
         ({"inner.rat": "1"}, "has no 'rat'. Did you mean 'rate'"),
-        ({"steps.a": "1"}, "has no 'steps' with options below it"),
+        (
+            {"steps.a": "1"},
+            r"has no 'steps' with options below it \(from 'steps.a'\); those .* are inner\.",
+        ),
         ({"steps": "1.5"}, "steps is 1.5, must be int"),
         ({"steps": "true"}, "steps is True, must be int"),
         ({"steps": "-1"}, "steps is -1, must be 0 or more"),

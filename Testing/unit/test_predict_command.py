@@ -334,6 +334,30 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_is_predicted(
     assert "Model toy" not in streams.out
 
 
+def test_results_are_not_written_among_the_images(model, tmp_path, capsys):
+    a_case(tmp_path / "cases", "one")
+    a_case(tmp_path / "cases", "two", seed=1)
+    cases = tmp_path / "cases"
+
+    for words in (("--cases", cases), ("--case", cases / "two")):
+        assert predict("--model", model, *words, "--out", cases) == 2
+        assert "among its images" in capsys.readouterr().err
+
+    assert len(discover(cases, TASK).cases) == 2
+    assert not list(cases.rglob("case.json"))
+
+
+def test_a_folder_of_one_case_with_other_channels_is_told_what_it_lacks(model, tmp_path, capsys):
+    a_case(tmp_path, "one", channels=("mri", "seg"))
+
+    code = predict("--model", model, "--case", tmp_path / "one", "--out", tmp_path / "out")
+
+    told = capsys.readouterr().err
+    assert code == 1
+    assert "one: not predicted. no file is named as channel t1." in told
+    assert "holds 2 cases" not in told
+
+
 def test_a_second_run_replaces_the_maps_and_leaves_reviews_alone(model, tmp_path):
     a_case(tmp_path / "cases", "one")
     words = ["--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out"]

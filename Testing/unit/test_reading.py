@@ -123,6 +123,16 @@ def test_a_truncated_nifti_is_refused_where_itk_fills_up_with_zeros(tmp_path):
         read_image(ImageSource(path=path))
 
 
+def test_a_file_that_is_only_named_as_compressed_is_told_how_to_be_called(tmp_path):
+    plain = write(tmp_path / "a.nii", an_image(1))
+    path = plain.rename(tmp_path / "a.nii.gz")
+
+    told = r"a\.nii\.gz is not compressed, though its name ends with \.gz\. Rename it to a\.nii\."
+    for read in (read_header, read_image):
+        with pytest.raises(ImageFileError, match=told):
+            read(ImageSource(path=path))
+
+
 def test_cosines_that_are_off_by_rounding_are_made_a_rotation(tmp_path):
     # A grid for which ITK gives up ("only supports orthonormal direction cosines").
     affine = OBLIQUE_RAS.copy()

@@ -10,6 +10,7 @@ from SemiSupSegLib.cases.split import (
     Split,
     default_split,
     left_out,
+    read_lists,
     read_split,
     separated_twins,
     write_split,
@@ -112,6 +113,29 @@ def test_what_is_no_split_is_refused(cases, tmp_path, content):
 
     with pytest.raises(UsageError, match=r"is not a split file|must be a list"):
         read_split(tmp_path / "split.json", cases)
+
+
+@pytest.mark.parametrize(
+    ("strange", "missing"),
+    [
+        ("train_unlabeled", "train_unlabelled"),
+        ("train_labeled", "train_labelled"),
+        ("val", "validation"),
+    ],
+)
+def test_a_list_of_another_name_in_the_place_of_one_is_refused(tmp_path, strange, missing):
+    names = {"train_labelled", "train_unlabelled", "validation"} - {missing} | {strange}
+    path = write_lists(tmp_path / "split.json", **{name: [] for name in names})
+
+    with pytest.raises(UsageError, match=f"the list '{strange}'.* no '{missing}'"):
+        read_lists(path)
+
+
+def test_what_else_a_complete_split_file_tells_is_passed_over(tmp_path):
+    lists = {"train_labelled": ["anna"], "train_unlabelled": [], "validation": ["bert"]}
+    path = write_lists(tmp_path / "split.json", **lists, test=["cleo"], drawn_with="seed 5")
+
+    assert read_lists(path) == lists
 
 
 def test_a_missing_split_file_is_named(cases, tmp_path):
