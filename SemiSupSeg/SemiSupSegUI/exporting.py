@@ -62,6 +62,7 @@ class Export:
         self.mask_file: Path | None = None
         self.files: dict[str, Path] = {}
         self.grid: Grid | None = None
+        self._is_bent = True
         self._hash = hashlib.blake2b(digest_size=4)
 
     @property
@@ -74,15 +75,30 @@ class Export:
         """Return the files for the worker, by channel."""
         return {channel: ImageSource(path=path) for channel, path in self.files.items()}
 
+    def grid_now(self) -> Grid:
+        """Return the grid where the reference lies by now.
+
+        While the worker ran, somebody may have moved it, or hardened its transform: results go with
+        its voxels. They stay where it was if it is gone, has other voxels, or was bent.
+        """
+        reference = next(iter(self.volumes.values()))
+        image = reference.GetImageData()
+        if (
+            self._is_bent
+            or not slicer.mrmlScene.IsNodePresent(reference)
+            or image is None
+            or image.GetDimensions() != self.grid.size
+        ):
+            return self.grid
+        return _grid_of(reference)
+
     def steps(self) -> Iterator[None]:
         """Write the files; what is yielded between is time for the window."""
         self.folder.mkdir(parents=True, exist_ok=True)
         reference = next(iter(self.volumes.values()))
         if is_linear(reference):
-            matrix = vtk.vtkMatrix4x4()
-            reference.GetIJKToRASMatrix(matrix)
-            size = reference.GetImageData().GetDimensions()
-            self.grid = Grid(matrix, size, reference.GetTransformNodeID())
+            self.grid = _grid_of(reference)
+            self._is_bent = False
         # Under a transform that bends, the result lies in the world.
         world_to_result = _world_to_local(reference)
         for channel, volume in self.volumes.items():
@@ -179,6 +195,12 @@ def _nrrd_header(
         f"space origin: {vector(3)}\n"
         "\n"
     ).encode("ascii")
+
+
+def _grid_of(volume) -> Grid:
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return Grid(matrix, volume.GetImageData().GetDimensions(), volume.GetTransformNodeID())
 
 
 def _world_to_local(volume) -> vtk.vtkMatrix4x4:

@@ -236,7 +236,7 @@ class Segmenting:
             self._folder.path,
             content,
             self._task,
-            self._export.grid,
+            self._export.grid_now(),
             reference,
             output if output is not None and slicer.mrmlScene.IsNodePresent(output) else None,
             reference.GetName() or self._export.case,

@@ -299,7 +299,8 @@ def _review_lines() -> list[str]:
         "| volume, in errors | Dice, corrected there |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, title in TITLES.items():
+    more = {"brats_whole_unlabelled": "Whole brains, unlabelled ones of the training cases"}
+    for name, title in (TITLES | more).items():
         if f"{name}.cases" not in values:
             continue
         share = values[f"{name}.top5_error_share.confidence"]

@@ -4,7 +4,13 @@
 
 RUN is a finished run folder, one for each data set in turn. Without `--run` the run is trained
 first, as training_runs.py trains it, into `--work` (minutes to hours). The validation cases of the
-run's split are predicted and regions are sought in them.
+run's split are predicted and regions are sought in them. A run that was judged on other cases than
+the data set's (compare_methods.py, `--folds`) is kept under the name that `--as` gives it. Seven
+more whole brains, those unlabelled training cases that have a label file:
+
+    python Testing/benchmarks/compare_methods.py --dataset brats_whole --method curriculum \
+        --iterations 500 --folds 1 --of train_unlabelled
+    python Testing/benchmarks/review.py --dataset brats_whole --as brats_whole_unlabelled --run RUN
 
 Nothing is judged by what it was chosen on. The validation cases are cut into five parts (or as many
 as there are cases). For each part, everything that is fitted - how a score becomes the
@@ -56,7 +62,12 @@ RESULTS = Path(__file__).resolve().parent / "results" / "review.json"
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import training_runs  # noqa: E402 (after the path is set)
+from SemiSupSegLib.waiting_threads import let_threads_sleep  # noqa: E402 (after the path is set)
+
+# As in every command, which the benchmark is about.
+let_threads_sleep()
+
+import training_runs  # noqa: E402
 
 from SemiSupSegLib.__main__ import main as command  # noqa: E402
 from SemiSupSegLib.cases.case import ImageSource  # noqa: E402
@@ -134,14 +145,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset", action="append", choices=sorted(TRAINED), required=True)
     parser.add_argument("--run", action="append", type=Path, default=[])
+    parser.add_argument("--as", dest="names", action="append", default=[], metavar="NAME")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=ROOT / "out" / "benchmarks")
     arguments = parser.parse_args()
     if arguments.run and len(arguments.run) != len(arguments.dataset):
         parser.error("give one --run for each --dataset, or none")
-    for number, name in enumerate(arguments.dataset):
-        run = arguments.run[number] if arguments.run else _trained(name, arguments)
-        keep(_measure(name, run, arguments))
+    if arguments.names and len(arguments.names) != len(arguments.run):
+        parser.error("give one --as for each --run, or none")
+    for number, dataset in enumerate(arguments.dataset):
+        name = arguments.names[number] if arguments.names else dataset
+        run = arguments.run[number] if arguments.run else _trained(dataset, arguments)
+        keep(_measure(name, _cases(dataset, name, run, arguments)))
         if name == "brats_whole":
             keep(_speed(run, arguments))
     return 0
@@ -162,8 +177,8 @@ def _trained(dataset: str, arguments: argparse.Namespace) -> Path:
     return Path(arguments.work) / dataset / f"{row}-{iterations}-seed0" / "run"
 
 
-def _measure(dataset: str, run: Path, arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    cases = [one for one in _cases(dataset, run, arguments) if one.sample.wrong.any()]
+def _measure(dataset: str, cases: Sequence[BenchCase]) -> list[dict[str, Any]]:
+    cases = [one for one in cases if one.sample.wrong.any()]
     by_score: dict[str, list[dict[str, float]]] = {
         name: [{} for _ in cases] for name in (*SCORES, *CONTROLS)
     }
@@ -198,22 +213,22 @@ def _measure(dataset: str, run: Path, arguments: argparse.Namespace) -> list[dic
     return rows
 
 
-def _cases(dataset: str, run: Path, arguments: argparse.Namespace) -> list[BenchCase]:
+def _cases(dataset: str, name: str, run: Path, arguments: argparse.Namespace) -> list[BenchCase]:
     """Predict the run's validation cases unless that is done, and read them."""
     package = read_package(run / "models" / "student")
     ids = read_json(run / "run.json")["split"]["validation"]
     folder = arguments.data / training_runs.DATASETS[dataset].folder
-    out = arguments.work / "review" / dataset
+    out = arguments.work / "review" / name
     references = {
         case.id: case.label
         for case in discover(folder, package.task, check_content=False, label_ids=()).cases
     }
     cases = []
-    for name in ids:
-        _predict(folder / name, out, name, run, package.sha256)
-        label = references[name]
+    for case_id in ids:
+        _predict(folder / case_id, out, case_id, run, package.sha256)
+        label = references[case_id]
         assert label is not None
-        cases.append(_read(out / name, name, package.task, label))
+        cases.append(_read(out / case_id, case_id, package.task, label))
     return cases
 
 

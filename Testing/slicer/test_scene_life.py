@@ -11,6 +11,7 @@ from unittest import mock
 
 import numpy as np
 import slicer
+import vtk
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest, run_in_workers_python
@@ -56,6 +57,53 @@ class SceneLifeTest(PanelTest):
 
         self.assertIn("removed", self.message)
         self.assertEqual(len(self.results_on_disk()), 1)
+
+    def test_results_go_with_a_reference_that_is_moved_during_a_job(self):
+        segmenting = self.until_running()
+        reference = slicer.util.getNode("Phantom_0032_t1")
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+        turned = vtk.vtkTransform()
+        turned.RotateX(30)
+        turned.Translate(5, -7, 11)
+        transform.SetMatrixTransformToParent(turned.GetMatrix())
+
+        reference.SetAndObserveTransformNodeID(transform.GetID())
+        self.wait(lambda: segmenting.is_ended, "the job")
+
+        inputs = [
+            slicer.util.getNode(f"Phantom_0032_{one}") for one in ("t1", "t1ce", "t2", "flair")
+        ]
+        made = [
+            node
+            for kind in ("vtkMRMLSegmentationNode", "vtkMRMLScalarVolumeNode")
+            for node in slicer.util.getNodesByClass(kind)
+            if node not in inputs
+        ]
+        self.assertIn(self.state.result, made)
+        for name in ("confidence", "uncertainty", "agreement"):
+            self.assertIn(slicer.util.getNode(f"*{name}"), made)
+        for node in made:
+            with self.subTest(node.GetName()):
+                self.assertEqual(node.GetTransformNodeID(), transform.GetID())
+
+    def test_results_go_with_a_reference_that_is_hardened_during_a_job(self):
+        segmenting = self.until_running()
+        reference = slicer.util.getNode("Phantom_0032_t1")
+        moved = vtk.vtkTransform()
+        moved.Translate(5, -7, 11)
+
+        reference.ApplyTransform(moved)
+        self.wait(lambda: segmenting.is_ended, "the job")
+
+        expected = vtk.vtkMatrix4x4()
+        reference.GetIJKToRASMatrix(expected)
+        found = vtk.vtkMatrix4x4()
+        confidence = slicer.util.getNode("*confidence")
+        confidence.GetIJKToRASMatrix(found)
+        self.assertEqual(
+            slicer.util.arrayFromVTKMatrix(found).tolist(),
+            slicer.util.arrayFromVTKMatrix(expected).tolist(),
+        )
 
     def test_a_cancelled_job_changes_nothing(self):
         segmenting = self.until_running()
