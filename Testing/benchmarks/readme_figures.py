@@ -299,7 +299,7 @@ def _review_lines() -> list[str]:
         "| volume, in errors | Dice, corrected there |",
         "|---|---|---|---|---|---|---|",
     ]
-    more = {"brats_whole_unlabelled": "Whole brains, unlabelled ones of the training cases"}
+    more = {"brats_whole_unlabelled": "More whole brains, left out of training"}
     for name, title in (TITLES | more).items():
         if f"{name}.cases" not in values:
             continue
