@@ -212,7 +212,7 @@ class LeavingTest(ReviewSceneTest):
         box.setCurrentIndex(box.findData("fixed"))
         narrow = table.columnWidth(2)
 
-        self.review.decide("relabelled")
+        self.session.decide(1, "relabelled")
         box.setCurrentIndex(0)
 
         self.assertGreater(table.columnWidth(2), narrow)
