@@ -435,23 +435,26 @@ class ReviewSection(Section):
             return
         self.progress.text = self._progress_words(session)
         region = self._shown_region()
+        none = self._why_none_listed()
+        enable(self.previous_button, none, _("P: the region of the row before."))
+        enable(self.next_button, none, _("N: the next region of the table that is open."))
         why_not_decide = self._why_not_decide()
         for button, tool_tip in (
-            (self.confirm_button, _("The result is right here. The next region is shown.")),
-            (self.ignore_button, _("Not worth deciding: neither right nor wrong is said.")),
-            (self.relabel_button, _("The region's voxels become what is chosen beside.")),
+            (self.confirm_button, _("C: the result is right here. The next region is shown.")),
+            (self.ignore_button, _("K: not worth deciding; neither right nor wrong is said.")),
+            (self.relabel_button, _("L: the region's voxels become what is chosen beside.")),
         ):
             enable(button, why_not_decide, tool_tip)
         enable(
             self.fix_button,
             why_not_decide or self.editor.why_not,
-            _("Draw in this region with the Segment Editor."),
+            _("X: draw in this region with the Segment Editor."),
         )
         undoable = session.record.undoable
         enable(
             self.undo_button,
             "" if undoable else _("Nothing was decided yet."),
-            _("Take back the last decision or stroke."),
+            _("Ctrl+Z: take back the last decision or stroke."),
         )
         enable(
             self.back_button,

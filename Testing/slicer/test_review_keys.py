@@ -137,3 +137,22 @@ class KeysTest(_ReviewSceneTest):
 
         self.assertEqual(self.session.status(1), "fixed")
         self.assertEqual(self.review._region, 2)
+
+    def test_each_button_tells_its_key_and_next_says_why_there_is_none(self):
+        self.keys["C"]()
+
+        for button, key in (
+            (self.review.previous_button, "P"),
+            (self.review.next_button, "N"),
+            (self.review.confirm_button, "C"),
+            (self.review.ignore_button, "K"),
+            (self.review.relabel_button, "L"),
+            (self.review.undo_button, "Ctrl+Z"),
+        ):
+            self.assertTrue(button.toolTip.startswith(f"{key}: "), button.toolTip)
+        if not self.review.editor.why_not:
+            self.assertTrue(self.review.fix_button.toolTip.startswith("X: "))
+        self.filter(self.review.regions.status_box, "ignored")
+        for button in (self.review.previous_button, self.review.next_button):
+            self.assertFalse(button.enabled)
+            self.assertIn("No region is of this class and status", button.toolTip)
