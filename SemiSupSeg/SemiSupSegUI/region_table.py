@@ -26,6 +26,11 @@ def status_words() -> dict[str, str]:
     }
 
 
+def regions_in_words(number: int) -> str:
+    """Return `1 region`, `2 regions`."""
+    return _("1 region") if number == 1 else _("{number} regions").format(number=number)
+
+
 class RegionTable:
     """Lists a session's regions.
 

@@ -28,7 +28,7 @@ from SemiSupSegUI.nodes import remove_node
 from SemiSupSegUI.opening import Opening, remove, result_in_scene
 from SemiSupSegUI.pointing import Pointer
 from SemiSupSegUI.region_editor import RegionEditor
-from SemiSupSegUI.region_table import RegionTable
+from SemiSupSegUI.region_table import RegionTable, regions_in_words
 from SemiSupSegUI.reviewing import ReviewSession
 from SemiSupSegUI.section import Section, enable, push_button
 from SemiSupSegUI.segment import SegmentSection
@@ -689,8 +689,10 @@ class ReviewSection(Section):
 
     def _progress_words(self, session: ReviewSession) -> str:
         progress = session.record.progress()
-        words = _("{done} of {all} regions decided, {share:.0f} % of the listed error").format(
-            done=progress.decided, all=progress.regions, share=100 * progress.share_of_error
+        words = _("{done} of {regions} decided, {share:.0f} % of the listed error").format(
+            done=progress.decided,
+            regions=regions_in_words(progress.regions),
+            share=100 * progress.share_of_error,
         )
         if not progress.regions:
             words = _("No region is listed")

@@ -114,6 +114,8 @@ class Progress:
         return min(1.0, self.decided_error_mm3 / self.expected_error_mm3)
 
     def __str__(self) -> str:
+        if not self.regions:
+            return "no region is listed"
         return (
             f"{self.decided} of {self.regions} region{'' if self.regions == 1 else 's'}, "
             f"{self.share_of_error:.0%} of the expected error"

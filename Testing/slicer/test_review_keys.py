@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unittest.mock
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -156,3 +157,10 @@ class KeysTest(_ReviewSceneTest):
         for button in (self.review.previous_button, self.review.next_button):
             self.assertFalse(button.enabled)
             self.assertIn("No region is of this class and status", button.toolTip)
+
+    def test_progress_in_a_single_region_is_told_as_one(self):
+        progress = self.session.record.progress(self.session.regions[:1])
+        with unittest.mock.patch.object(self.session.record, "progress", return_value=progress):
+            self.review.update()
+
+        self.assertTrue(self.review.progress.text.startswith("0 of 1 region decided, 0 %"))

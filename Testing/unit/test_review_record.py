@@ -160,6 +160,10 @@ def test_progress_counts_regions_and_expected_error(a_record):
     )
 
 
+def test_progress_of_a_case_without_regions_is_told_in_words(a_record):
+    assert str(a_record.progress(())) == "no region is listed"
+
+
 def test_the_last_step_is_taken_back(a_record):
     label = the_label()
     a_record.decide(1, "confirmed")
