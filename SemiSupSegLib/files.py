@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, renamed
 
 
 def _umask() -> int:
@@ -27,6 +27,24 @@ _RIGHTS = 0o666 & ~_umask()
 _TRIALS, _WAIT_SECONDS = 50, 0.02
 _READERS_LOCK = os.name == "nt"
 """Windows lets no file be replaced while somebody reads it, and progress is read all the time."""
+
+
+def _temporary(path: Path, suffix: str) -> tuple[int, Path]:
+    """Return a new file beside `path`, as a handle and by its name."""
+    prefix = f".{path.name}."
+    try:
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=path.parent)
+    except OSError as error:
+        _raise_renamed(error, prefix, path)
+        raise
+    return handle, Path(name)
+
+
+def _raise_renamed(error: BaseException, temporary: str, path: Path) -> None:
+    """Raise an error anew if it names a temporary file, which tells a user nothing."""
+    known = renamed(error, temporary, path)
+    if known is not None:
+        raise known from error
 
 
 def _take_place(temporary: Path, path: Path) -> None:
@@ -52,8 +70,7 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         mode: "wb", or "w" (UTF-8, Unix line ends).
     """
     encoding, errors, newline = (None,) * 3 if "b" in mode else ("utf-8", "backslashreplace", "\n")
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temporary = Path(name)
+    handle, temporary = _temporary(path, ".part")
     try:
         # A file name may hold bytes that are no UTF-8; the escape is one in JSON, too.
         with open(handle, mode, encoding=encoding, errors=errors, newline=newline) as stream:  # noqa: PTH123 (a handle)
@@ -63,8 +80,9 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         # mkstemp makes the file private.
         temporary.chmod(_RIGHTS)
         _take_place(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        _raise_renamed(error, temporary.name, path)
         raise
 
 
@@ -72,19 +90,17 @@ def replacing(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
 def replacing_path(path: Path) -> Iterator[Path]:
     """Like `replacing`, for libraries that want a file name; the suffix of `path` is kept."""
     suffix = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.name}.", suffix=f".part{suffix}", dir=path.parent
-    )
+    handle, temporary = _temporary(path, f".part{suffix}")
     os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.chmod(_RIGHTS)
         _take_place(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        _raise_renamed(error, temporary.name, path)
         raise
 
 

@@ -17,6 +17,7 @@ from SemiSupSegUI.command_job import Ended, run_command
 from SemiSupSegUI.dicom_source import DicomSource, dicom_source
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.message import Message
+from SemiSupSegUI.region_table import regions_in_words
 from SemiSupSegUI.section import enable, push_button
 
 _COMMENT_MS = 2000
@@ -214,8 +215,8 @@ class CaseBox:
         if verdict != "accepted" or not left:
             return True
         return self._ask(
-            _("{left} of {regions} regions are not decided. Accept the case all the same?").format(
-                left=left, regions=progress.regions
+            _("{undecided} Accept the case all the same?").format(
+                undecided=_undecided_words(left, progress.regions)
             )
         )
 
@@ -385,9 +386,16 @@ def _still_counts(name: str) -> str:
 
 
 def _many_undecided(left: int, regions: int) -> str:
-    return _(
-        "{left} of {regions} regions are not decided yet. Save the whole label map all the same?"
-    ).format(left=left, regions=regions)
+    return _("{undecided} Save the whole label map all the same?").format(
+        undecided=_undecided_words(left, regions)
+    )
+
+
+def _undecided_words(left: int, regions: int) -> str:
+    words = _("{left} of {regions} are not decided.")
+    if regions == 1:
+        words = _("{left} of {regions} is not decided.")
+    return words.format(left=left, regions=regions_in_words(regions))
 
 
 def _comparison_text(found: Mapping[str, Any]) -> str:
@@ -413,14 +421,17 @@ def _comparison_text(found: Mapping[str, Any]) -> str:
         lines.append(_("Dice of the two labels: {dice}").format(dice=", ".join(dice)))
     apart = [one for one in found["regions"] if one["apart"]]
     lines.append(
-        _("They differ in {apart} of {regions} regions.").format(
-            apart=len(apart), regions=len(found["regions"])
+        _("They differ in {apart} of {regions}.").format(
+            apart=len(apart), regions=regions_in_words(len(found["regions"]))
         )
     )
     for one in apart:
         statuses = one["statuses"]
         line = f"{one['region']} ({one['class']}): {first} {statuses[0]}, {second} {statuses[1]}"
         if one["voxels_apart"]:
-            line += _(", {voxels} voxels apart").format(voxels=one["voxels_apart"])
+            words = _(", {voxels} voxels apart")
+            if one["voxels_apart"] == 1:
+                words = _(", 1 voxel apart")
+            line += words.format(voxels=one["voxels_apart"])
         lines.append(line)
     return "\n".join(lines)

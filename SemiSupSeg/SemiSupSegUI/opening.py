@@ -125,8 +125,9 @@ class Opening:
             if self._result is not None and not _is_same(self._result, content, told):
                 raise SemiSupSegError(
                     _(
-                        "The scene holds another result of {case} than {folder}: of another model, "
-                        "or on another grid. Remove it from the scene, and open the folder again."
+                        "The scene holds another result of {case} than {folder}: of other images, "
+                        "of another model, or on another grid. Remove it from the scene, and open "
+                        "the folder again."
                     ).format(case=content["case"], folder=self._folder)
                 )
             if self._result is None:
@@ -186,6 +187,7 @@ class Opening:
         finally:
             self._loaded += result.made
         self._result = result.segmentation
+        self._result.SetAttribute(scene.INPUTS, told["inputs_sha256"])
         slicer.util.setSliceViewerLayers(background=reference, fit=True)
 
     def _empty_image(self, case: str, grid: Grid):
@@ -252,7 +254,8 @@ def _is_same(result, content: dict, told: dict) -> bool:
         result.GetAttribute(scene.MODEL) == content["model"]["sha256"]
     )
     is_case = result.GetAttribute(scene.RESULT) == content["case"]
-    return is_case and has_model and tuple(size) == tuple(grid.size)
+    has_images = result.GetAttribute(scene.INPUTS) in (None, told["inputs_sha256"])
+    return is_case and has_images and has_model and tuple(size) == tuple(grid.size)
 
 
 def _grid(content: dict) -> Grid:

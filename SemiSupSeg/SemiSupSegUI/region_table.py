@@ -26,15 +26,21 @@ def status_words() -> dict[str, str]:
     }
 
 
+def regions_in_words(number: int) -> str:
+    """Return `1 region`, `2 regions`."""
+    return _("1 region") if number == 1 else _("{number} regions").format(number=number)
+
+
 class RegionTable:
     """Lists a session's regions.
 
     Args:
         on_chosen: Told the id of the region whose row the user has chosen.
+        on_filtered: Told when the user lets other regions be listed.
     """
 
-    def __init__(self, on_chosen: Callable[[int], None]) -> None:
-        self._on_chosen = on_chosen
+    def __init__(self, on_chosen: Callable[[int], None], on_filtered: Callable[[], None]) -> None:
+        self._on_chosen, self._on_filtered = on_chosen, on_filtered
         self._session: ReviewSession | None = None
         self._is_filling = False
         self.widget = qt.QWidget()
@@ -80,8 +86,10 @@ class RegionTable:
         self.table.sortingEnabled = True
         layout.addWidget(self.table)
         assert self.table.connect("itemSelectionChanged()", self._selected)
-        assert self.class_box.connect("currentIndexChanged(int)", self._filter)
-        assert self.status_box.connect("currentIndexChanged(int)", self._filter)
+        # A row that is selected already can be chosen, too.
+        assert self.table.connect("cellClicked(int,int)", self._clicked)
+        assert self.class_box.connect("currentIndexChanged(int)", self._filter_chosen)
+        assert self.status_box.connect("currentIndexChanged(int)", self._filter_chosen)
 
     def show(self, session: ReviewSession | None) -> None:
         """List the regions of a session."""
@@ -141,9 +149,11 @@ class RegionTable:
         rows = list(range(self.table.rowCount))[:: 1 if by > 0 else -1]
         at = next((place for place, row in enumerate(rows) if self._id(row) == number), -1) + 1
         rows = rows[at:] + rows[:at]
-        listed = [row for row in rows if not self.table.isRowHidden(row)]
-        # A filter that leaves nothing does not end the review.
-        return [self._id(row) for row in listed or rows]
+        return [self._id(row) for row in rows if not self.table.isRowHidden(row)]
+
+    def lists(self, number: int) -> bool:
+        """Return whether the filters leave a region in the table."""
+        return number in self.from_row_of(None)
 
     def _id(self, row: int) -> int:
         return int(self.table.item(row, 0).data(qt.Qt.UserRole))
@@ -153,7 +163,15 @@ class RegionTable:
         if not self._is_filling and row >= 0:
             self._on_chosen(self._id(row))
 
-    def _filter(self, _index: int = 0) -> None:
+    def _clicked(self, row: int, _column: int) -> None:
+        self._on_chosen(self._id(row))
+
+    def _filter_chosen(self, _index: int) -> None:
+        if not self._is_filling:
+            self._filter()
+            self._on_filtered()
+
+    def _filter(self) -> None:
         if self._is_filling or self._session is None:
             return
         wanted_class, wanted_status = self.class_box.currentData, self.status_box.currentData

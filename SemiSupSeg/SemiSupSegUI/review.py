@@ -28,7 +28,7 @@ from SemiSupSegUI.nodes import remove_node
 from SemiSupSegUI.opening import Opening, remove, result_in_scene
 from SemiSupSegUI.pointing import Pointer
 from SemiSupSegUI.region_editor import RegionEditor
-from SemiSupSegUI.region_table import RegionTable
+from SemiSupSegUI.region_table import RegionTable, regions_in_words
 from SemiSupSegUI.reviewing import ReviewSession
 from SemiSupSegUI.section import Section, enable, push_button
 from SemiSupSegUI.segment import SegmentSection
@@ -70,6 +70,8 @@ class ReviewSection(Section):
         self._former_views: _Views | None = None
         """What was shown before a result was loaded from a folder."""
         self._region: int | None = None
+        self._is_chosen = False
+        """Whether the region that is shown may be decided anew: the user has gone to it."""
         self._offered_for: int | None = None
         """The region whose classes stand beside Relabel."""
         self._changes = Changes()
@@ -114,7 +116,7 @@ class ReviewSection(Section):
         self.progress = qt.QLabel()
         self.progress.wordWrap = True
         column.addWidget(self.progress)
-        self.regions = RegionTable(self.go_to)
+        self.regions = RegionTable(self.go_to, self.update)
         column.addWidget(self.regions.widget)
         column.addLayout(self._slider_row())
         self.sentence = qt.QLabel()
@@ -247,15 +249,20 @@ class ReviewSection(Section):
         self._leave()
         return True
 
-    def go_to(self, number: int) -> None:
-        """Show a region in all views."""
+    def go_to(self, number: int, is_chosen: bool = True) -> None:
+        """Show a region in all views.
+
+        Args:
+            number: Of the region.
+            is_chosen: Whether the user wants this very one, so that it may be decided anew.
+        """
         region = self.session.region(number) if self.session else None
         if region is None:
             return
         if self.editor.is_open and self._region != number:
             self._flush()
             self.editor.stop()
-        self._region = number
+        self._region, self._is_chosen = number, is_chosen
         self.pointer.point(self.session, region)
         self.regions.select(number)
         self.update()
@@ -265,10 +272,12 @@ class ReviewSection(Section):
         if self.session is None:
             return
         ids = self.regions.from_row_of(self._region, by)
-        # Back is back: what was decided last can be looked at again.
+        # Back is back: what was decided last can be looked at, and decided, again.
         number = self.session.first_open(ids) if by > 0 else next(iter(ids), None)
-        if number is not None:
-            self.go_to(number)
+        if number is None:
+            self.message.mind(self._why_none_listed())
+        else:
+            self.go_to(number, is_chosen=by < 0)
 
     def go_back(self) -> None:
         """Let the views look where they did before the first region."""
@@ -277,19 +286,12 @@ class ReviewSection(Section):
 
     def decide(self, status: str) -> None:
         """Decide the region that is shown, and go on to the next."""
-        if self.session is None or self._region is None:
-            return
-        self.message.clear()
-        with self.message.errors_shown():
-            # First what was drawn: it belongs to this region.
-            self.session.flush()
-            self.editor.stop()
-            self.session.decide(self._region, status)
-            self._go_on()
+        if self._may_decide():
+            self._decide(status)
 
     def relabel(self) -> None:
         """Make the region's voxels what is chosen beside the button, and go on."""
-        if self.session is None or self._region is None:
+        if not self._may_decide():
             return
         self.message.clear()
         with self.message.errors_shown():
@@ -301,7 +303,7 @@ class ReviewSection(Section):
     def fix(self) -> None:
         """Let the user draw in the region."""
         region = self._shown_region()
-        if self.session is None or region is None or self.editor.why_not:
+        if self.editor.why_not or not self._may_decide():
             return
         self.message.clear()
         self.editor.start(self.session, region)
@@ -310,7 +312,8 @@ class ReviewSection(Section):
     def finish_fix(self) -> None:
         """The region is drawn as it should be."""
         if self.editor.is_open:
-            self.decide("fixed")
+            # Its strokes are on the disk: a filter that was changed meanwhile does not matter.
+            self._decide("fixed")
 
     def undo(self) -> None:
         """Take back the last decision or stroke."""
@@ -432,23 +435,26 @@ class ReviewSection(Section):
             return
         self.progress.text = self._progress_words(session)
         region = self._shown_region()
-        none = "" if region is not None else _("Choose a region in the table.")
+        none = self._why_none_listed()
+        enable(self.previous_button, none, _("P: the region of the row before."))
+        enable(self.next_button, none, _("N: the next region of the table that is open."))
+        why_not_decide = self._why_not_decide()
         for button, tool_tip in (
-            (self.confirm_button, _("The result is right here. The next region is shown.")),
-            (self.ignore_button, _("Not worth deciding: neither right nor wrong is said.")),
-            (self.relabel_button, _("The region's voxels become what is chosen beside.")),
+            (self.confirm_button, _("C: the result is right here. The next region is shown.")),
+            (self.ignore_button, _("K: not worth deciding; neither right nor wrong is said.")),
+            (self.relabel_button, _("L: the region's voxels become what is chosen beside.")),
         ):
-            enable(button, none, tool_tip)
+            enable(button, why_not_decide, tool_tip)
         enable(
             self.fix_button,
-            none or self.editor.why_not,
-            _("Draw in this region with the Segment Editor."),
+            why_not_decide or self.editor.why_not,
+            _("X: draw in this region with the Segment Editor."),
         )
         undoable = session.record.undoable
         enable(
             self.undo_button,
             "" if undoable else _("Nothing was decided yet."),
-            _("Take back the last decision or stroke."),
+            _("Ctrl+Z: take back the last decision or stroke."),
         )
         enable(
             self.back_button,
@@ -473,6 +479,50 @@ class ReviewSection(Section):
         except SemiSupSegError as error:
             return str(error)
         return ""
+
+    def _why_not_decide(self) -> str:
+        """Return why the region that is shown cannot be decided, or an empty text."""
+        region = self._shown_region()
+        if self.session is None or region is None:
+            return _("Choose a region in the table.")
+        if not self.regions.lists(region.id):
+            return _(
+                "Region {number} is not listed, so it is not decided. Choose one in the table, or "
+                "list all classes and statuses."
+            ).format(number=region.id)
+        status = self.session.status(region.id)
+        if status and not self._is_chosen:
+            return _(
+                "Region {number} is decided already: {status}. Click on its row to decide it anew, "
+                "or take the last decision back (Ctrl+Z)."
+            ).format(number=region.id, status=status)
+        return ""
+
+    def _why_none_listed(self) -> str:
+        """Return why there is no region to go to, or an empty text."""
+        if self.session is None or not self.session.regions:
+            return _("No region is listed at this setting.")
+        if not self.regions.from_row_of(None):
+            return _("No region is of this class and status. List all classes and statuses.")
+        return ""
+
+    def _may_decide(self) -> bool:
+        """Return whether the region that is shown can be decided; tell why not."""
+        if self.session is None:
+            return False
+        why_not = self._why_not_decide()
+        if why_not:
+            self.message.mind(why_not)
+        return not why_not
+
+    def _decide(self, status: str) -> None:
+        self.message.clear()
+        with self.message.errors_shown():
+            # First what was drawn: it belongs to this region.
+            self.session.flush()
+            self.editor.stop()
+            self.session.decide(self._region, status)
+            self._go_on()
 
     def _why_not_begin(self, state: State | None) -> str:
         if self.opening is not None:
@@ -575,7 +625,7 @@ class ReviewSection(Section):
         if first is None:
             self.update()
         else:
-            self.go_to(first)
+            self.go_to(first, is_chosen=False)
 
     def _not_written(self, error: Exception) -> None:
         self.message.fail(str(error))
@@ -625,15 +675,24 @@ class ReviewSection(Section):
             self._segment.update()
 
     def _go_on(self) -> None:
-        if self.session is not None and not self.session.record.progress().is_complete:
-            self.step()
-        else:
-            self.update()
+        """Show the next open region that is listed; without one the view stays where it is."""
+        ids = self.regions.from_row_of(self._region)
+        number = self.session.first_open(ids)
+        if number is not None and not self.session.status(number):
+            self.go_to(number, is_chosen=False)
+            return
+        # The same key once more would replace what was decided just now.
+        self._is_chosen = False
+        if not self.session.record.progress().is_complete:
+            self.message.say(_("All that is listed is decided. Other regions are open still."))
+        self.update()
 
     def _progress_words(self, session: ReviewSession) -> str:
         progress = session.record.progress()
-        words = _("{done} of {all} regions decided, {share:.0f} % of the listed error").format(
-            done=progress.decided, all=progress.regions, share=100 * progress.share_of_error
+        words = _("{done} of {regions} decided, {share:.0f} % of the listed error").format(
+            done=progress.decided,
+            regions=regions_in_words(progress.regions),
+            share=100 * progress.share_of_error,
         )
         if not progress.regions:
             words = _("No region is listed")

@@ -33,6 +33,9 @@ from SemiSupSegUI.table import fill_table
 ROLE = "SemiSupSeg.role"
 MODEL = "SemiSupSeg.model"
 RESULT = "SemiSupSeg.result"
+INPUTS = "SemiSupSeg.inputs"
+"""Of a result that was loaded from a folder: the hash of its images. The id of one that was
+segmented here holds it."""
 FOLDER = "SemiSupSeg.folder"
 FINGERPRINT = "SemiSupSeg.fingerprint"
 REFERENCE = "SemiSupSeg.reference"
@@ -148,6 +151,7 @@ class Result:
         node.SetAttribute(ROLE, "segmentation")
         node.SetAttribute(RESULT, self.content["case"])
         node.SetAttribute(MODEL, self.content["model"]["sha256"])
+        node.RemoveAttribute(INPUTS)
         put_into_folder(node, self._folder_item())
 
     def _make_volume(self, name: str, values) -> None:

@@ -141,12 +141,14 @@ def _add_reviewer(parser: argparse.ArgumentParser) -> None:
 def _label(arguments: argparse.Namespace) -> int:
     record = _record(arguments.result, arguments.reviewer)
     progress = record.progress()
+    left = progress.regions - progress.decided
     is_whole = not arguments.partial and not arguments.all
     if is_whole and record.verdict is None and not progress.is_complete:
         raise UsageError(
-            f"{progress.regions - progress.decided} of {progress.regions} regions of {record.case} "
-            "are not decided, and no verdict is given. Decide them, save only what was reviewed "
-            "with --partial, or everything as it is with --all."
+            f"{left} of {_count_of(progress.regions, 'region')} of {record.case} "
+            f"{'is' if progress.regions == 1 else 'are'} not decided, and no verdict is given. "
+            "Decide what is left, save only what was reviewed with --partial, or everything as it "
+            "is with --all."
         )
     path = save_training_label(
         record, partial=arguments.partial, min_confidence=arguments.min_confidence
@@ -195,7 +197,7 @@ def _export_summary(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{folder} holds no results. Give the folder that predict wrote to.")
     lines, problems = summary_lines(folders)
     write_csv(path, lines)
-    print(f"{path}: {len(lines)} lines")
+    print(f"{path}: {_count_of(len(lines), 'line')}")
     if problems:
         told = "\n".join(f"  {problem}" for problem in problems)
         raise SemiSupSegError(
@@ -234,7 +236,7 @@ def _cohort(arguments: argparse.Namespace) -> int:
     ):
         print(line)
     num_open = sum(row.is_open for row in rows)
-    print(f"{len(rows)} cases, {num_open} to be reviewed")
+    print(f"{_count_of(len(rows), 'case')}, {num_open} to be reviewed")
     if following is not None:
         print(f"Next: {following.case}")
     return 0
@@ -245,7 +247,8 @@ def _cells(row: CohortRow) -> tuple[str, ...]:
     reviews = "; ".join(
         f"{one.reviewer}: {one.problem}"
         if one.problem
-        else f"{one.reviewer}: {one.decided} of {one.regions}"
+        else f"{one.reviewer}: "
+        + (f"{one.decided} of {one.regions}" if one.regions else "no region is listed")
         + (f", {one.verdict}" if one.verdict else "")
         for one in row.reviews
     )
@@ -287,7 +290,8 @@ def _told(found: Comparison) -> list[str]:
             for name, value in found.dice.items()
         )
         lines.append(f"Dice of the two labels: {dice}")
-    lines.append(f"{len(found.apart)} of {len(found.regions)} regions differ (*)")
+    num_apart, whole = len(found.apart), _count_of(len(found.regions), "region")
+    lines.append(f"{num_apart} of {whole} differ{'s' if len(found.regions) == 1 else ''} (*)")
     return lines
 
 
@@ -332,6 +336,11 @@ def _is_of_dicom(result: Path) -> bool:
     except SemiSupSegError:
         return False
     return any(one.get("series") for one in images.values())
+
+
+def _count_of(number: int, word: str) -> str:
+    """Return `1 case`, `2 cases`."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _what_was_decided(record: ReviewRecord) -> str:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, in_sentences
 from SemiSupSegLib.files import replacing
 
 if TYPE_CHECKING:
@@ -77,9 +77,7 @@ def write_nifti(
             else:
                 stream.writelines(parts)
     except OSError as error:
-        raise SemiSupSegError(
-            f"{path} cannot be written ({error}). Check the disk's space and the folder's rights."
-        ) from error
+        raise SemiSupSegError(f"{path} cannot be written. {in_sentences(error)}") from error
 
 
 def write_gzip(stream: IO[bytes], parts: tuple[bytes | memoryview, ...]) -> None:

@@ -152,7 +152,7 @@ def _cases_section(rows: Sequence[CohortRow], problems: Iterable[str]) -> Sectio
                 (
                     *start,
                     one.reviewer,
-                    f"{one.decided} of {one.regions}",
+                    f"{one.decided} of {one.regions}" if one.regions else NOTHING,
                     percent(share),
                     one.verdict or NOTHING,
                     duration(one.active_seconds) if one.active_seconds else NOTHING,

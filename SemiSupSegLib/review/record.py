@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from SemiSupSegLib.cases.task import Task, task_from_json
-from SemiSupSegLib.errors import SemiSupSegError, UsageError
+from SemiSupSegLib.errors import SemiSupSegError, UsageError, in_sentences
 from SemiSupSegLib.files import read_json, replacing, write_json
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.review.change import Change, change_from_json
@@ -114,6 +114,8 @@ class Progress:
         return min(1.0, self.decided_error_mm3 / self.expected_error_mm3)
 
     def __str__(self) -> str:
+        if not self.regions:
+            return "no region is listed"
         return (
             f"{self.decided} of {self.regions} region{'' if self.regions == 1 else 's'}, "
             f"{self.share_of_error:.0%} of the expected error"
@@ -222,8 +224,7 @@ class ReviewRecord:
             raise _exists_already(path) from None
         except OSError as error:
             raise SemiSupSegError(
-                f"The review in {folder} cannot be begun ({error.strerror}: {error.filename}). "
-                "Check the folder's rights and the disk's space."
+                f"The review of {case} cannot be begun. {in_sentences(error)}"
             ) from error
         return cls(folder, reviewer, journal)
 

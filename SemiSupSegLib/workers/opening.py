@@ -9,6 +9,7 @@ maps/*.npy       label (as the review leaves it so far), regions, and the other 
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,6 +120,7 @@ def open_review(
                 for channel, (_, grid) in images.items()
             },
             "missing_images": missing,
+            "inputs_sha256": _hash_of_all(content["inputs"]),
             "is_of_other_result": record.is_of_other_result,
             # Of the review: another reviewer may have listed other regions since.
             "sensitivity": record.sensitivity,
@@ -250,6 +252,15 @@ def _images(
                 geometry_of(image).to_json(),
             )
     return found
+
+
+def _hash_of_all(inputs: Mapping[str, str]) -> str:
+    """Return one hash of all images that a case was predicted from.
+
+    Case ids are not enough to know a case by: two folders of results may both have a p1.
+    """
+    lines = "".join(f"{name} {sha256}\n" for name, sha256 in sorted(inputs.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _values(file: Path) -> NDArray[np.generic]:

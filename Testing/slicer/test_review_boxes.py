@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 import tempfile
 import unittest.mock
@@ -306,6 +307,31 @@ class CaseBoxTest(BoxTest):
         self.assertIn("1 (necrosis): ann confirmed, bob fixed, 9 voxels apart", text)
         self.assertIn("Dice of the two labels: necrosis 0.", text)
 
+    def test_one_region_and_one_voxel_are_told_as_one(self):
+        from SemiSupSegUI import case_box
+
+        self.open(self.make("p1", regions=make_review_folder.the_regions()[:1]))
+        self.answer = False
+        self.box.save_label()
+        self.box.give_verdict("accepted")
+
+        for question in self.asked:
+            self.assertTrue(question.startswith("1 of 1 region is not decided. "), question)
+        self.assertEqual(len(self.asked), 2)
+        apart = {"region": 1, "class": "edema", "apart": True, "voxels_apart": 1}
+        words = case_box._comparison_text(
+            {
+                "reviewers": ["ann", "bob"],
+                "verdicts": [None, None],
+                "equal_decisions": None,
+                "kappa": None,
+                "dice": None,
+                "regions": [{**apart, "statuses": ["fixed", "fixed"]}],
+            }
+        )
+        self.assertIn("They differ in 1 of 1 region.", words)
+        self.assertTrue(words.endswith(", 1 voxel apart"), words)
+
     def test_a_single_reviewer_is_compared_with_nobody(self):
         self.open()
 
@@ -360,6 +386,14 @@ class CohortBoxTest(BoxTest):
         self.assertEqual(self.column(4), ["", "", "ann"])
         self.assertIn("3 cases, 2 to be reviewed", self.box.summary.text)
         self.assertEqual(self.box.remembered, self.results)
+
+    def test_a_single_case_is_told_as_one(self):
+        for case in ("p2", "p3"):
+            shutil.rmtree(self.results / case)
+
+        self.open()
+
+        self.assertIn("1 case, 1 to be reviewed", self.box.summary.text)
 
     def test_next_goes_on_and_previous_goes_back(self):
         self.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,13 +28,18 @@ class ReviewSceneTest(PanelTest):
         self.need_worker()
         self.review = self.panel.review
         self.review.reviewer_box.text = "ann"
+        self.result = self.make_result(self.folder / "out")
+
+    def make_result(self, out, inputs=None):
+        """Write OUT/p1, and return it."""
         regions = make_review_folder.the_regions()
         for region, peak in zip(regions, PEAKS, strict=True):
             region["peak_ras"] = list(peak)
-        self.result = make_review_folder.make_result(self.folder / "out", regions=regions)
-        content = json.loads((self.result / "case.json").read_text(encoding="utf-8"))
+        result = make_review_folder.make_result(out, regions=regions, inputs=inputs)
+        content = json.loads((result / "case.json").read_text(encoding="utf-8"))
         content["task"] = make_review_folder.the_task().to_json()
-        (self.result / "case.json").write_text(json.dumps(content), encoding="utf-8")
+        (result / "case.json").write_text(json.dumps(content), encoding="utf-8")
+        return result
 
     def open(self):
         """Open the result, and return its session."""
@@ -199,6 +205,35 @@ class LeavingTest(ReviewSceneTest):
 
         self.assertIn("was removed from the scene", self.review.message.text)
 
+    def a_scene_with_the_result(self):
+        """Open the result, and keep its nodes as a scene does that was saved and loaded."""
+        result = self.open().result
+        self.review._loaded = []
+        self.review.close()
+        self.assertTrue(slicer.mrmlScene.IsNodePresent(result))
+        return result
+
+    def test_another_patients_case_of_the_same_name_is_not_shown_with_these_images(self):
+        self.a_scene_with_the_result()
+        other = self.make_result(self.folder / "other", inputs={"t1": "ef" * 32})
+        self.assertEqual(other.name, self.result.name)
+
+        self.review.open_folder(other)
+        self.wait(lambda: self.review.opening is None, "the refusal")
+
+        self.assertIsNone(self.session)
+        self.assertIn("of other images", self.review.message.text)
+
+    def test_a_result_in_the_scene_is_reviewed_there_also_from_a_copy_of_its_folder(self):
+        result = self.a_scene_with_the_result()
+        shutil.copytree(self.result, self.folder / "copy" / self.result.name)
+
+        self.review.open_folder(self.folder / "copy" / self.result.name)
+        self.wait(lambda: self.review.opening is None, "the result")
+
+        self.assertIsNotNone(self.session, self.review.message.text)
+        self.assertIs(self.session.result, result)
+
     def test_images_that_are_not_there_are_named(self):
         self.open()
 
@@ -212,7 +247,7 @@ class LeavingTest(ReviewSceneTest):
         box.setCurrentIndex(box.findData("fixed"))
         narrow = table.columnWidth(2)
 
-        self.review.decide("relabelled")
+        self.session.decide(1, "relabelled")
         box.setCurrentIndex(0)
 
         self.assertGreater(table.columnWidth(2), narrow)

@@ -1,16 +1,18 @@
 """Writing and reading files that other programs and other systems made."""
 
+import errno
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from SemiSupSegLib import files
-from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.files import read_json, replacing, write_json
+from SemiSupSegLib.errors import FolderRefusesError, SemiSupSegError, in_sentences
+from SemiSupSegLib.files import read_json, replacing, replacing_path, write_json
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -34,6 +36,42 @@ def test_what_is_no_json_is_refused_with_its_name(tmp_path):
 
     with pytest.raises(SemiSupSegError, match=r"one\.json cannot be read as JSON"):
         read_json(tmp_path / "one.json")
+
+
+@pytest.mark.parametrize("writing", [replacing, replacing_path])
+def test_no_error_names_the_temporary_file(tmp_path, monkeypatch, writing):
+    def refuse(number):
+        def refused(prefix, suffix, dir):
+            raise OSError(number, os.strerror(number), f"{dir}/{prefix}w_9p{suffix}")
+
+        monkeypatch.setattr(tempfile, "mkstemp", refused)
+
+    def told():
+        with pytest.raises(OSError) as error, writing(tmp_path / "a.nii.gz"):  # noqa: PT011 (below)
+            raise AssertionError("nothing can be written")
+        assert "w_9p" not in str(error.value)
+        return error.value
+
+    for number in (errno.EACCES, errno.EROFS):
+        refuse(number)
+        error = told()
+        assert isinstance(error, FolderRefusesError)
+        said = f"Nothing can be written to the folder {tmp_path} ({os.strerror(number)}). Ask for"
+        assert in_sentences(error).startswith(said)
+    refuse(errno.EIO)
+    assert told().filename == str(tmp_path / "a.nii.gz")
+
+
+@pytest.mark.parametrize("writing", [replacing, replacing_path])
+def test_a_full_disk_is_told_with_the_file_and_other_errors_as_they_are(tmp_path, writing):
+    with pytest.raises(OSError, match=r"No space.*/a\.nii'"), writing(tmp_path / "a.nii"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    other = FileNotFoundError(errno.ENOENT, "No such file", "other.nii")
+    with pytest.raises(FileNotFoundError) as error, writing(tmp_path / "a.nii"):
+        raise other
+
+    assert error.value is other
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")

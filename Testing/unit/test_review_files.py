@@ -27,6 +27,7 @@ from Testing.data.make_review_folder import (
     make_result,
     the_label,
     the_region_map,
+    the_regions,
     the_task,
 )
 
@@ -139,6 +140,33 @@ def test_two_reviewers_are_compared(out, capsys):
     assert "Verdict: none and corrected" in text
     assert "Equal decisions: 100%, Cohen's kappa 1.00" in text
     assert "1 of 3 regions differ" in text
+
+
+def test_one_is_told_as_one(tmp_path, capsys):
+    folder = make_result(tmp_path / "out", "p1", regions=the_regions()[:1])
+    begin(folder, "ann")
+    begin(folder, "bob")
+    tell_task(folder)
+
+    review("cohort", "--results", folder.parent)
+    assert capsys.readouterr().out.splitlines()[-2] == "1 case, 1 to be reviewed"
+    with pytest.raises(UsageError, match=r"1 of 1 region of p1 is not decided"):
+        review("label", "--result", folder, "--reviewer", "ann")
+    review("compare", "--result", folder)
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 1 region differs (*)"
+
+
+def test_a_case_without_regions_is_told_in_words(tmp_path, capsys):
+    folder = make_result(tmp_path / "out", "p1", regions=())
+    begin(folder, "ann")
+
+    review("status", "--result", folder)
+    review("cohort", "--results", folder.parent)
+
+    text = capsys.readouterr().out
+    assert "p1 by ann: no region is listed, no verdict yet" in text
+    assert "ann: no region is listed" in text
+    assert "0 of 0" not in text
 
 
 def test_the_status_of_a_review(out, capsys):

@@ -1,9 +1,11 @@
 """What a reviewer decided is on the disk before the next click, and comes back as it was."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -160,6 +162,10 @@ def test_progress_counts_regions_and_expected_error(a_record):
     )
 
 
+def test_progress_of_a_case_without_regions_is_told_in_words(a_record):
+    assert str(a_record.progress(())) == "no region is listed"
+
+
 def test_the_last_step_is_taken_back(a_record):
     label = the_label()
     a_record.decide(1, "confirmed")
@@ -286,6 +292,24 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(a_record, monkeypatch):
     assert a_record.statuses == {1: "confirmed"}
     a_record.decide(2, "ignored")
     assert a_record.statuses == {1: "confirmed", 2: "ignored"}
+
+
+def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path, monkeypatch):
+    folder = make_result(tmp_path)
+
+    def refused(prefix, suffix, dir):
+        name = str(dir / f"{prefix}w_9p{suffix}")
+        raise PermissionError(errno.EACCES, "Permission denied", name)
+
+    monkeypatch.setattr(tempfile, "mkstemp", refused)
+    with pytest.raises(SemiSupSegError) as told:
+        begin(folder, "bob-2")
+
+    assert str(told.value) == (
+        "The review of p1 cannot be begun. Nothing can be written to the folder "
+        f"{folder} (Permission denied). Ask for the right to write there, or copy the folder to a "
+        "place of your own and use the copy."
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
