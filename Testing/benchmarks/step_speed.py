@@ -82,12 +82,11 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     device, patch = torch.device(arguments.device), tuple(arguments.patch)
     batch = made_up_batch(patch, device)
+    # On a CPU the trainer refuses bfloat16.
+    precisions = [torch.float32] if device.type == "cpu" else [torch.float32, torch.bfloat16]
     updates = [
         reference(batch),
-        ours("uamt", batch, torch.float32),
-        ours("uamt", batch, torch.bfloat16),
-        ours("best", batch, torch.float32),
-        ours("best", batch, torch.bfloat16),
+        *(ours(name, batch, one) for name in ("uamt", "best") for one in precisions),
     ]
     seconds: dict[str, list[float]] = {one.name: [] for one in updates}
     for turn in range(arguments.rounds + 1):
@@ -230,27 +229,36 @@ def keep(
     """Print the medians and write them."""
     first = updates[0].name
     place = f"{device.type}.{'x'.join(map(str, patch))}"
-    rows = []
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads"
+    if device.type == "cuda":
+        machine = torch.cuda.get_device_name(device)
+    rows: list[dict[str, Any]] = []
     for update in updates:
         own = seconds[update.name]
-        pairs = [mine / its for mine, its in zip(own, seconds[first], strict=True)]
-        rows.append(
-            {
-                "name": f"{update.name}.{place}",
-                "seconds": round(statistics.median(own), 4),
-                "of_reference": round(statistics.median(pairs), 3),
-                "passes": update.passes,
-                "rounds": len(own),
-                "device": torch.cuda.get_device_name(device)
-                if device.type == "cuda"
-                else f"{platform.machine()}, {os.cpu_count()} cores, {threads} threads",
-                "torch": torch.__version__,
-                "date": date.today().isoformat(),
-            }
-        )
+        ratio = statistics.median(mine / its for mine, its in zip(own, seconds[first], strict=True))
+        common = {
+            "passes": update.passes,
+            "rounds": len(own),
+            "machine": machine,
+            "versions": {"torch": torch.__version__},
+            "date": date.today().isoformat(),
+        }
+        for kind, value, unit, ratio_to in (
+            ("seconds", statistics.median(own), "s", None),
+            ("ratio", ratio, "", f"{first}.{place}.seconds"),
+        ):
+            rows.append(
+                {
+                    "name": f"{update.name}.{place}.{kind}",
+                    "value": round(value, 4),
+                    "unit": unit,
+                    "ratio_to": ratio_to,
+                    **common,
+                }
+            )
         print(
-            f"{update.name:<20}{rows[-1]['seconds']:10.3f} s{rows[-1]['of_reference']:8.2f} of "
-            f"the reference, {update.passes} passes"
+            f"{update.name:<20}{statistics.median(own):10.3f} s{ratio:8.2f} of the reference, "
+            f"{update.passes} passes"
         )
     known = read_json(RESULTS)["measurements"] if RESULTS.is_file() else []
     names = {one["name"] for one in rows}
