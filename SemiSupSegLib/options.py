@@ -44,7 +44,7 @@ def from_json(kind: type[Options], content: Mapping[str, Any], where: str = "opt
     try:
         return kind(**values)
     except ValueError as error:
-        raise UsageError(f"{where}: {error}") from error
+        raise UsageError(f"{where}: {str(error).removesuffix('.')}.") from error
 
 
 def with_settings(options: Options, settings: Mapping[str, str], where: str = "options") -> Options:
