@@ -65,8 +65,8 @@ class _ListMethods(argparse.Action):
         for name, memory, passes, below in rows:
             print(f"\n{name:{named}}{memory:{in_memory}}{passes}")
             for text in below:
-                room = {"initial_indent": " " * named, "subsequent_indent": " " * named}
-                print(textwrap.fill(text, _LISTED_WIDTH, break_on_hyphens=False, **room))
+                for line in textwrap.wrap(text, _LISTED_WIDTH - named, break_on_hyphens=False):
+                    print(" " * named + line)
         sides = " x ".join(map(str, _LISTED_PATCH))
         print(
             f"\nMemory: of an update with the method's preset for a CPU, {len(task.channels)} "
