@@ -22,6 +22,7 @@ from SemiSupSegLib.report.drawing import (
     STEPS,
     STUDENT,
     TEACHER,
+    count_along,
     drawing,
     to_svg,
 )
@@ -160,7 +161,7 @@ def _sorted_curve(record: RunRecord) -> Figure:
                     color=MUTED,
                 )
             former = count
-        axes.set_xlabel("unlabelled cases, most confident first")
+        count_along(axes, "unlabelled cases, most confident first")
         axes.set_ylabel("image confidence")
         svg = to_svg(figure, "Image confidence of the unlabelled cases, sorted")
     return Figure(
