@@ -213,11 +213,12 @@ class CaseBox:
         left = progress.regions - progress.decided
         if verdict != "accepted" or not left:
             return True
-        return self._ask(
-            _("{left} of {regions} regions are not decided. Accept the case all the same?").format(
-                left=left, regions=progress.regions
-            )
+        question = (
+            _("The only region is not decided. Accept the case all the same?")
+            if progress.regions == 1
+            else _("{left} of {regions} regions are not decided. Accept the case all the same?")
         )
+        return self._ask(question.format(left=left, regions=progress.regions))
 
     def keep_comment(self) -> None:
         """Write a comment that was changed; it stands with the verdict."""
@@ -385,6 +386,8 @@ def _still_counts(name: str) -> str:
 
 
 def _many_undecided(left: int, regions: int) -> str:
+    if regions == 1:
+        return _("The only region is not decided yet. Save the whole label map all the same?")
     return _(
         "{left} of {regions} regions are not decided yet. Save the whole label map all the same?"
     ).format(left=left, regions=regions)
@@ -412,15 +415,19 @@ def _comparison_text(found: Mapping[str, Any]) -> str:
     if dice:
         lines.append(_("Dice of the two labels: {dice}").format(dice=", ".join(dice)))
     apart = [one for one in found["regions"] if one["apart"]]
-    lines.append(
-        _("They differ in {apart} of {regions} regions.").format(
-            apart=len(apart), regions=len(found["regions"])
-        )
+    text = (
+        _("They differ in {apart} of 1 region.")
+        if len(found["regions"]) == 1
+        else _("They differ in {apart} of {regions} regions.")
     )
+    lines.append(text.format(apart=len(apart), regions=len(found["regions"])))
     for one in apart:
         statuses = one["statuses"]
         line = f"{one['region']} ({one['class']}): {first} {statuses[0]}, {second} {statuses[1]}"
         if one["voxels_apart"]:
-            line += _(", {voxels} voxels apart").format(voxels=one["voxels_apart"])
+            is_one = one["voxels_apart"] == 1
+            line += (_(", 1 voxel apart") if is_one else _(", {voxels} voxels apart")).format(
+                voxels=one["voxels_apart"]
+            )
         lines.append(line)
     return "\n".join(lines)

@@ -271,9 +271,12 @@ class CohortBox:
                 "Folder..., wrote to."
             ).format(folder=self.folder)
         num_open = sum(bool(row["is_open"]) for row in self._rows)
-        return _("{folder}: {cases} cases, {open} to be reviewed").format(
-            folder=self.folder, cases=len(self._rows), open=num_open
+        text = (
+            _("{folder}: 1 case, {open} to be reviewed")
+            if len(self._rows) == 1
+            else _("{folder}: {cases} cases, {open} to be reviewed")
         )
+        return text.format(folder=self.folder, cases=len(self._rows), open=num_open)
 
     def _fill(self) -> None:
         self.table.rowCount = len(self._rows)

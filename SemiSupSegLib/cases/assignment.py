@@ -12,6 +12,7 @@ from SemiSupSegLib.cases.label_names import label_findings
 from SemiSupSegLib.cases.names import NameReader
 from SemiSupSegLib.cases.remedies import how_to_add
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.counting import counted
 
 _MAX_NAMED_FILES = 5
 _ASSUMED = "assumed_channel_order"
@@ -214,7 +215,8 @@ def _unnamed_numbers(group: Group, task: Task, num_numbered: int) -> Reason:
         code="missing_channel",
         severity=Severity.ERROR,
         file=str(group.folder),
-        message=f"{num_numbered} images are numbered (_0000, ...), and nothing says which is which "
+        message=f"{'1 image is' if num_numbered == 1 else f'{num_numbered} images are'} numbered "
+        "(_0000, ...), and nothing says which is which "
         f"of the channels of task '{task.name}' ({', '.join(one.name for one in task.channels)})",
         remedy="Name them in a dataset.json ('channel_names'), or give a task of as many channels "
         "with --task",
@@ -278,7 +280,7 @@ def _too_many_volumes(source: ImageSource, volumes: int, task: Task) -> Reason:
         severity=Severity.ERROR,
         file=str(source.path),
         message=f"{source.path.name} holds {volumes} volumes, and nothing says which is which "
-        f"of the task's {len(task.channels)} channels",
+        f"of the task's {counted(len(task.channels), 'channels')}",
         remedy="Name them in a dataset.json ('channel_names'), or split the file",
     )
 

@@ -11,6 +11,7 @@ from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.reviews import reviewed_labels
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.commands.json_answer import add_json, write_answer
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import make_folder_of, read_json
 from SemiSupSegLib.review.cohort import CohortRow, next_case, read_cohort
@@ -141,12 +142,14 @@ def _add_reviewer(parser: argparse.ArgumentParser) -> None:
 def _label(arguments: argparse.Namespace) -> int:
     record = _record(arguments.result, arguments.reviewer)
     progress = record.progress()
+    left = progress.regions - progress.decided
     is_whole = not arguments.partial and not arguments.all
     if is_whole and record.verdict is None and not progress.is_complete:
         raise UsageError(
-            f"{progress.regions - progress.decided} of {progress.regions} regions of {record.case} "
-            "are not decided, and no verdict is given. Decide them, save only what was reviewed "
-            "with --partial, or everything as it is with --all."
+            f"{left} of {counted(progress.regions, 'regions')} of {record.case} "
+            f"{'is' if progress.regions == 1 else 'are'} not decided, and no verdict is given. "
+            "Decide on all, save only what was reviewed with --partial, or everything as it is "
+            "with --all."
         )
     path = save_training_label(
         record, partial=arguments.partial, min_confidence=arguments.min_confidence
@@ -234,7 +237,7 @@ def _cohort(arguments: argparse.Namespace) -> int:
     ):
         print(line)
     num_open = sum(row.is_open for row in rows)
-    print(f"{len(rows)} cases, {num_open} to be reviewed")
+    print(f"{counted(len(rows), 'cases')}, {num_open} to be reviewed")
     if following is not None:
         print(f"Next: {following.case}")
     return 0
@@ -287,7 +290,8 @@ def _told(found: Comparison) -> list[str]:
             for name, value in found.dice.items()
         )
         lines.append(f"Dice of the two labels: {dice}")
-    lines.append(f"{len(found.apart)} of {len(found.regions)} regions differ (*)")
+    differ = "differs" if len(found.regions) == 1 else "differ"
+    lines.append(f"{len(found.apart)} of {counted(len(found.regions), 'regions')} {differ} (*)")
     return lines
 
 

@@ -168,8 +168,9 @@ def _sorted_curve(record: RunRecord) -> Figure:
         svg=svg,
         title="Sorted image confidence (Liu, figure 6)",
         caption=(
-            f"{len(values)} unlabelled cases, {number(values[-1])} to {number(values[0])}; a stage "
-            f"has as many cases as stand left of its dashed line. {_size_sentence(ranking)}"
+            f"{count_of(len(values), 'unlabelled case')}, {number(values[-1])} to "
+            f"{number(values[0])}; a stage has as many cases as stand left of its dashed line. "
+            f"{_size_sentence(ranking)}"
         ),
     )
 

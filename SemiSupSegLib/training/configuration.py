@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.methods.catalogue import find_method
@@ -147,8 +148,8 @@ def configure(
             if name not in groups[""]:
                 groups[""][name] = text
                 logger.info(
-                    "The run has %d updates, the preset %s %d: %s is %s.",
-                    total,
+                    "The run has %s, the preset %s %d: %s is %s.",
+                    counted(total, "updates"),
                     preset,
                     part["iterations"],
                     name,

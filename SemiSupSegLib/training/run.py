@@ -22,6 +22,7 @@ from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.split import Split
 from SemiSupSegLib.cases.task import Task, task_from_json
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError, in_sentences
 from SemiSupSegLib.freed_memory import keep_freed_memory
 from SemiSupSegLib.methods.catalogue import find_method
@@ -365,14 +366,13 @@ def _create(
         logger.warning("%s", sentence)
     config, task, split = start.config, start.task, start.split
     logger.info(
-        "%s, preset %s, %s updates on %s: %d labelled and %d unlabelled cases to train on, %d to "
-        "judge by.",
+        "%s, preset %s, %s on %s: %d labelled and %s to train on, %d to judge by.",
         config.method,
         config.preset,
-        f"{config.iterations:,}",
+        counted(config.iterations, "updates"),
         device,
         len(split.train_labelled),
-        len(split.train_unlabelled),
+        counted(len(split.train_unlabelled), "unlabelled cases"),
         len(split.validation),
     )
     prepared = _prepare(start.cases, task, config.preparation, split, str(store), progress)
@@ -535,7 +535,7 @@ def _known_cases(
     if missing:
         raise SemiSupSegError(
             f"{folder} has no case {missing[0]}"
-            + (f" (nor {len(missing) - 1} others)" if len(missing) > 1 else "")
+            + (f" (nor {counted(len(missing) - 1, 'others')})" if len(missing) > 1 else "")
             + ", which this run was started with. Put the files back, or start a new run."
         )
     cases = [by_id[case_id] for case_id in members_of(split)]
@@ -585,13 +585,15 @@ def _prepare(
         options,
         Path(store),
         with_label={*split.train_labelled, *split.validation},
-        progress=lambda done, total: progress.attend(f"prepared {done} of {total} cases"),
+        progress=lambda done, total: progress.attend(
+            f"prepared {done} of {counted(total, 'cases')}"
+        ),
     )
     if result.failed:
         case_id, message = result.failed[0]
         raise SemiSupSegError(
-            f"{len(result.failed)} of {len(cases)} cases could not be prepared, first {case_id}: "
-            f"{message}"
+            f"{len(result.failed)} of {counted(len(cases), 'cases')} could not be prepared, "
+            f"first {case_id}: {message}"
         )
     return {case.id: case for case in result.prepared}
 

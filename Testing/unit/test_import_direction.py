@@ -24,7 +24,8 @@ TIERS = (
     {"cases", "runs", "models"},
 )
 """From the top; every room may import rooms of lower tiers, and its own tier without a circle."""
-FOUNDATION = {"errors", "files", "freed_memory", "options", "processes", "resources"}
+FOUNDATION = {"counting", "errors", "files", "freed_memory", "options", "processes", "resources"}
+FOUNDATION |= {"waiting_threads"}
 """Files that every room may import, and that import no room."""
 LIGHT = {"cases", "runs", "models", "review", "workers"}
 """What Slicer's window process imports: standard library only at file scope, never torch."""
