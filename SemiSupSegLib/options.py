@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import UsageError
 
 Options = TypeVar("Options")
@@ -44,7 +45,7 @@ def from_json(kind: type[Options], content: Mapping[str, Any], where: str = "opt
     try:
         return kind(**values)
     except ValueError as error:
-        raise UsageError(f"{where}: {error}") from error
+        raise UsageError(f"{where}: {str(error).removesuffix('.')}.") from error
 
 
 def with_settings(options: Options, settings: Mapping[str, str], where: str = "options") -> Options:
@@ -116,5 +117,7 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> Any:
     elif len(arguments) == len(value):
         kinds = list(arguments)
     else:
-        raise UsageError(f"{where} has {len(value)} values, must have {len(arguments)}.")
+        raise UsageError(
+            f"{where} has {counted(len(value), 'values')}, must have {len(arguments)}."
+        )
     return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))

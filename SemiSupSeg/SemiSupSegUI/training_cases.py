@@ -215,11 +215,12 @@ class TrainingCases:
         self.table.set_uses(uses)
         others = sum(found != use for found in uses.values())
         if use == VALIDATION and others:
-            self.use_message.mind(
-                _("{count} of {all} cases cannot be used for validation: no label.").format(
-                    count=others, all=len(uses)
-                )
+            text = (
+                _("The case cannot be used for validation: no label.")
+                if len(uses) == 1
+                else _("{count} of {all} cases cannot be used for validation: no label.")
             )
+            self.use_message.mind(text.format(count=others, all=len(uses)))
         self.update()
         self._changed()
 
@@ -295,9 +296,12 @@ class TrainingCases:
         if self.is_scanning:
             if not self._total:
                 return _("Looking for cases ...")
-            return _("Checked {done} of {total} cases ...").format(
-                done=len(self._checked), total=self._total
+            text = (
+                _("Checked {done} of 1 case ...")
+                if self._total == 1
+                else _("Checked {done} of {total} cases ...")
             )
+            return text.format(done=len(self._checked), total=self._total)
         if not self.table.cases:
             return ""
         states = Counter(str(one["state"]) for one in self.table.cases.values())

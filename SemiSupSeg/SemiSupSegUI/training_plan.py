@@ -408,8 +408,13 @@ def estimate_text(plan: Mapping[str, Any]) -> str:
 def _estimate_lines(told: Mapping[str, Any], iterations: int) -> list[str]:
     lines = []
     if told["seconds"] is not None:
+        text = (
+            _("{time} on {device}, 1 update")
+            if iterations == 1
+            else _("{time} on {device}, {iterations} updates")
+        )
         lines.append(
-            _("{time} on {device}, {iterations} updates").format(
+            text.format(
                 time=duration_text(told["seconds"]),
                 device=told["device_name"],
                 iterations=iterations,

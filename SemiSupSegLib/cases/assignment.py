@@ -10,7 +10,9 @@ from SemiSupSegLib.cases.case import ImageSource, Reason, Severity
 from SemiSupSegLib.cases.group import Group, Piece
 from SemiSupSegLib.cases.label_names import label_findings
 from SemiSupSegLib.cases.names import NameReader
+from SemiSupSegLib.cases.remedies import how_to_add
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.counting import counted
 
 _MAX_NAMED_FILES = 5
 _ASSUMED = "assumed_channel_order"
@@ -50,6 +52,7 @@ def assign(
     images = _assignable(group, by_order)
     has_named = any(one.channel is not None or one.index is not None for one in images)
     may_hide_channels = False
+    in_volumes: tuple[ImageSource, int] | None = None
     for piece in images:
         source = piece.found.source
         if piece.channel is None and piece.index is None and has_named:
@@ -64,6 +67,7 @@ def assign(
                 continue
             if not group.channel_names:
                 reasons.append(_assumed_order(source, task))
+            in_volumes = source, volumes
             for component, name in channels.items():
                 found[name].append(replace(source, component=component))
             continue
@@ -83,7 +87,7 @@ def assign(
             # It cannot be read, which is said elsewhere; it may hold what seems missing.
             may_hide_channels = True
     if not may_hide_channels:
-        reasons += _missing_channels(group, task, found, task_is_recognised)
+        reasons += _missing_channels(group, task, names, found, task_is_recognised, in_volumes)
     reasons += _doubled_channels(group, found)
     labels = group.labels
     unused += [one for one in group.pieces if one.label and one not in labels]
@@ -155,7 +159,12 @@ def _channels_of_volumes(
 
 
 def _missing_channels(
-    group: Group, task: Task, found: Mapping[str, list[ImageSource]], task_is_recognised: bool
+    group: Group,
+    task: Task,
+    names: NameReader,
+    found: Mapping[str, list[ImageSource]],
+    task_is_recognised: bool,
+    in_volumes: tuple[ImageSource, int] | None,
 ) -> list[Reason]:
     if not group.pieces:
         return [_nothing_there(group)]
@@ -183,15 +192,17 @@ def _missing_channels(
     for channel in task.channels:
         if found.get(channel.name):
             continue
-        also = [name for name in channel.aliases if name.isalnum()][:4]
-        expected = f"{channel.name}" + (f" (or {', '.join(also)})" if also else "")
+        remedy = how_to_add(group, task, names, channel, in_volumes)
         reasons.append(
             Reason(
                 code="missing_channel" if channel.required else "missing_optional_channel",
                 severity=Severity.ERROR if channel.required else Severity.WARNING,
                 file=str(group.folder),
-                message=f"no file is named as channel {channel.name}",
-                remedy=f"Add a file whose name ends with {expected}{other_task}"
+                message=f"no file is named as channel {channel.name}"
+                if in_volumes is None
+                else f"none of the {in_volumes[1]} volumes of {in_volumes[0].path.name} is channel "
+                f"{channel.name}",
+                remedy=f"{remedy}{other_task}"
                 if channel.required
                 else "Nothing needs to be done; results may be less good",
             )
@@ -204,7 +215,8 @@ def _unnamed_numbers(group: Group, task: Task, num_numbered: int) -> Reason:
         code="missing_channel",
         severity=Severity.ERROR,
         file=str(group.folder),
-        message=f"{num_numbered} images are numbered (_0000, ...), and nothing says which is which "
+        message=f"{'1 image is' if num_numbered == 1 else f'{num_numbered} images are'} numbered "
+        "(_0000, ...), and nothing says which is which "
         f"of the channels of task '{task.name}' ({', '.join(one.name for one in task.channels)})",
         remedy="Name them in a dataset.json ('channel_names'), or give a task of as many channels "
         "with --task",
@@ -268,7 +280,7 @@ def _too_many_volumes(source: ImageSource, volumes: int, task: Task) -> Reason:
         severity=Severity.ERROR,
         file=str(source.path),
         message=f"{source.path.name} holds {volumes} volumes, and nothing says which is which "
-        f"of the task's {len(task.channels)} channels",
+        f"of the task's {counted(len(task.channels), 'channels')}",
         remedy="Name them in a dataset.json ('channel_names'), or split the file",
     )
 

@@ -15,6 +15,7 @@ from SemiSupSegLib.cases.label_values import check_label_values
 from SemiSupSegLib.cases.names import NameReader
 from SemiSupSegLib.cases.reviewed_label import ReviewedLabel
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.counting import counted
 
 _MOST_OF_IT = 0.5
 """Of an image that covers less of the first channel than this, it is said."""
@@ -322,11 +323,12 @@ def _label_suspicion(source: ImageSource, volume: VolumeFacts, channel: str) -> 
 
 
 def _not_finite(source: ImageSource, volume: VolumeFacts) -> Reason:
+    are = "is not a number" if volume.num_not_finite == 1 else "are not numbers"
     return Reason(
         code="not_finite",
         severity=Severity.ERROR,
         file=str(source.path),
-        message=f"{source.path.name} has {volume.num_not_finite} voxels that are not numbers "
+        message=f"{source.path.name} has {counted(volume.num_not_finite, 'voxels')} that {are} "
         "(NaN or infinite)",
         remedy="Export it again, or replace these voxels",
     )

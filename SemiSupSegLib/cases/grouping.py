@@ -190,10 +190,22 @@ def _indexed_folders(listing: Listing, names: NameReader) -> set[Place]:
             found_indices
             and not unmarked
             and not is_labelled_with_index
-            and all(0 in one and max(one) < _MAX_INDEX for one in found_indices.values())
+            and all(max(one) < _MAX_INDEX for one in found_indices.values())
+            and _begin_with_0(
+                list(found_indices.values()), _channel_names(_dataset_above(folders, listing) or {})
+            )
         ):
             chosen.add(folders)
     return chosen
+
+
+def _begin_with_0(found: Sequence[set[int]], channel_names: Mapping[int, str]) -> bool:
+    """Return whether numbers are those of channels: they begin with 0 in each case.
+
+    Where `dataset.json` numbers several channels, a case may lack its first.
+    """
+    have_0 = [0 in one for one in found]
+    return all(have_0) or (any(have_0) and len(channel_names) > 1)
 
 
 def _drafts_of_folder(
@@ -445,10 +457,16 @@ def _kind(draft: _Draft, has_dataset_file: bool) -> str:
 def _dataset_of(draft: _Draft, listing: Listing) -> Mapping[str, Any] | None:
     """Return the nearest `dataset.json` above the case's images."""
     for piece in draft.pieces:
-        folders = piece.found.folders
-        for depth in range(len(folders), -1, -1):
-            if folders[:depth] in listing.dataset_files:
-                return listing.dataset_files[folders[:depth]]
+        content = _dataset_above(piece.found.folders, listing)
+        if content is not None:
+            return content
+    return None
+
+
+def _dataset_above(folders: Place, listing: Listing) -> Mapping[str, Any] | None:
+    for depth in range(len(folders), -1, -1):
+        if folders[:depth] in listing.dataset_files:
+            return listing.dataset_files[folders[:depth]]
     return None
 
 

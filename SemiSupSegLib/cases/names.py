@@ -204,6 +204,17 @@ class NameReader:
         rest = tokens[:first] + tokens[last + 1 : last + 1 + len(after)]
         return NameParts(channel=channel, residue=_span(stem, rest))
 
+    def with_channel(self, stem: str, name: str) -> str | None:
+        """Return a file name without its suffix with another channel's name; None if it has none.
+
+        The word that `stem` reads as the channel is replaced.
+        """
+        tokens = tokens_of(stem)
+        found = _find([token.text for token in tokens], self._of_files)
+        if found is None:
+            return None
+        return stem[: tokens[found[1]].start] + name + stem[tokens[found[2]].end :]
+
     def folder(self, name: str) -> FolderParts:
         """Return what a folder's name says."""
         if name not in self._folders:

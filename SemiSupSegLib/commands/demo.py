@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.workers.processes import command_line
 
@@ -203,8 +204,9 @@ def _own(folder: Path, out: Path, task: str | None, seed: int) -> Material:
     file = out / "split.json"
     write_split(file, split)
     print(
-        f"{folder}: {len(split.train_labelled)} labelled and {len(split.train_unlabelled)} "
-        f"unlabelled cases to train on, {len(split.validation)} for validation (also shown).",
+        f"{folder}: {len(split.train_labelled)} labelled and "
+        f"{counted(len(split.train_unlabelled), 'unlabelled cases')} to train on, "
+        f"{len(split.validation)} for validation (also shown).",
         left_out(split, scan.cases),
         flush=True,
     )
@@ -214,7 +216,7 @@ def _own(folder: Path, out: Path, task: str | None, seed: int) -> Material:
         task=task,
         judged=folder,
         judged_ids=split.validation,
-        what=f"{len(split.validation)} validation cases",
+        what=counted(len(split.validation), "validation cases"),
     )
 
 

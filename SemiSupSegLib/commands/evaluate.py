@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.commands.json_answer import add_json, prepare_json, write_answer
+from SemiSupSegLib.counting import counted
 
 if TYPE_CHECKING:
     from SemiSupSegLib.cases.case import Case
@@ -105,7 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
     failed = [*matching.refused, *failed]
     problems = "\n".join(f"  {one.id}: {one.message}" for one in failed)
     if not judged:
-        raise SemiSupSegError(f"None of {len(failed)} cases could be judged:\n{problems}")
+        count = counted(len(failed), "cases")
+        raise SemiSupSegError(f"None of {count} could be judged:\n{problems}")
     content = cohort_figures(
         judged, scan.task, preset=arguments.preset, skip_empty=arguments.skip_empty
     )
@@ -127,9 +129,10 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         logging.getLogger(__name__).warning(warning)
     if failed:
+        all_cases = counted(len(failed) + len(judged), "cases")
         raise SemiSupSegError(
-            f"{len(failed)} of {len(failed) + len(judged)} cases could not be judged and are not "
-            f"in the figures above:\n{problems}"
+            f"{len(failed)} of {all_cases} could not be judged and "
+            f"{'is' if len(failed) == 1 else 'are'} not in the figures above:\n{problems}"
         )
     return 0
 
@@ -162,13 +165,16 @@ def _progress_on(stream: Any) -> Callable[[int, int], None] | None:
         return None
 
     def show(done: int, total: int) -> None:
-        print(f"\r{done} of {total} cases", end="\n" if done == total else "", file=stream)
+        print(
+            f"\r{done} of {counted(total, 'cases')}", end="\n" if done == total else "", file=stream
+        )
 
     return show
 
 
 def _report(content: Mapping[str, Any]) -> list[str]:
-    lines = [f"{content['num_cases']} cases, task {content['task']}; mean ± sd over the cases"]
+    cases = counted(content["num_cases"], "cases")
+    lines = [f"{cases}, task {content['task']}; mean ± sd over the cases"]
     skipped = content["skipped"]
     for name, words in (
         ("without_label", "predicted without a reference label (skipped)"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.commands.json_answer import add_json, prepare_json, write_answer
 from SemiSupSegLib.commands.run_arguments import add_run_arguments, request_of, settings_of
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.resources import default_preset
 
 if TYPE_CHECKING:
@@ -80,9 +81,9 @@ def _print_plan(plan: Mapping[str, Any]) -> None:
     if "split" in plan:
         counts = {name: len(ids) for name, ids in plan["split"].items()}
         print(
-            f"{plan['method']}, preset {plan['preset']}, {plan['iterations']} updates on "
-            f"{plan['device']}: {counts['train_labelled']} labelled and "
-            f"{counts['train_unlabelled']} unlabelled cases to train on, "
+            f"{plan['method']}, preset {plan['preset']}, {counted(plan['iterations'], 'updates')} "
+            f"on {plan['device']}: {counts['train_labelled']} labelled and "
+            f"{counted(counts['train_unlabelled'], 'unlabelled cases')} to train on, "
             f"{counts['validation']} to judge by"
         )
     if "phases" in plan:

@@ -17,6 +17,7 @@ from SemiSupSegLib.cases.case import Case, Reason, Severity
 from SemiSupSegLib.cases.discovery import discover
 from SemiSupSegLib.cases.patients import is_timepoint
 from SemiSupSegLib.cases.task import Task, load_task
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.files import make_output_folder
 from SemiSupSegLib.models.package import ModelPackage
@@ -101,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     if part.size > 1:
         whole = len(usable)
         usable, failed = list(part.of(usable)), list(part.of(failed))
-        print(f"Process {part.rank} of {part.size}: {len(usable)} of {whole} cases.")
+        print(f"Process {part.rank} of {part.size}: {len(usable)} of {counted(whole, 'cases')}.")
     for case_id, reason in failed:
         print(f"{case_id}: not predicted. {reason}", file=sys.stderr)
     _print_warnings(usable)
@@ -175,7 +176,11 @@ def _still_to_do(
     missing = [case for case in cases if not is_done(case)]
     if len(missing) == len(cases):
         return cases
-    there = f"{len(cases) - len(missing)} of {len(cases)} cases have a result of this model already"
+    have = "has" if len(cases) == 1 else "have"
+    there = (
+        f"{len(cases) - len(missing)} of {counted(len(cases), 'cases')} {have} a result of this "
+        "model already"
+    )
     if arguments.missing:
         print(f"{there}; they are left out.")
         return missing
@@ -239,7 +244,7 @@ def _found(maps: Maps, task: Task) -> str:
     words = ", ".join(volumes)
     if maps.regions is not None:
         count = len(maps.regions.regions)
-        words += f", {count} region{'' if count == 1 else 's'} to review"
+        words += f", {counted(count, 'regions')} to review"
     return words
 
 
@@ -262,8 +267,8 @@ def _device(name: str) -> torch.device:
         raise UsageError(f"There is no device '{name}'. Use auto, cpu or cuda:N.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(
-            f"This machine has {torch.cuda.device_count()} CUDA devices, so '{name}' is not "
-            "there. Use --device auto or cpu; `doctor` tells more."
+            f"This machine has {counted(torch.cuda.device_count(), 'CUDA devices')}, so '{name}' "
+            "is not there. Use --device auto or cpu; `doctor` tells more."
         )
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"Device '{name}' is not supported. Use auto, cpu or cuda:N.")
@@ -343,7 +348,7 @@ def _print_warnings(cases: Sequence[Case]) -> None:
             found[reason.code].setdefault(case.id, reason)
     for by_case in found.values():
         case_id, reason = next(iter(by_case.items()))
-        count = f"{len(by_case)} case{'s' if len(by_case) > 1 else ''}"
+        count = counted(len(by_case), "cases")
         print(f"Warning, {count}, such as {case_id}: {reason.sentences}", file=sys.stderr)
 
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.workers.processes import command_line
 
 HELP = "Prepare all cases of a folder: orient, crop, resample, normalize."
@@ -90,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
     if part.size > 1:
         whole = len(usable)
         usable = list(part.of(usable))
-        print(f"Process {part.rank} of {part.size}: {len(usable)} of {whole} cases.")
+        print(f"Process {part.rank} of {part.size}: {len(usable)} of {counted(whole, 'cases')}.")
     if part.rank:
         # The first process tells of them.
         unusable = {}
@@ -108,8 +109,9 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Left out {case_id}: {reason}")
     spacing = " x ".join(f"{one:g}" for one in frozen.spacing or ())
     total = len(scan.cases) if part.size == 1 else len(usable)
-    count = f"{len(result.prepared)} of {total} cases"
-    print(f"{count} are prepared at {spacing} mm in {store}.")
+    are = "is" if total == 1 else "are"
+    count = f"{len(result.prepared)} of {counted(total, 'cases')}"
+    print(f"{count} {are} prepared at {spacing} mm in {store}.")
     return 1 if result.failed or needed & unusable.keys() else 0
 
 

@@ -11,6 +11,7 @@ from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.reviews import reviewed_labels
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.commands.json_answer import add_json, write_answer
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import make_folder_of, read_json
 from SemiSupSegLib.review.cohort import CohortRow, next_case, read_cohort
@@ -145,7 +146,7 @@ def _label(arguments: argparse.Namespace) -> int:
     is_whole = not arguments.partial and not arguments.all
     if is_whole and record.verdict is None and not progress.is_complete:
         raise UsageError(
-            f"{left} of {_count_of(progress.regions, 'region')} of {record.case} "
+            f"{left} of {counted(progress.regions, 'regions')} of {record.case} "
             f"{'is' if progress.regions == 1 else 'are'} not decided, and no verdict is given. "
             "Decide what is left, save only what was reviewed with --partial, or everything as it "
             "is with --all."
@@ -197,7 +198,7 @@ def _export_summary(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{folder} holds no results. Give the folder that predict wrote to.")
     lines, problems = summary_lines(folders)
     write_csv(path, lines)
-    print(f"{path}: {_count_of(len(lines), 'line')}")
+    print(f"{path}: {counted(len(lines), 'lines')}")
     if problems:
         told = "\n".join(f"  {problem}" for problem in problems)
         raise SemiSupSegError(
@@ -236,7 +237,7 @@ def _cohort(arguments: argparse.Namespace) -> int:
     ):
         print(line)
     num_open = sum(row.is_open for row in rows)
-    print(f"{_count_of(len(rows), 'case')}, {num_open} to be reviewed")
+    print(f"{counted(len(rows), 'cases')}, {num_open} to be reviewed")
     if following is not None:
         print(f"Next: {following.case}")
     return 0
@@ -290,7 +291,7 @@ def _told(found: Comparison) -> list[str]:
             for name, value in found.dice.items()
         )
         lines.append(f"Dice of the two labels: {dice}")
-    num_apart, whole = len(found.apart), _count_of(len(found.regions), "region")
+    num_apart, whole = len(found.apart), counted(len(found.regions), "regions")
     lines.append(f"{num_apart} of {whole} differ{'s' if len(found.regions) == 1 else ''} (*)")
     return lines
 
@@ -336,11 +337,6 @@ def _is_of_dicom(result: Path) -> bool:
     except SemiSupSegError:
         return False
     return any(one.get("series") for one in images.values())
-
-
-def _count_of(number: int, word: str) -> str:
-    """Return `1 case`, `2 cases`."""
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def _what_was_decided(record: ReviewRecord) -> str:

@@ -15,6 +15,7 @@ from SemiSupSegLib.cases.inspection import default_cache
 from SemiSupSegLib.cases.scan_lines import ScanLines
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.commands.json_answer import add_json, prepare_json, write_answer
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import make_folder_of
 
@@ -105,18 +106,19 @@ def _print_summary(result: ScanResult, headers_only: bool) -> None:
     for case in shown[:_MAX_CASES_SHOWN]:
         _print_case(case)
     if len(shown) > _MAX_CASES_SHOWN:
-        print(f"... and {len(shown) - _MAX_CASES_SHOWN} more cases with findings (see --json)")
+        more = counted(len(shown) - _MAX_CASES_SHOWN, "more cases")
+        print(f"... and {more} with findings (see --json)")
     counts = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
     patients = len({case.patient for case in result.cases})
-    of = f" of {patients} patients" if patients < len(result.cases) else ""
+    of = f" of {counted(patients, 'patients')}" if patients < len(result.cases) else ""
     print(
-        f"{len(result.cases)} cases{of} ({counts or 'none'}), task {result.task.name}, "
+        f"{counted(len(result.cases), 'cases')}{of} ({counts or 'none'}), task {result.task.name}, "
         f"layout {result.layout or 'unknown'}"
     )
     if result.result_folders:
         count = len(result.result_folders)
         print(
-            f"Skipped {count} folder{'s' if count > 1 else ''} with results of SemiSupSeg "
+            f"Skipped {counted(count, 'folders')} with results of SemiSupSeg "
             f"({', '.join(str(one) for one in result.result_folders[:_MAX_FOLDERS_SHOWN])}"
             f"{', ...' if count > _MAX_FOLDERS_SHOWN else ''})"
         )
@@ -168,7 +170,9 @@ class _Progress:
         if now - self._last >= _PLAIN_LINE_EVERY_S:
             self._last = now
             rate = done / (now - self._start)
-            print(f"checked {done} of {total} cases, {rate:.1f} cases/s", file=sys.stderr)
+            print(
+                f"checked {done} of {counted(total, 'cases')}, {rate:.1f} cases/s", file=sys.stderr
+            )
 
 
 class _Bar:

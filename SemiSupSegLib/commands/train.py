@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 _LISTED_PATCH = (48, 48, 48)
+_LISTED_WIDTH = 100
 
 
 class _ListMethods(argparse.Action):
@@ -50,21 +52,25 @@ class _ListMethods(argparse.Action):
         from SemiSupSegLib.training.needs import in_words, update_memory
 
         task = load_task("brats")
-        head = ("Method", "What it does", "Paper", "Needs", "Forward passes a step", "Memory")
         rows = []
         for name, one in METHODS.items():
             if not one.goes_on:
                 config = configure(preset=default_preset(name), method=name, variant="cpu")
                 memory = in_words(update_memory(config, task, _LISTED_PATCH))
-                rows.append((name, one.title, one.paper, one.needs, one.forward_passes, memory))
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        for row in (head, *rows):
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            print("  ".join(cells).rstrip())
+                paper = "" if one.paper == "-" else f" {one.paper}."
+                below = (one.title, f"Needs {one.needs}.{paper}")
+                rows.append((name, memory, one.forward_passes, below))
+        named, in_memory = (max(len(row[column]) for row in rows) + 2 for column in (0, 1))
+        print(f"{'Method':{named}}{'Memory':{in_memory}}Forward passes a step")
+        for name, memory, passes, below in rows:
+            print(f"\n{name:{named}}{memory:{in_memory}}{passes}")
+            for text in below:
+                for line in textwrap.wrap(text, _LISTED_WIDTH - named, break_on_hyphens=False):
+                    print(" " * named + line)
         sides = " x ".join(map(str, _LISTED_PATCH))
         print(
             f"\nMemory: of an update with the method's preset for a CPU, {len(task.channels)} "
-            f"channels, {task.num_classes} classes, patches of {sides} voxels."
+            f"channels,\n{task.num_classes} classes, patches of {sides} voxels."
         )
         parser.exit()
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from SemiSupSegLib.cases.case import Case
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.evaluation.calibration import MARGIN_MM
 from SemiSupSegLib.evaluation.errors import BOUNDARY_MM, ERROR_KINDS
@@ -112,12 +113,13 @@ def match(
         refused=tuple(Failure(id=name, message=why) for name, why in sorted(refused.items())),
     )
     if not requests and not refused:
+        have = "has" if len(matching.without_prediction) == 1 else "have"
         raise SemiSupSegError(
-            f"Nothing to evaluate: {predictions} holds {len(predicted)} predictions "
+            f"Nothing to evaluate: {predictions} holds {counted(len(predicted), 'predictions')} "
             f"({len(matching.without_label)} of cases without a reference label, "
             f"{len(matching.unknown)} of cases that were not found), and "
-            f"{len(matching.without_prediction)} labelled cases have none. Predictions are looked "
-            "for as CASE/CASE_label.nii.gz."
+            f"{counted(len(matching.without_prediction), 'labelled cases')} {have} none. "
+            "Predictions are looked for as CASE/CASE_label.nii.gz."
         )
     return matching
 

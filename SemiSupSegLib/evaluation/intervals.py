@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from SemiSupSegLib.counting import counted
+
 RESAMPLES = 10_000
 MIN_CASES = 6
 """With fewer, even a gain in every case has a chance of more than 5 % (2 x 0.5^5) without cause,
@@ -103,7 +105,7 @@ def gain_sentence(
     if len(student) == len(teacher) == 0:
         return f"No case has a {figure} of both, so {ours} and {theirs} cannot be compared."
     gain = bootstrap_difference(student, teacher, seed=seed)
-    cases = "1 case" if gain.n == 1 else f"{gain.n} cases"
+    cases = counted(gain.n, "cases")
     size = f"{abs(gain.mean):.3f}"
     if size == "0.000":
         what = f"the {ours}'s {figure} equals the {theirs}'s to three decimals"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from SemiSupSegLib.counting import counted
+
 
 def one_line(manifest: Mapping[str, Any]) -> str:
     """Return task, method, training cases, validation Dice and date in a line."""
@@ -15,7 +17,7 @@ def one_line(manifest: Mapping[str, Any]) -> str:
     ]
     cases = training_cases(manifest)
     if cases is not None:
-        words.append(f"{cases[0]} labelled and {cases[1]} unlabelled cases")
+        words.append(f"{cases[0]} labelled and {counted(cases[1], 'unlabelled cases')}")
     scores = [f"{target} {mean:.3f}" for target, mean in validation_dice(manifest).items()]
     if scores:
         words.append(f"validation Dice {', '.join(scores)}")
@@ -93,9 +95,9 @@ def date_of(manifest: Mapping[str, Any]) -> str:
 def _training_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
     training = manifest.get("training") or {}
     cases = training_cases(manifest)
-    said = f"{cases[0]} labelled and {cases[1]} unlabelled cases" if cases else ""
+    said = f"{cases[0]} labelled and {counted(cases[1], 'unlabelled cases')}" if cases else ""
     if said and training.get("iterations"):
-        said += f", {training['iterations']:,} updates"
+        said += f", {counted(training['iterations'], 'updates')}"
     if said and training.get("preset"):
         said += f", preset {training['preset']}, seed {training.get('seed', 0)}"
     return [("Trained on", said)]
@@ -113,7 +115,7 @@ def _validation_lines(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
             text = f"{mean:.3f}"
             text += f" (standard deviation {spread:.3f})" if spread is not None else ""
             text += f", teacher {other:.3f}," if other is not None else ""
-            text += f" on {count} validation case{'' if count == 1 else 's'}" if count else ""
+            text += f" on {counted(count, 'validation cases')}" if count else ""
             text = text.rstrip(",")
             lines.append((f"Dice of {target}", text))
     return lines

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.cases.task import Task, task_from_json
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import replacing, write_json
 from SemiSupSegLib.models import archive
@@ -320,9 +321,9 @@ def _checked(folder: Path, source: Path) -> ModelPackage:
     network = manifest["network"]
     if network["num_classes"] != task.num_classes or network["in_channels"] != len(task.channels):
         raise PackageError(
-            f"{source} contradicts itself: its network has {network['in_channels']} channels and "
-            f"{network['num_classes']} classes, its task {len(task.channels)} and "
-            f"{task.num_classes}. Get the model again."
+            f"{source} contradicts itself: its network has "
+            f"{counted(network['in_channels'], 'channels')} and {network['num_classes']} classes, "
+            f"its task {len(task.channels)} and {task.num_classes}. Get the model again."
         )
     return ModelPackage(
         folder=folder,

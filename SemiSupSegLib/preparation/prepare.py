@@ -16,6 +16,7 @@ from SemiSupSegLib.cases.geometry import Geometry, geometry_of
 from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.reading import content_hash, read_image, read_label
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.preparation.expectations import unmet_expectations
 from SemiSupSegLib.preparation.intensities import correct_bias_field, normalize, to_float16
@@ -342,8 +343,10 @@ def prepare_label(
         label = np.array(placement.view(array))
         lost = _num_labelled(array) - _num_labelled(label)
         if lost:
+            lie, are = ("lies", "is") if lost == 1 else ("lie", "are")
             warnings.append(
-                f"{lost} labelled voxels lie outside the box of the mask and are left out."
+                f"{counted(lost, 'labelled voxels')} {lie} outside the box of the mask and {are} "
+                "left out."
             )
     else:
         label = sitk.GetArrayFromImage(resample_labels(image, grid))
@@ -416,7 +419,11 @@ def _on_grid(
             "the file."
         )
     shift = grid.corner_shift_voxels(own)
-    by = f"its corners lie {shift:.2g} voxels apart" if shift < float("inf") else "other size"
+    by = (
+        f"its corners lie {counted(f'{shift:.2g}', 'voxels')} apart"
+        if shift < float("inf")
+        else "other size"
+    )
     warnings.append(
         f"{source.path.name} lies on another grid than the first channel ({by}) and was resampled."
     )

@@ -27,6 +27,7 @@ from SemiSupSegLib.cases.case import Case, ImageSource
 from SemiSupSegLib.cases.geometry import Geometry, geometry_from_json
 from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json, replacing, write_json
 from SemiSupSegLib.options import to_json
@@ -252,8 +253,8 @@ def _make_all(
         except BrokenProcessPool:
             logger.warning(
                 "A process that prepared cases was ended, mostly for want of memory. "
-                "The remaining %d cases are prepared one after the other.",
-                len(waiting),
+                "What remains, %s, is prepared one after the other.",
+                counted(len(waiting), "cases"),
             )
     for order in waiting:
         yield order, _make(order, task, options)

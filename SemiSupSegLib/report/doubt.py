@@ -22,6 +22,7 @@ from SemiSupSegLib.report.drawing import (
     STEPS,
     STUDENT,
     TEACHER,
+    count_along,
     drawing,
     to_svg,
 )
@@ -160,15 +161,16 @@ def _sorted_curve(record: RunRecord) -> Figure:
                     color=MUTED,
                 )
             former = count
-        axes.set_xlabel("unlabelled cases, most confident first")
+        count_along(axes, "unlabelled cases, most confident first")
         axes.set_ylabel("image confidence")
         svg = to_svg(figure, "Image confidence of the unlabelled cases, sorted")
     return Figure(
         svg=svg,
         title="Sorted image confidence (Liu, figure 6)",
         caption=(
-            f"{len(values)} unlabelled cases, {number(values[-1])} to {number(values[0])}; a stage "
-            f"has as many cases as stand left of its dashed line. {_size_sentence(ranking)}"
+            f"{count_of(len(values), 'unlabelled case')}, {number(values[-1])} to "
+            f"{number(values[0])}; a stage has as many cases as stand left of its dashed line. "
+            f"{_size_sentence(ranking)}"
         ),
     )
 

@@ -93,6 +93,12 @@ def drawing(height: float = HEIGHT, *, panels: int = 1) -> Iterator[tuple[Figure
         yield figure, list(axes)
 
 
+def count_along(axes: Axes, what: str) -> None:
+    """Name what is counted along the x axis, with marks at whole numbers only."""
+    axes.set_xlabel(what)
+    axes.locator_params(axis="x", integer=True)
+
+
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """Name the lines below the drawing, where they hide nothing."""
     handles, names = axes.get_legend_handles_labels()

@@ -29,6 +29,7 @@ from SemiSupSegLib.report.drawing import (
     STAGE,
     STUDENT,
     TEACHER,
+    count_along,
     drawing,
     legend_below,
     to_svg,
@@ -179,7 +180,7 @@ def _draw_dice(
         label=label,
     )
     axes.set_ylim(lowest, 1)
-    axes.set_xlabel("updates")
+    count_along(axes, "updates")
     axes.set_ylabel("Dice on validation")
 
 
@@ -199,7 +200,7 @@ def _loss_curve(record: RunRecord) -> Figure | None:
             _draw_smoothed(axes, own, color, learner if learner not in named else None)
             if own:
                 named.add(learner)
-        axes.set_xlabel("updates")
+        count_along(axes, "updates")
         axes.set_ylabel("loss")
         legend_below(figure, axes)
         svg = to_svg(figure, "Training loss")
@@ -232,7 +233,7 @@ def _term_curve(record: RunRecord) -> Figure | None:
         _mark_stages(axes, record, spans)
         for values, title, color in found:
             _draw_smoothed(axes, values, color, title)
-        axes.set_xlabel("updates")
+        count_along(axes, "updates")
         axes.set_ylabel("loss term, not weighted")
         legend_below(figure, axes)
         svg = to_svg(figure, "Loss terms of the student")

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.evaluation.intervals import (
     MIN_CASES,
     Interval,
@@ -164,8 +165,10 @@ class _Trainings:
         if self.goes_on:
             student = f"{self.student:,} more on {self.on}, starting from the teacher's weights"
         else:
-            student = f"{self.student:,} updates on {self.on}, starting from random weights"
-        return f"teacher: {self.teacher:,} updates on labelled cases; student: {student}"
+            student = (
+                f"{counted(self.student, 'updates')} on {self.on}, starting from random weights"
+            )
+        return f"teacher: {counted(self.teacher, 'updates')} on labelled cases; student: {student}"
 
 
 def _trainings(record: RunRecord) -> _Trainings | None:
@@ -217,15 +220,15 @@ def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
         remark = "Dice, trained beside it on the same cases"
         found.append((rivals.title("teacher"), number(fmean(teacher.values())), remark))
     elif teacher:
-        length = "" if trainings is None else f", {trainings.teacher:,} updates"
+        length = "" if trainings is None else f", {counted(trainings.teacher, 'updates')}"
         remark = f"Dice, labelled cases only{length}"
         found.append(("Teacher", number(fmean(teacher.values())), remark))
     if student and teacher:
         gain = _gain(student, teacher)
         length = ""
         if trainings is not None:
-            more = " more" if trainings.goes_on else ""
-            length = f"; with {trainings.student:,}{more} updates"
+            updates = "more updates" if trainings.goes_on else "updates"
+            length = f"; with {counted(trainings.student, updates)}"
         title = "Difference" if record.learns_beside else "Gain"
         found.append((title, number(gain.mean, sign=True), f"{_interval(gain)}{length}"))
     if ensemble:

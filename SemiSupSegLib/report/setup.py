@@ -39,7 +39,7 @@ def setup_section(record: RunRecord) -> Section:
         ("Updates", str(config["iterations"])),
         ("Seed", str(config["seed"])),
         ("Device", str(config["device"])),
-        ("Started", str(config["created"]).replace("T", " ")),
+        ("Started", str(config["created"]).replace("T", " ").replace("+00:00", " UTC")),
         *((name, str(version)) for name, version in config["versions"].items()),
     ]
     blocks: list[Block] = [

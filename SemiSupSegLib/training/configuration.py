@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.methods.catalogue import find_method
@@ -53,6 +54,20 @@ class RunConfig:
             "iterations": self.iterations,
             "seed": self.seed,
         }
+
+    def with_settings(self, settings: Mapping[str, str]) -> RunConfig:
+        """Return the configuration changed by `--set`.
+
+        Raises:
+            UsageError: If a setting has no meaning.
+        """
+        groups = _grouped(settings)
+        return replace(
+            self,
+            options=_spelled_out(with_settings(self.options, groups[""], f"method {self.method}")),
+            training=with_settings(self.training, groups["training"], "training"),
+            preparation=with_settings(self.preparation, groups["preparation"], "preparation"),
+        )
 
 
 def config_from_json(content: Mapping[str, Any]) -> RunConfig:
@@ -111,13 +126,7 @@ def configure(
         for name, value in part["options"].items()
         if chosen == content["method"] or name in SHARED_OPTIONS
     }
-    groups: dict[str, dict[str, str]] = {"training": {}, "preparation": {}, "": {}}
-    for key, text in (settings or {}).items():
-        head, _, rest = key.partition(".")
-        if head in ("training", "preparation") and rest:
-            groups[head][rest] = text
-        else:
-            groups[""][key] = text
+    groups = _grouped(settings or {})
     for key in OWN_ARGUMENTS & set(groups[""]):
         raise UsageError(f"{key} is an argument of its own: --{key} {groups[''][key]}.")
     total = part["iterations"] if iterations is None else iterations
@@ -139,8 +148,8 @@ def configure(
             if name not in groups[""]:
                 groups[""][name] = text
                 logger.info(
-                    "The run has %d updates, the preset %s %d: %s is %s.",
-                    total,
+                    "The run has %s, the preset %s %d: %s is %s.",
+                    counted(total, "updates"),
                     preset,
                     part["iterations"],
                     name,
@@ -165,6 +174,18 @@ def fit_to_task(config: RunConfig, task: Task, settings: Mapping[str, str]) -> R
         logger.info("For task %s, %s is %s.", task.name, name, text)
     options = with_settings(config.options, chosen, f"method {config.method}")
     return replace(config, options=options)
+
+
+def _grouped(settings: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Return settings by what they belong to; "" is the method."""
+    groups: dict[str, dict[str, str]] = {"training": {}, "preparation": {}, "": {}}
+    for key, text in settings.items():
+        head, _, rest = key.partition(".")
+        if head in ("training", "preparation") and rest:
+            groups[head][rest] = text
+        else:
+            groups[""][key] = text
+    return groups
 
 
 def _spelled_out(options: Any) -> Any:

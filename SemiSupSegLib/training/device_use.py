@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import torch
 
+from SemiSupSegLib.counting import counted
+
 _EVERY_SECONDS = 5.0
 _NO_WINDOW = 0x08000000
 """Flag of Windows for a process without a console window."""
@@ -49,7 +51,7 @@ class DeviceUse:
         cores = os.cpu_count() or 1
         share = self._process.cpu_percent() / 100 / cores
         return {
-            "name": f"CPU, {cores} cores",
+            "name": f"CPU, {counted(cores, 'cores')}",
             "is_gpu": False,
             "memory_bytes": self._process.memory_info().rss,
             "memory_total_bytes": psutil.virtual_memory().total,

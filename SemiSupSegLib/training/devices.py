@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import UsageError
 
 
@@ -27,7 +28,7 @@ def choose_device(wish: str) -> torch.device:
         if index < count:
             return torch.device(f"cuda:{index}")
         raise UsageError(
-            f"--device {wish}: this computer has {count} CUDA devices that PyTorch can use. "
-            "Choose cpu or auto, or run doctor to see why."
+            f"--device {wish}: this computer has {counted(count, 'CUDA devices')} that PyTorch can "
+            "use. Choose cpu or auto, or run doctor to see why."
         )
     raise UsageError(f"--device is '{wish}', must be auto, cpu or cuda:N.")

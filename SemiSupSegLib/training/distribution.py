@@ -19,6 +19,7 @@ from torch.autograd.function import FunctionCtx
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.processes import ALONE as ONLY
 from SemiSupSegLib.processes import Part, torchrun_parts
@@ -84,7 +85,8 @@ class Distribution:
         count = torch.cuda.device_count()
         if self.local.rank >= count:
             raise SemiSupSegError(
-                f"torchrun started {self.local.size} processes on a host with {count} GPUs that "
+                f"torchrun started {counted(self.local.size, 'processes')} on a host with "
+                f"{counted(count, 'GPUs')} that "
                 f"PyTorch can use. Use --nproc-per-node {count}, or --device cpu."
             )
         return torch.device(f"cuda:{self.local.rank}")

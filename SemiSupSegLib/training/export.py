@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.evaluation.metrics import statistics_of
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.inference.calibration import (
@@ -386,14 +387,14 @@ def _went_on(before: ModelPackage | None, data: RunData) -> str:
         return ""
     return (
         f", going on from the model {before.sha256[:12]} with the corrections of "
-        f"{len(data.reviewed)} reviewed {'case' if len(data.reviewed) == 1 else 'cases'}"
+        f"{counted(len(data.reviewed), 'reviewed cases')}"
     )
 
 
 def _cases_of(data: RunData, unlabelled: int) -> str:
     if not unlabelled:
-        return f"{len(data.labelled)} labelled cases"
-    return f"{len(data.labelled)} labelled and {unlabelled} unlabelled cases"
+        return counted(len(data.labelled), "labelled cases")
+    return f"{len(data.labelled)} labelled and {counted(unlabelled, 'unlabelled cases')}"
 
 
 def _card(

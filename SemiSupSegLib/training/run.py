@@ -21,14 +21,14 @@ from SemiSupSegLib.cases.discovery import discover
 from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.split import Split
-from SemiSupSegLib.cases.task import Task, load_task, task_from_json
+from SemiSupSegLib.cases.task import Task, task_from_json
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError, in_sentences
 from SemiSupSegLib.freed_memory import keep_freed_memory
 from SemiSupSegLib.methods.catalogue import find_method
 from SemiSupSegLib.methods.protocol import Build, Method, NetworkOptions
 from SemiSupSegLib.models.package import (
     ModelPackage,
-    identity,
     new_folder,
     read_package,
     write_copy,
@@ -64,6 +64,7 @@ from SemiSupSegLib.training.needs import needs_of, refuse_what_does_not_fit
 from SemiSupSegLib.training.options import TrainingOptions
 from SemiSupSegLib.training.progress import Progress
 from SemiSupSegLib.training.randomness import seed_of
+from SemiSupSegLib.training.repeated import refuse_other_options
 from SemiSupSegLib.training.request import TrainRequest
 from SemiSupSegLib.training.start import members_of, scan_cache, start_anew, start_from_run
 from SemiSupSegLib.training.trainer import Trainer
@@ -114,7 +115,7 @@ def _lead(
         )
     if run.is_run():
         config = run.read_config()
-        _refuse_other_options(request, config)
+        refuse_other_options(request, config)
         if _is_finished(run):
             if not _is_own_folder(request, config):
                 _run_cases(request, config)
@@ -365,14 +366,13 @@ def _create(
         logger.warning("%s", sentence)
     config, task, split = start.config, start.task, start.split
     logger.info(
-        "%s, preset %s, %s updates on %s: %d labelled and %d unlabelled cases to train on, %d to "
-        "judge by.",
+        "%s, preset %s, %s on %s: %d labelled and %s to train on, %d to judge by.",
         config.method,
         config.preset,
-        f"{config.iterations:,}",
+        counted(config.iterations, "updates"),
         device,
         len(split.train_labelled),
-        len(split.train_unlabelled),
+        counted(len(split.train_unlabelled), "unlabelled cases"),
         len(split.validation),
     )
     prepared = _prepare(start.cases, task, config.preparation, split, str(store), progress)
@@ -535,7 +535,7 @@ def _known_cases(
     if missing:
         raise SemiSupSegError(
             f"{folder} has no case {missing[0]}"
-            + (f" (nor {len(missing) - 1} others)" if len(missing) > 1 else "")
+            + (f" (nor {counted(len(missing) - 1, 'others')})" if len(missing) > 1 else "")
             + ", which this run was started with. Put the files back, or start a new run."
         )
     cases = [by_id[case_id] for case_id in members_of(split)]
@@ -585,13 +585,15 @@ def _prepare(
         options,
         Path(store),
         with_label={*split.train_labelled, *split.validation},
-        progress=lambda done, total: progress.attend(f"prepared {done} of {total} cases"),
+        progress=lambda done, total: progress.attend(
+            f"prepared {done} of {counted(total, 'cases')}"
+        ),
     )
     if result.failed:
         case_id, message = result.failed[0]
         raise SemiSupSegError(
-            f"{len(result.failed)} of {len(cases)} cases could not be prepared, first {case_id}: "
-            f"{message}"
+            f"{len(result.failed)} of {counted(len(cases), 'cases')} could not be prepared, "
+            f"first {case_id}: {message}"
         )
     return {case.id: case for case in result.prepared}
 
@@ -613,45 +615,6 @@ def _oracle(
     return lambda case_id: np.asarray(by_id[case_id].label())
 
 
-def _refuse_other_options(request: TrainRequest, content: Mapping[str, Any]) -> None:
-    """Refuse all that differs but folders, which may have moved (`_run_cases`)."""
-    former, wanted = content["request"], request.to_json()
-    for name in wanted:
-        if name == "cases" or former.get(name) == wanted[name]:
-            continue
-        if name == "reviews" and former.get(name) and wanted[name]:
-            # Whether it holds the labels of the start is found out by their hashes.
-            continue
-        if name == "former" and former.get(name) and _is_same_model(request, content):
-            continue
-        if name == "task" and _is_same_task(request.task, content):
-            continue
-        difference = f"{name}: {former.get(name)!r}, now {wanted[name]!r}"
-        if name == "split":
-            difference = _split_difference(former.get(name), wanted[name])
-        raise UsageError(
-            f"{request.out} holds a run that was started with other options ({difference}). "
-            "Choose another folder for --out, or repeat the run's own command."
-        )
-
-
-def _is_same_task(name_or_file: str | None, content: Mapping[str, Any]) -> bool:
-    """Return whether a task file, perhaps named from another folder, is the run's."""
-    if name_or_file is None or content["request"].get("task") is None:
-        return False
-    return load_task(name_or_file) == task_from_json(content["task"], "run.json")
-
-
-def _is_same_model(request: TrainRequest, content: Mapping[str, Any]) -> bool:
-    """Return whether the run to go on from is the one of the start, perhaps moved."""
-    if request.former is None:
-        return False
-    try:
-        return identity(request.former) == content["former"]["model_sha256"]
-    except (SemiSupSegError, OSError):
-        return False
-
-
 def _refuse_other_processes(
     run: RunFolder, content: Mapping[str, Any], distribution: Distribution
 ) -> None:
@@ -668,25 +631,6 @@ def _refuse_other_processes(
             )
             + "or choose another folder for --out."
         )
-
-
-def _split_difference(
-    former: Mapping[str, Sequence[str]] | None, wanted: Mapping[str, Sequence[str]] | None
-) -> str:
-    if former is None:
-        return "split: none, now a file"
-    if wanted is None:
-        return "split: a file, now none"
-    parts = []
-    for name, ids in wanted.items():
-        for word, changed in (
-            ("now with", sorted({*ids} - {*former[name]})),
-            ("now without", sorted({*former[name]} - {*ids})),
-        ):
-            if changed:
-                more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-                parts.append(f"{name} {word} {changed[0]}{more}")
-    return f"split: {'; '.join(parts)}"
 
 
 def _why(error: Exception) -> str:

@@ -22,6 +22,7 @@ from SemiSupSegLib.cases.case import Case
 from SemiSupSegLib.cases.discovery import discover
 from SemiSupSegLib.cases.reading import content_hash
 from SemiSupSegLib.cases.task import Task, task_from_json
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json
 from SemiSupSegLib.inference.calibration import uncalibrated
@@ -227,8 +228,8 @@ def _unfinished_warnings(checkpoint: Checkpoint, config: RunConfig) -> tuple[str
     learnt = int(checkpoint.state["method"].get("student_iteration", 0))
     lines = [
         f"The student is not finished: the label is what it says after {done:,} of the run's "
-        f"{config.iterations:,} updates, {learnt:,} of them its own. Its confidence is not "
-        "calibrated before the run ends."
+        f"{counted(config.iterations, 'updates')}, {learnt:,} of them its own. Its confidence "
+        "is not calibrated before the run ends."
     ]
     if not learnt:
         lines.append(

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, StoppedError, UsageError
 from SemiSupSegLib.freed_memory import give_back_freed_memory
 from SemiSupSegLib.inference.precision import automatic_precision
@@ -263,7 +264,7 @@ class Trainer:
                 iteration=position.iteration,
             )
         self._progress.enter(phase.name, position.iteration, *self._work_done())
-        logger.info("Phase %s: %d updates.", phase.name, phase.iterations)
+        logger.info("Phase %s: %s.", phase.name, counted(phase.iterations, "updates"))
         if phase.prologue is not None and (phase.stage is None or not position.prologue_done):
             # Without a stage it only says what may learn: cheap, and not in the checkpoint.
             phase.prologue()

@@ -28,6 +28,7 @@ if not __package__:
     # Started by its path: beside this file lie modules that nothing must find under their names.
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, in_sentences
 from SemiSupSegLib.files import read_json, replacing, write_json
 from SemiSupSegLib.runs.control import Control
@@ -285,8 +286,8 @@ class Watcher:
         if count > 1:
             # From here it would be one process, which the run refuses.
             return (
-                f"Start it again as it was, with {count} processes (torchrun): it goes on from "
-                f"update {checkpoint}; nothing learnt up to there is lost."
+                f"Start it again as it was, with {counted(count, 'processes')} (torchrun): it goes "
+                f"on from update {checkpoint}; nothing learnt up to there is lost."
             )
         return f"Resume goes on from update {checkpoint}; nothing learnt up to there is lost."
 

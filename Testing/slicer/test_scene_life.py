@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -340,6 +341,21 @@ class SceneLifeTest(PanelTest):
         self.assertIn(str(out), self.message)
         self.assertEqual(len(list(out.glob("*/case.json"))), 1)
         self.assertTrue(self.segment.apply_button.enabled)
+
+    def test_a_folder_of_cases_is_not_segmented_into_itself(self):
+        from SemiSupSegUI import demonstration
+
+        self.need_worker()
+        self.try_it()
+        cases = self.folder / "cases"
+        shutil.copytree(demonstration.MODEL.parent / "case", cases / "Phantom_0032")
+
+        self.segment.segment_folder(str(cases), str(cases))
+        self.wait(lambda: self.segment.folder_run.is_ended, "the folder")
+
+        self.assertIn("would be written among its images", self.message)
+        self.assertIn("Choose another folder", self.message)
+        self.assertEqual(list(cases.rglob("case.json")), [])
 
     def test_volumes_and_maps_of_a_finished_job_are_removed_and_its_log_stays(self):
         self.try_it()

@@ -38,6 +38,30 @@ BROKEN = {
 }
 
 
+class WordsTest(PanelTest):
+    """What is counted in the panel's sentences."""
+
+    def test_one_update_and_one_region_are_told_in_the_singular(self):
+        from SemiSupSegUI.case_box import _many_undecided
+        from SemiSupSegUI.training_plan import _estimate_lines
+
+        told = {
+            "seconds": 5.0,
+            "device_name": "CPU",
+            "memory_bytes": 1,
+            "free_memory_bytes": 1,
+            "disk_bytes": 1,
+            "store_bytes": 1,
+            "free_disk_bytes": None,
+            "device_memory_bytes": None,
+        }
+
+        self.assertTrue(_estimate_lines(told, 1)[0].endswith(", 1 update"))
+        self.assertTrue(_estimate_lines(told, 2)[0].endswith(", 2 updates"))
+        self.assertIn("The only region is not decided", _many_undecided(1, 1))
+        self.assertIn("1 of 2 regions", _many_undecided(1, 2))
+
+
 class CaseTableTest(PanelTest):
     """The table of a folder's cases."""
 

@@ -18,6 +18,7 @@ from Testing.data.folder_layouts import (
     an_image,
     placed,
     write,
+    write_bids,
     write_brats_case,
     write_cohort,
     write_dataset_file,
@@ -71,6 +72,77 @@ def test_a_missing_channel_makes_a_case_unusable_and_says_what_to_add(a_case):
     assert finding(case).message == "no file is named as channel flair"
     assert (
         finding(case).remedy == "Add a file whose name ends with flair (or t2f, fla, flr, t2flair)"
+    )
+
+
+def test_a_missing_numbered_channel_is_advised_by_its_number(cohort):
+    write_nnunet(cohort)
+    (cohort / "imagesTr" / "case_0101_0002.nii.gz").unlink()
+    (cohort / "imagesTr" / "case_0102_0000.nii.gz").unlink()
+
+    cases = {case.id: case for case in discover(cohort, load_task("brats")).cases}
+
+    assert sorted(cases) == ["case_0101", "case_0102", "case_0201"]
+    assert finding(cases["case_0101"]).message == "no file is named as channel t2"
+    assert finding(cases["case_0101"]).remedy == "Add case_0101_0002.nii.gz"
+    assert finding(cases["case_0102"]).remedy == "Add case_0102_0000.nii.gz"
+
+
+def test_a_channel_that_the_dataset_file_does_not_number_gets_the_next_number(cohort):
+    write_nnunet(cohort, channels=("T1", "T1CE", "FLAIR"))
+
+    case, *_ = discover(cohort, load_task("brats")).cases
+
+    assert finding(case).remedy == (
+        "Add case_0101_0003.nii.gz, and name number 3 in the dataset.json ('channel_names')"
+    )
+
+
+def test_too_few_volumes_are_told_with_the_number_of_the_missing_one(cohort):
+    write_decathlon(cohort)
+    file = cohort / "imagesTr" / "BRATS_001.nii.gz"
+    write(file, sitk.JoinSeries([an_image(number) for number in range(3)]))
+
+    case, *_ = discover(cohort, load_task("brats")).cases
+
+    assert finding(case).message == "none of the 3 volumes of BRATS_001.nii.gz is channel t2"
+    assert finding(case).remedy == (
+        "Add it as number 3 (from 0), as the dataset.json has it, to BRATS_001.nii.gz"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lost", "channel"), [("T2w", "t2"), ("ce-gadolinium_T1w", "t1ce"), ("FLAIR", "flair")]
+)
+def test_a_channel_missing_in_a_bids_tree_is_advised_by_its_name_there(cohort, lost, channel):
+    write_bids(cohort, with_sessions=True)
+    name = f"sub-02_ses-1_{lost}.nii.gz"
+    (cohort / "sub-02" / "ses-1" / "anat" / name).unlink()
+
+    cases = {case.id: case for case in discover(cohort, load_task("brats")).cases}
+
+    reason = finding(cases["sub-02_ses-1"])
+    assert (reason.message, reason.remedy) == (
+        f"no file is named as channel {channel}",
+        f"Add {name}",
+    )
+
+
+def test_a_channel_missing_among_suffixed_names_is_advised_with_the_suffix(cohort):
+    for number, channel in enumerate(("t1", "t1c", "fla")):
+        write(cohort / "P1" / f"P1_{channel}_bet.nii.gz", an_image(number))
+
+    assert finding(scanned(cohort / "P1")).remedy == (
+        "Add a file named as the others are: P1_t2_bet.nii.gz"
+    )
+
+
+def test_a_missing_dicom_series_is_advised_as_a_series(cohort):
+    for number, name in enumerate(("AX T1", "AX T1 POST", "AX FLAIR")):
+        write_dicom_series(cohort / "P1" / f"s{number}", seed=number, description=name)
+
+    assert finding(scanned(cohort / "P1")).remedy == (
+        "Add a DICOM series whose folder or description ends with t2 (or t2w)"
     )
 
 

@@ -25,6 +25,7 @@ TIERS = (
 )
 """From the top; every room may import rooms of lower tiers, and its own tier without a circle."""
 FOUNDATION = {
+    "counting",
     "errors",
     "files",
     "freed_memory",

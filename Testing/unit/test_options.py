@@ -51,7 +51,7 @@ def test_a_setting_reaches_a_nested_option():
         ),
         ({"steps": "1.5"}, "steps is 1.5, must be int"),
         ({"steps": "true"}, "steps is True, must be int"),
-        ({"steps": "-1"}, "steps is -1, must be 0 or more"),
+        ({"steps": "-1"}, r"steps is -1, must be 0 or more\.$"),
         ({"kind": "medium"}, "must be one of soft, hard"),
         ({"inner.side": "[1,2]"}, "has 2 values, must have 3"),
         ({"fractions": "1"}, "must be a list"),

@@ -10,7 +10,7 @@ import pytest
 
 from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.errors import SemiSupSegError
-from SemiSupSegLib.report.blocks import Section, Table, count_of, duration, number, percent
+from SemiSupSegLib.report.blocks import Figure, Section, Table, count_of, duration, number, percent
 from SemiSupSegLib.report.build import build_report
 from SemiSupSegLib.report.doubt import doubt_section
 from SemiSupSegLib.report.outcome import error_section, headline, outcome_section, tiles
@@ -288,6 +288,19 @@ def test_absolute_paths_are_cut_down_to_their_last_part(text, expected):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(SemiSupSegError, match="not a run folder"):
         build_report(tmp_path)
+
+
+def test_cases_are_counted_in_whole_numbers(tmp_path):
+    run = make_run_folder(tmp_path / "run", num_validation=2, num_unlabelled=4)
+
+    figures = {
+        one.title: re.findall(r"<text[^>]*>([^<]*)</text>", str(one.svg))
+        for one in doubt_section(read_record(run)).blocks
+        if isinstance(one, Figure)
+    }
+
+    words = figures["Sorted image confidence (Liu, figure 6)"]
+    assert words[: words.index("unlabelled cases, most confident first")] == ["1", "2", "3", "4"]
 
 
 def test_the_ranking_is_compared_with_the_size_of_what_was_found(tmp_path):

@@ -90,6 +90,14 @@ def test_a_person_reads_what_is_wrong_and_what_to_do(cohort, capsys):
     assert "MB/s" in shown
 
 
+def test_one_case_is_told_in_the_singular(tmp_path, capsys):
+    write_brats_case(tmp_path / "cohort" / "p1", seed=1)
+
+    assert main(["scan", str(tmp_path / "cohort")]) == 0
+
+    assert capsys.readouterr().out.startswith("1 case (1 labelled), task brats")
+
+
 def test_skipped_folders_of_our_own_results_are_counted_and_named(cohort, tmp_path, capsys):
     folder = cohort / "results" / "p1"
     folder.mkdir(parents=True)

@@ -344,6 +344,38 @@ def a_finished_run_request(a_folder_of_cases) -> TrainRequest:
     return request
 
 
+def test_a_default_that_is_said_or_left_out_makes_the_same_run(a_finished_run_request):
+    request = a_finished_run_request
+    left_out = {key: text for key, text in TINY.items() if key != "copy_paste"}
+    with_defaults = {"ema": "0.99", "copy_paste": "0.50", "training.threads": "1"}
+
+    assert train(replace(request, method="curriculum")).was_finished
+    assert train(replace(request, settings={**request.settings, **with_defaults})).was_finished
+    with pytest.raises(UsageError, match="settings: "):
+        train(replace(request, settings={**request.settings, "ema": "0.98"}))
+    with pytest.raises(UsageError, match="settings: "):
+        train(replace(request, settings=left_out))
+    with pytest.raises(UsageError, match="method: None, now 'uamt'"):
+        train(replace(request, method="uamt"))
+
+
+def test_a_run_of_the_task_device_and_length_by_default_is_the_same_when_they_are_said(
+    a_finished_run_request,
+):
+    request = a_finished_run_request
+    file = request.out / "run.json"
+    content = json.loads(file.read_text())
+    content["request"] |= {"task": None, "device": "auto", "iterations": None}
+    content["config"]["iterations"] = 1320
+    file.write_text(json.dumps(content))
+
+    assert train(replace(request, iterations=1320)).was_finished
+    with pytest.raises(UsageError, match="iterations: None, now 1321"):
+        train(replace(request, iterations=1321))
+    with pytest.raises(UsageError, match="task: None, now 'brats'"):
+        train(replace(request, iterations=1320, task="brats"))
+
+
 def test_another_split_on_a_finished_run_is_refused(a_finished_run_request):
     request = a_finished_run_request
     other = request.out.parent / "other.json"
