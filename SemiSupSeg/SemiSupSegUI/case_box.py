@@ -392,10 +392,9 @@ def _many_undecided(left: int, regions: int) -> str:
 
 
 def _undecided_words(left: int, regions: int) -> str:
-    words = _("{left} of {regions} are not decided.")
     if regions == 1:
-        words = _("{left} of {regions} is not decided.")
-    return words.format(left=left, regions=regions_in_words(regions))
+        return _("The only region is not decided.")
+    return _("{left} of {regions} regions are not decided.").format(left=left, regions=regions)
 
 
 def _comparison_text(found: Mapping[str, Any]) -> str:

@@ -316,7 +316,7 @@ class CaseBoxTest(BoxTest):
         self.box.give_verdict("accepted")
 
         for question in self.asked:
-            self.assertTrue(question.startswith("1 of 1 region is not decided. "), question)
+            self.assertTrue(question.startswith("The only region is not decided. "), question)
         self.assertEqual(len(self.asked), 2)
         apart = {"region": 1, "class": "edema", "apart": True, "voxels_apart": 1}
         words = case_box._comparison_text(

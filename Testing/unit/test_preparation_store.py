@@ -182,7 +182,7 @@ def test_when_a_process_is_killed_the_rest_is_made_without_processes(
     result = prepare_cases(cases, TASK, OPTIONS, store, with_label=(), workers=2)
 
     assert len(result.prepared) == 3
-    assert "remaining 3 cases are prepared one after the other" in caplog.text
+    assert "What remains, 3 cases, is prepared one after the other" in caplog.text
 
 
 def test_a_case_that_fails_is_reported_and_the_others_go_on(cases, store):

@@ -312,7 +312,7 @@ def test_a_command_runs_as_a_job_of_its_own(runner, tmp_path, images):
     until(runner, *ended(job, wrong))
 
     assert job.state.status.value == "finished"
-    assert "1 cases" in job.folder.log_file.read_text()
+    assert "1 case (" in job.folder.log_file.read_text()
     assert json.loads((tmp_path / "scan.json").read_text())["cases"]
     assert wrong.state.status.value == "failed"
     assert "nowhere" in wrong.state.error
