@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from SemiSupSegLib.counting import counted
 from SemiSupSegLib.evaluation.intervals import (
     MIN_CASES,
     Interval,
@@ -166,9 +165,9 @@ class _Trainings:
             student = f"{self.student:,} more on {self.on}, starting from the teacher's weights"
         else:
             student = (
-                f"{counted(self.student, 'updates')} on {self.on}, starting from random weights"
+                f"{count_of(self.student, 'update')} on {self.on}, starting from random weights"
             )
-        return f"teacher: {counted(self.teacher, 'updates')} on labelled cases; student: {student}"
+        return f"teacher: {count_of(self.teacher, 'update')} on labelled cases; student: {student}"
 
 
 def _trainings(record: RunRecord) -> _Trainings | None:
@@ -220,15 +219,15 @@ def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
         remark = "Dice, trained beside it on the same cases"
         found.append((rivals.title("teacher"), number(fmean(teacher.values())), remark))
     elif teacher:
-        length = "" if trainings is None else f", {counted(trainings.teacher, 'updates')}"
+        length = "" if trainings is None else f", {count_of(trainings.teacher, 'update')}"
         remark = f"Dice, labelled cases only{length}"
         found.append(("Teacher", number(fmean(teacher.values())), remark))
     if student and teacher:
         gain = _gain(student, teacher)
         length = ""
         if trainings is not None:
-            updates = "more updates" if trainings.goes_on else "updates"
-            length = f"; with {counted(trainings.student, updates)}"
+            update = "more update" if trainings.goes_on else "update"
+            length = f"; with {count_of(trainings.student, update)}"
         title = "Difference" if record.learns_beside else "Gain"
         found.append((title, number(gain.mean, sign=True), f"{_interval(gain)}{length}"))
     if ensemble:

@@ -47,14 +47,6 @@ class CorrectionsPlan:
     """What a person should know, such as who is left out, in sentences."""
 
 
-def why_not_learn(run: Path, cases: Path, reviews: Path, *, thorough: bool = True) -> str:
-    """Return why a run cannot learn from corrections, and what to do; empty if it can.
-
-    Arguments are those of `look_before_learning`.
-    """
-    return look_before_learning(run, cases, reviews, thorough=thorough)[0]
-
-
 def look_before_learning(
     run: Path, cases: Path, reviews: Path, *, thorough: bool = True
 ) -> tuple[str, tuple[str, ...]]:

@@ -141,7 +141,7 @@ def start_from_run(request: TrainRequest, device: torch.device, store: Path) -> 
     """Look at what was corrected, and decide how the run's student goes on with it.
 
     Raises:
-        SemiSupSegError: If the run cannot go on; `why_not_learn` says the same.
+        SemiSupSegError: If the run cannot go on; `look_before_learning` says the same.
         UsageError: If a setting makes no sense.
     """
     if request.former is None or request.reviews is None:

@@ -21,7 +21,7 @@ from SemiSupSegLib.models.package import read_package
 from SemiSupSegLib.preparation.prepare import PreparedCase
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.runs.control import Control
-from SemiSupSegLib.runs.corrections import plan_corrections, why_not_learn
+from SemiSupSegLib.runs.corrections import look_before_learning, plan_corrections
 from SemiSupSegLib.runs.events import read_events
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
@@ -355,7 +355,7 @@ def test_a_second_round_may_have_its_reviews_elsewhere(a_finished_run):
     (folder / "results").rename(folder / "first_round")
     review(folder, "case6")
 
-    refused = why_not_learn(folder / "learnt", folder / "cases", folder / "results")
+    refused = look_before_learning(folder / "learnt", folder / "cases", folder / "results")[0]
     (folder / "results").rename(folder / "second_round")
     (folder / "first_round").rename(folder / "results")
     plan = plan_corrections(folder / "learnt", folder / "cases", folder / "second_round")
@@ -429,10 +429,10 @@ CHANGES = {
 
 @pytest.mark.parametrize(("change", "said"), CHANGES.values(), ids=CHANGES)
 def test_learning_is_refused_where_something_is_missing(a_finished_run, capsys, change, said):
-    assert why_not_learn(*places(a_finished_run)) == ""
+    assert look_before_learning(*places(a_finished_run))[0] == ""
     change(a_finished_run)
 
-    assert said in why_not_learn(*places(a_finished_run))
+    assert said in look_before_learning(*places(a_finished_run))[0]
     assert main(words(a_finished_run)) in (1, 2)
     assert said in capsys.readouterr().err
     assert not (a_finished_run / "learnt" / "run.json").exists()
@@ -443,8 +443,8 @@ def test_what_names_and_manifests_tell_is_told_without_any_package(a_finished_ru
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
         "from pathlib import Path\n"
-        "from SemiSupSegLib.runs.corrections import why_not_learn\n"
-        "print(why_not_learn(*map(Path, sys.argv[1:]), thorough=False) or 'nothing')\n"
+        "from SemiSupSegLib.runs.corrections import look_before_learning\n"
+        "print(look_before_learning(*map(Path, sys.argv[1:]), thorough=False)[0] or 'nothing')\n"
     )
 
     def told() -> str:
