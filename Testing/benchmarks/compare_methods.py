@@ -39,13 +39,13 @@ from SemiSupSegLib.methods.catalogue import METHODS
 ITERATIONS = {
     "brats_cubes": 1200,
     "brats_cubes_flair": 600,
-    "la": 800,
+    "la": 400,
     "la_full": 6000,
     "brats_whole": 1000,
 }
 """Updates of a run. On two cores a run is meant to take six minutes on the cubes, 20 on the atrium,
 40 on whole brains; at full resolution it is meant for a GPU."""
-SHORT = {"brats_cubes": 600, "la": 400}
+SHORT = {"brats_cubes": 600}
 """Updates of the first runs, which the page shows, too."""
 SETTINGS = {
     "brats_cubes": ("optimizer.rate=0.01",),
