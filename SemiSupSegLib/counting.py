@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def counted(amount: int | str, things: str) -> str:
-    """Return `1 case` for 1 and `cases`, else `1,200 cases`.
+    """Return `1 case` for 1 and `cases`, `1 case is` for `cases are`, else `1,200 cases`.
 
     Args:
         amount: How many; a text stays as it is.
@@ -13,6 +13,8 @@ def counted(amount: int | str, things: str) -> str:
     shown = amount if isinstance(amount, str) else f"{amount:,}"
     if shown != "1":
         return f"{shown} {things}"
+    if things.endswith(" are"):
+        return f"{counted(1, things.removesuffix(' are'))} is"
     return f"1 {things[:-2] if things.endswith(_LONG_PLURALS) else things[:-1]}"
 
 

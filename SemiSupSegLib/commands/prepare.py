@@ -109,9 +109,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"Left out {case_id}: {reason}")
     spacing = " x ".join(f"{one:g}" for one in frozen.spacing or ())
     total = len(scan.cases) if part.size == 1 else len(usable)
-    are = "is" if total == 1 else "are"
-    count = f"{len(result.prepared)} of {counted(total, 'cases')}"
-    print(f"{count} {are} prepared at {spacing} mm in {store}.")
+    count = f"{len(result.prepared)} of {counted(total, 'cases are')}"
+    print(f"{count} prepared at {spacing} mm in {store}.")
     return 1 if result.failed or needed & unusable.keys() else 0
 
 

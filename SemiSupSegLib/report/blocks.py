@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from SemiSupSegLib.counting import counted
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
@@ -137,6 +139,6 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def count_of(amount: int, word: str, plural: str = "") -> str:
-    """Return `1 case`, `2 cases`."""
-    return f"{amount:,} {word if amount == 1 else plural or word + 's'}".replace(",", "\u202f")
+def count_of(amount: int, things: str) -> str:
+    """Return `1 case`, `1 200 cases`: as `counted`, with the thin space of the page's numbers."""
+    return counted(amount, things).replace(",", "\u202f")

@@ -168,7 +168,7 @@ def _sorted_curve(record: RunRecord) -> Figure:
         svg=svg,
         title="Sorted image confidence (Liu, figure 6)",
         caption=(
-            f"{count_of(len(values), 'unlabelled case')}, {number(values[-1])} to "
+            f"{count_of(len(values), 'unlabelled cases')}, {number(values[-1])} to "
             f"{number(values[0])}; a stage has as many cases as stand left of its dashed line. "
             f"{_size_sentence(ranking)}"
         ),
@@ -185,7 +185,7 @@ def _size_sentence(ranking: Sequence[RankedCase]) -> str:
     found = spearman([told for told, _ in pairs], [share for _, share in pairs])
     return (
         "Rank correlation (Spearman) with the share of foreground in the pseudo-label, over "
-        f"{count_of(len(pairs), 'selected case')}: {_correlation(found)}. Near 1, the most "
+        f"{count_of(len(pairs), 'selected cases')}: {_correlation(found)}. Near 1, the most "
         "confident cases are those with the largest foreground."
     )
 

@@ -98,12 +98,12 @@ def headline(record: RunRecord) -> list[str]:
         return [_why_no_result(record)]
     names = record.task.headline_targets
     over = f" (mean over {', '.join(names)})" if len(names) > 1 else f" ({names[0]})"
-    cases = count_of(len(student), "validation case")
+    cases = count_of(len(student), "validation cases")
     sentences = [f"The student reaches a Dice of {fmean(student.values()):.3f}{over} on {cases}."]
     if record.goes_on:
         return sentences + _before_and_after(record, student)
     teacher = record.mean_dice("teacher")
-    labelled = count_of(len(record.config["split"]["train_labelled"]), "labelled case")
+    labelled = count_of(len(record.config["split"]["train_labelled"]), "labelled cases")
     if not teacher:
         return [
             *sentences,
@@ -135,7 +135,7 @@ def _of_both(record: RunRecord) -> list[str]:
 
 
 def _before_and_after(record: RunRecord, student: Mapping[str, float]) -> list[str]:
-    reviewed = count_of(len(record.config.get("reviewed", ())), "reviewed case")
+    reviewed = count_of(len(record.config.get("reviewed", ())), "reviewed cases")
     before = record.mean_dice("before")
     shared = [case for case in student if case in before]
     if not shared:
@@ -165,9 +165,9 @@ class _Trainings:
             student = f"{self.student:,} more on {self.on}, starting from the teacher's weights"
         else:
             student = (
-                f"{count_of(self.student, 'update')} on {self.on}, starting from random weights"
+                f"{count_of(self.student, 'updates')} on {self.on}, starting from random weights"
             )
-        return f"teacher: {count_of(self.teacher, 'update')} on labelled cases; student: {student}"
+        return f"teacher: {count_of(self.teacher, 'updates')} on labelled cases; student: {student}"
 
 
 def _trainings(record: RunRecord) -> _Trainings | None:
@@ -219,15 +219,15 @@ def tiles(record: RunRecord) -> list[tuple[str, str, str]]:
         remark = "Dice, trained beside it on the same cases"
         found.append((rivals.title("teacher"), number(fmean(teacher.values())), remark))
     elif teacher:
-        length = "" if trainings is None else f", {count_of(trainings.teacher, 'update')}"
+        length = "" if trainings is None else f", {count_of(trainings.teacher, 'updates')}"
         remark = f"Dice, labelled cases only{length}"
         found.append(("Teacher", number(fmean(teacher.values())), remark))
     if student and teacher:
         gain = _gain(student, teacher)
         length = ""
         if trainings is not None:
-            update = "more update" if trainings.goes_on else "update"
-            length = f"; with {count_of(trainings.student, update)}"
+            updates = "more updates" if trainings.goes_on else "updates"
+            length = f"; with {count_of(trainings.student, updates)}"
         title = "Difference" if record.learns_beside else "Gain"
         found.append((title, number(gain.mean, sign=True), f"{_interval(gain)}{length}"))
     if ensemble:

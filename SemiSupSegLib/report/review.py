@@ -100,12 +100,12 @@ def build_review_report(results: Path, out: Path | None = None) -> Path:
 def _headline(rows: Sequence[CohortRow]) -> list[str]:
     finished = [row for row in rows if any(one.is_finished for one in row.reviews)]
     begun = [row for row in rows if row.reviews]
-    sentences = [f"{len(finished)} of {count_of(len(rows), 'case')} are reviewed."]
+    sentences = [f"{len(finished)} of {count_of(len(rows), 'cases')} are reviewed."]
     if len(rows) == 1:
         sentences = ["The case is reviewed." if finished else "The case is not reviewed yet."]
     if len(begun) > len(finished):
         more = len(begun) - len(finished)
-        sentences.append(f"{count_of(more, 'more is', 'more are')} begun.")
+        sentences.append(f"{more} more {'is' if more == 1 else 'are'} begun.")
     verdicts = Counter(verdict for row in rows for verdict in row.verdicts)
     if verdicts:
         parts = [f"{count} {verdict}" for verdict, count in sorted(verdicts.items())]
@@ -129,7 +129,7 @@ def _tiles(rows: Sequence[CohortRow], lines: Sequence[RegionLine]) -> list[tuple
     return [
         ("Reviewed", f"{finished} / {len(rows)}", "cases finished, of all"),
         ("Expected error left", _volume(left), f"of {_volume(whole)}"),
-        ("Decisions", str(len(decided)), f"by {count_of(len(people), 'reviewer')}"),
+        ("Decisions", str(len(decided)), f"by {count_of(len(people), 'reviewers')}"),
         ("Active time", duration(seconds) if seconds else NOTHING, "where it was logged"),
         ("Training labels", str(saved), f"case{'' if saved == 1 else 's'} with a saved label"),
     ]

@@ -125,7 +125,7 @@ def _lead(
     else:
         # Before anything is written there.
         run.refuse_foreign()
-    with Lock(run.lock_file) as lock:
+    with _leaving_no_empty_folder(run.path), Lock(run.lock_file) as lock:
         if not distribution.is_alone:
             distribution.while_waiting = lock.heartbeat
         events = EventLog(run.events_file)
@@ -162,6 +162,19 @@ def _lead(
         events.append(EventKind.FINISHED, seconds=round(progress.seconds, 3))
         progress.write(RunStatus.FINISHED)
     return TrainOutcome(was_finished=False, lines=tuple(lines))
+
+
+@contextlib.contextmanager
+def _leaving_no_empty_folder(path: Path) -> Iterator[None]:
+    """Take a new folder away again if what is done meanwhile fails and has put nothing there."""
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in new:
+                folder.rmdir()
+        raise
 
 
 def _train(

@@ -23,6 +23,7 @@ from SemiSupSegLib.cases.split import (
     separated_twins,
 )
 from SemiSupSegLib.cases.task import Task, load_task
+from SemiSupSegLib.counting import counted
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.methods.corrections import CorrectionsOptions
 from SemiSupSegLib.options import from_json, with_settings
@@ -226,13 +227,13 @@ def _with_reviewed(split: Split, cases: Sequence[Case]) -> tuple[Split, list[str
     told = []
     if moved:
         told.append(
-            f"{_counted(moved, 'case')} named unlabelled in the split, but reviewed since: trained "
-            f"on with the reviewed label{'s' * (len(moved) > 1)}: {_listed(moved)}."
+            f"{counted(len(moved), 'cases are')} named unlabelled in the split, but reviewed "
+            f"since: trained on with the reviewed label{'s' * (len(moved) > 1)}: {_listed(moved)}."
         )
     unused = sorted(reviewed - set(members_of(split)))
     if unused:
         told.append(
-            f"{_counted(unused, 'reviewed case')} in no list of the split, and not used: "
+            f"{counted(len(unused), 'reviewed cases are')} in no list of the split, and not used: "
             f"{_listed(unused)}."
         )
     rest = tuple(case_id for case_id in split.train_unlabelled if case_id not in reviewed)
@@ -257,14 +258,14 @@ def _judged_by_own_labels(
     told = []
     if own:
         told.append(
-            f"{_counted(list(own), 'validation case')} reviewed, and still judged by "
+            f"{counted(len(own), 'validation cases are')} reviewed, and still judged by "
             f"{'its own label' if len(own) == 1 else 'their own labels'}: {_listed(list(own))}."
         )
     without = sorted(both - set(own))
     if without:
         told.append(
-            f"{_counted(without, 'validation case')} judged by a reviewed label, which favours "
-            f"the model that it was made from: {_listed(without)}."
+            f"{counted(len(without), 'validation cases are')} judged by a reviewed label, which "
+            f"favours the model that it was made from: {_listed(without)}."
         )
     return [own.get(case.id, case) for case in cases], told
 
@@ -309,10 +310,6 @@ def _refuse_unusable(split: Split, cases: Sequence[Case]) -> None:
                 f"The split names case {case_id}, which is unusable: "
                 f"{unusable[case_id].reasons[0].sentences}"
             )
-
-
-def _counted(names: Sequence[str], what: str) -> str:
-    return f"1 {what} is" if len(names) == 1 else f"{len(names)} {what}s are"
 
 
 def _listed(names: Sequence[str]) -> str:

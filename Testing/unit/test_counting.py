@@ -16,6 +16,8 @@ from SemiSupSegLib.counting import counted
         (1, "processes", "1 process"),
         (1, "boxes", "1 box"),
         (1, "patches", "1 patch"),
+        (1, "reviewed cases are", "1 reviewed case is"),
+        (2, "cases are", "2 cases are"),
         ("1", "voxels", "1 voxel"),
         ("1.5", "voxels", "1.5 voxels"),
     ],

@@ -418,5 +418,5 @@ def test_shares_times_and_counts_are_written_for_people():
         "10 min",
         "2.0 h",
     ]
-    assert count_of(1, "case") == "1 case"
-    assert count_of(1200, "case") == "1\u202f200 cases"
+    assert count_of(1, "cases") == "1 case"
+    assert count_of(1200, "cases") == "1\u202f200 cases"

@@ -52,6 +52,18 @@ def test_an_unknown_preset_gets_the_valid_ones(tmp_path, capsys):
     assert f"no preset 'fast'. Choose one of: {', '.join(preset_names())}" in told
 
 
+def test_a_refused_run_leaves_no_folder_that_it_made(tmp_path, capsys):
+    cases, own = tmp_path / "cases", tmp_path / "own"
+    cases.mkdir()
+    own.mkdir()
+
+    for out in (tmp_path / "new" / "run", own):
+        assert main(["train", "--cases", str(cases), "--out", str(out), "--device", "cpu"]) == 1
+        assert "no labelled case" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == [cases, own]
+    assert not list(own.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "preset", "method"),
     [
