@@ -159,7 +159,7 @@ def _refuse_own_folders(cases: Sequence[Case], out: Path) -> None:
             raise UsageError(
                 f"The result of {case.id} would be written among its images, to {out / case.id}, "
                 "and a folder with a result is not searched for cases. Choose another folder "
-                "with --out."
+                "for the results."
             )
 
 

@@ -354,7 +354,8 @@ class SceneLifeTest(PanelTest):
         self.wait(lambda: self.segment.folder_run.is_ended, "the folder")
 
         self.assertIn("would be written among its images", self.message)
-        self.assertIn("Choose another folder", self.message)
+        self.assertIn("Choose another folder for the results.", self.message)
+        self.assertNotIn("--", self.message)
         self.assertEqual(list(cases.rglob("case.json")), [])
 
     def test_volumes_and_maps_of_a_finished_job_are_removed_and_its_log_stays(self):
