@@ -384,7 +384,7 @@ class SegmentSection(Section):
     def _find_model_of_scene(self, state: State, registered: dict[str, str]) -> None:
         """Choose the model that the scene was made with, whatever its name is here."""
         wanted = state.model_sha256
-        if not wanted or demonstration.is_demonstration(state.model):
+        if not (wanted and state.model) or demonstration.is_demonstration(state.model):
             return
         if registered.get(state.model) != wanted:
             same = [name for name, sha256 in registered.items() if sha256 == wanted]
@@ -392,9 +392,10 @@ class SegmentSection(Section):
                 state.model = same[0]
             else:
                 self._model_note = _(
-                    "The model of this scene ({name}) is not registered here; what is chosen now "
-                    "is another one."
+                    "The model of this scene ({name}) is not registered here."
                 ).format(name=state.model)
+                if registered:
+                    self._model_note += " " + _("What is chosen now is another one.")
 
     def _expected(self, state: State) -> Estimate | None:
         chosen = self._chosen(state)
