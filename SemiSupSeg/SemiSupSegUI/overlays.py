@@ -133,7 +133,7 @@ class Overlays:
             return _("Only a case that was opened from a training's stage has this map.")
         roles = _SEGMENTATIONS.get(name, ("pseudo_label",) if name == SIDE_BY_SIDE else (name,))
         if any(scene.overlay_node(segmentation, role) is None for role in roles):
-            return _("This result has no such map: the model or its method does not give it.")
+            return _("This result has no such map: its model does not give it, or it was removed.")
         if name == SIDE_BY_SIDE and slicer.app.layoutManager() is None:
             return _("There are no views.")
         return ""

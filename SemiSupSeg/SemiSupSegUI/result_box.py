@@ -203,6 +203,9 @@ class ResultBox:
             _("Exchange the result with the one that it has replaced."),
         )
         table = scene.overlay_node(result, "table")
+        no_table = "" if table else _("The table was removed. Apply the model again.")
+        enable(self.copy_button, no_table, _("Copy the table, to paste it into a spreadsheet."))
+        enable(self.csv_button, no_table, _("Save the table as a file for spreadsheets."))
         if self.table_view.mrmlTableNode() is not table:
             self.table_view.setMRMLTableNode(table)
         self.table_view.resizeColumnsToContents()

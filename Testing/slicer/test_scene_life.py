@@ -226,6 +226,20 @@ class SceneLifeTest(PanelTest):
 
         self.assertEqual(self.segment.results.overlays.shown, "off")
 
+    def test_a_removed_table_is_neither_copied_nor_saved(self):
+        self.try_it()
+        self.apply()
+        buttons = (self.segment.results.copy_button, self.segment.results.csv_button)
+        self.assertTrue(all(button.enabled for button in buttons))
+
+        slicer.mrmlScene.RemoveNode(self.state.result.GetNodeReference("SemiSupSeg.table"))
+        self.wait(lambda: not buttons[0].enabled, "the panel to notice")
+
+        for button in buttons:
+            self.assertEqual(button.toolTip, "The table was removed. Apply the model again.")
+        self.apply()
+        self.assertTrue(all(button.enabled for button in buttons))
+
     def test_removed_nodes_cost_the_window_nothing(self):
         self.try_it()
         with mock.patch("SemiSupSegUI.segment.SegmentSection.scene_changed") as noticed:
