@@ -104,6 +104,16 @@ class ReviewTest(PanelTest):
         self.assertEqual((k, j, i), region.peak_voxel)
         self.assertEqual(self.session.regions_map[k, j, i], region.id)
 
+    def test_a_result_whose_confidence_was_removed_is_loaded_anew(self):
+        former = self.state.result
+        slicer.mrmlScene.RemoveNode(former.GetNodeReference("SemiSupSeg.confidence"))
+
+        self.begin()
+
+        self.assertIsNot(self.session.result, former)
+        self.review.close()
+        self.assertIs(self.state.result, former)
+
     def test_every_decision_is_on_the_disk_at_once(self):
         self.begin()
         first = self.session.regions[0].id
