@@ -128,8 +128,13 @@ class ResultBox:
             return
         with self._message.errors_shown():
             restore_previous(state.result)
+            # An overlay is drawn in the result's place, and is that of the latest one.
+            self.show(overlays.OFF)
             self._message.say(
-                _("The former result is back. Pressed again, the one before it, and so round.")
+                _(
+                    "The former result is back; overlays and table are those of the latest. "
+                    "Pressed again, the one before it, and so round."
+                )
             )
         self.update()
 

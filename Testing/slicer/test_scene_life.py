@@ -331,7 +331,11 @@ class SceneLifeTest(PanelTest):
         self.apply()
         counts = []
         for _ in range(3):
+            self.segment.results.show("contours")
             self.segment.results.restore_previous()
+            self.assertTrue(result.GetDisplayNode().GetVisibility2D())
+            self.assertEqual(self.segment.results.overlay_box.currentData, "off")
+            self.assertIn("overlays and table are those of the latest", self.message)
             counts.append(result.GetSegmentation().GetNumberOfSegments())
             if counts[-1] == 2:
                 back = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
