@@ -97,6 +97,7 @@ class RegionTable:
         self._is_filling = True
         self.class_box.clear()
         self.class_box.addItem(_("All classes"), None)
+        self.status_box.setCurrentIndex(0)
         for name in dict.fromkeys(one.class_name for one in (session.regions if session else ())):
             self.class_box.addItem(name, name)
         self.table.sortingEnabled = False
