@@ -160,6 +160,34 @@ class SceneLifeTest(PanelTest):
             )
         self.assertTrue(result.GetDisplayNode().GetVisibility2DFill())
 
+    def test_every_overlay_that_a_scene_was_saved_with_can_be_taken_back(self):
+        self.need_views()
+        self.try_it()
+        self.apply()
+        results = self.segment.results
+        for name in ("contours", "uncertainty", "comparison", "teacher_student"):
+            with self.subTest(name):
+                results.show(name)
+                file = str(self.folder / f"{name}.mrb")
+                self.assertTrue(slicer.util.saveScene(file))
+                slicer.mrmlScene.Clear(0)
+                # The empty scene is shown before the saved one is added to it.
+                self.panel.exit()
+                self.panel.enter()
+
+                slicer.util.loadScene(file)
+                self.wait(lambda name=name: results.overlays.shown == name, "the panel to notice")
+                results.show("off")
+
+                display = self.state.result.GetDisplayNode()
+                self.assertTrue(display.GetVisibility())
+                self.assertTrue(display.GetVisibility2D())
+                self.assertTrue(display.GetVisibility2DFill())
+                self.assertEqual(display.GetNumberOfViewNodeIDs(), 0)
+                for role in ("sure", "possible", "comparison", "pseudo_label"):
+                    node = self.state.result.GetNodeReference("SemiSupSeg." + role)
+                    self.assertFalse(node.GetDisplayNode().GetVisibility(), role)
+
     def test_a_scene_that_takes_the_place_of_another_is_worked_with(self):
         self.try_it()
         file = str(self.folder / "scene.mrml")
