@@ -388,6 +388,25 @@ class SceneLifeTest(PanelTest):
         self.assertEqual(len(list(out.glob("*/case.json"))), 1)
         self.assertTrue(self.segment.apply_button.enabled)
 
+    def test_a_damaged_case_of_a_folder_is_named_with_its_reason_in_the_details(self):
+        from SemiSupSegUI import demonstration
+
+        self.need_worker()
+        self.try_it()
+        cases, out = self.folder / "cases", self.folder / "out"
+        for name in ("whole", "damaged"):
+            shutil.copytree(demonstration.MODEL.parent / "case", cases / name)
+        for file in (cases / "damaged").glob("*flair.nii.gz"):
+            file.write_bytes(file.read_bytes()[:1000])
+
+        self.segment.segment_folder(str(cases), str(out))
+        self.wait(lambda: self.segment.folder_run.is_ended, "the folder")
+
+        self.assertIn("Not predicted: damaged.", self.message)
+        self.assertIn(f"The others lie in {out}.", self.message)
+        self.assertIn("damaged: not predicted. ", self.segment.message._details.plainText)
+        self.assertTrue((out / "whole" / "case.json").is_file())
+
     def test_a_folder_of_cases_is_not_segmented_into_itself(self):
         from SemiSupSegUI import demonstration
 
