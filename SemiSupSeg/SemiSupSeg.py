@@ -209,7 +209,8 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 def _isShown(node):
-    return node.IsA("vtkMRMLVolumeNode") or node.IsA("vtkMRMLSegmentationNode")
+    kinds = ("vtkMRMLVolumeNode", "vtkMRMLSegmentationNode", "vtkMRMLTableNode")
+    return any(node.IsA(kind) for kind in kinds)
 
 
 class SemiSupSegTest(ScriptedLoadableModuleTest):

@@ -115,7 +115,7 @@ class Opening:
         task = task_from_json(told["task"], self._folder)
         done = False
         try:
-            if self._result is not None and not _is_there(self._result):
+            if self._result is not None and not is_there(self._result):
                 raise SemiSupSegError(
                     _(
                         "The result of {case} was removed from the scene while it was opened. Open "
@@ -240,7 +240,7 @@ def result_in_scene(case: str):
     return node if scene.reference_node(node) is not None else None
 
 
-def _is_there(result) -> bool:
+def is_there(result) -> bool:
     """Return whether a result is in the scene, with the map that tells its grid."""
     is_present = slicer.mrmlScene.IsNodePresent(result)
     return bool(is_present) and scene.overlay_node(result, "confidence") is not None

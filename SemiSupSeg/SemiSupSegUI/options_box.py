@@ -19,7 +19,7 @@ class OptionsBox:
         box.collapsed = True
         form = qt.QFormLayout(box)
         self.device_box = qt.QComboBox()
-        for title, name in ((_("Best available"), "auto"), (_("CPU"), "cpu"), ("GPU 0", "cuda:0")):
+        for title, name in ((_("Best available"), "auto"), (_("CPU"), "cpu")):
             self.device_box.addItem(title, name)
         self.device_box.toolTip = _("Where the network runs.")
         self.overlap_box = qt.QDoubleSpinBox()

@@ -121,7 +121,8 @@ class Overlays:
         self.shown = OFF
         """Name of the overlay that is shown."""
         self._last_map = "uncertainty"
-        self._of = None
+        self.result = None
+        """Segmentation of the result that it is of."""
 
     def missing(self, segmentation, name: str) -> str:
         """Return why an overlay cannot be shown, or an empty text."""
@@ -133,7 +134,7 @@ class Overlays:
             return _("Only a case that was opened from a training's stage has this map.")
         roles = _SEGMENTATIONS.get(name, ("pseudo_label",) if name == SIDE_BY_SIDE else (name,))
         if any(scene.overlay_node(segmentation, role) is None for role in roles):
-            return _("This result has no such map: the model or its method does not give it.")
+            return _("This result has no such map: its model does not give it, or it was removed.")
         if name == SIDE_BY_SIDE and slicer.app.layoutManager() is None:
             return _("There are no views.")
         return ""
@@ -160,9 +161,9 @@ class Overlays:
         """
         if name != OFF and self.missing(segmentation, name):
             name = OFF
-        if name != self.shown or segmentation is not self._of or name == SIDE_BY_SIDE:
+        if name != self.shown or segmentation is not self.result or name == SIDE_BY_SIDE:
             self._restore(keep_layout=name == SIDE_BY_SIDE)
-        self.shown, self._of = name, segmentation
+        self.shown, self.result = name, segmentation
         if name == OFF:
             return
         self._changes.is_adopting = from_file
@@ -197,7 +198,7 @@ class Overlays:
         """The scene is closing: of nodes there is nothing to put back, but the layout stays."""
         self._changes.forget()
         LAYOUT.leave()
-        self.shown, self._of = OFF, None
+        self.shown, self.result = OFF, None
 
     def _show_map(self, volume, name: str, opacity: float, threshold: float | None) -> None:
         limit = default_threshold(name) if threshold is None else threshold

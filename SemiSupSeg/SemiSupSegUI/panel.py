@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from SemiSupSegUI.models import ModelsSection
 from SemiSupSegUI.review import ReviewSection
-from SemiSupSegUI.section import Section
+from SemiSupSegUI.section import Section, offer_gpus
 from SemiSupSegUI.segment import SegmentSection
 from SemiSupSegUI.setup import SetupSection
 from SemiSupSegUI.state import State
@@ -141,7 +141,9 @@ class Panel:
         self.segment.update()
         self.review.update()
         probe = self.setup.probe
-        self.train.setup_changed([] if probe is None else [one.name for one in probe.gpus])
+        gpus = [] if probe is None else [one.name for one in probe.gpus]
+        offer_gpus(self.segment.options.device_box, gpus)
+        self.train.setup_changed(gpus)
         self.models.update()
 
     def _models_changed(self) -> None:

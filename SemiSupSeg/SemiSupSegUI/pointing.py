@@ -45,7 +45,7 @@ class Pointer:
 
     def point(self, session: ReviewSession, region: ReviewRegion) -> None:
         """Centre all slice and 3D views on a region's peak, and mark peak and extent."""
-        place = world_of(session, region.peak_ras)
+        place = place_of(session, region)
         before = _seen()
         node_class = slicer.vtkMRMLSliceNode
         node_class.JumpAllSlices(slicer.mrmlScene, *place, node_class.CenteredJumpSlice)
@@ -166,8 +166,13 @@ def _centre(camera, place: tuple[float, float, float]) -> None:
     _put_camera(camera, (place, position, up))
 
 
-def world_of(session: ReviewSession, ras: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Return world RAS of a point in the result's own RAS; they differ under a transform."""
+def place_of(session: ReviewSession, region: ReviewRegion) -> tuple[float, float, float]:
+    """Return world RAS of a region's peak: where its voxel lies in the scene.
+
+    The file tells where it lay when the case was segmented; the result may have been moved since.
+    """
+    depth, row, column = region.peak_voxel
+    ras = session.ijk_to_ras.MultiplyPoint((column, row, depth, 1.0))[:3]
     transform = session.node.GetParentTransformNode()
     if transform is None:
         return ras

@@ -8,7 +8,7 @@ import qt
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.review.regions import ReviewRegion
-from SemiSupSegUI.pointing import world_of
+from SemiSupSegUI.pointing import place_of
 from SemiSupSegUI.reviewing import ReviewSession
 
 _STATUS = 2
@@ -97,6 +97,7 @@ class RegionTable:
         self._is_filling = True
         self.class_box.clear()
         self.class_box.addItem(_("All classes"), None)
+        self.status_box.setCurrentIndex(0)
         for name in dict.fromkeys(one.class_name for one in (session.regions if session else ())):
             self.class_box.addItem(name, name)
         self.table.sortingEnabled = False
@@ -194,7 +195,7 @@ def _classes(region: ReviewRegion) -> str:
 
 def _cells(session: ReviewSession, region: ReviewRegion) -> list[tuple[str, float | int | None]]:
     """Return each cell's text, or the number that is shown and sorted by."""
-    place = world_of(session, region.peak_ras)
+    place = place_of(session, region)
     return [
         ("", region.id),
         (_classes(region), None),

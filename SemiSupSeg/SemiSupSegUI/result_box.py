@@ -128,8 +128,13 @@ class ResultBox:
             return
         with self._message.errors_shown():
             restore_previous(state.result)
+            # An overlay is drawn in the result's place, and is that of the latest one.
+            self.show(overlays.OFF)
             self._message.say(
-                _("The former result is back. Pressed again, the one before it, and so round.")
+                _(
+                    "The former result is back; overlays and table are those of the latest. "
+                    "Pressed again, the one before it, and so round."
+                )
             )
         self.update()
 
@@ -203,6 +208,9 @@ class ResultBox:
             _("Exchange the result with the one that it has replaced."),
         )
         table = scene.overlay_node(result, "table")
+        no_table = "" if table else _("The table was removed. Apply the model again.")
+        enable(self.copy_button, no_table, _("Copy the table, to paste it into a spreadsheet."))
+        enable(self.csv_button, no_table, _("Save the table as a file for spreadsheets."))
         if self.table_view.mrmlTableNode() is not table:
             self.table_view.setMRMLTableNode(table)
         self.table_view.resizeColumnsToContents()

@@ -25,7 +25,7 @@ from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.learning_box import LearningBox
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.nodes import remove_node
-from SemiSupSegUI.opening import Opening, remove, result_in_scene
+from SemiSupSegUI.opening import Opening, is_there, remove, result_in_scene
 from SemiSupSegUI.pointing import Pointer
 from SemiSupSegUI.region_editor import RegionEditor
 from SemiSupSegUI.region_table import RegionTable, regions_in_words
@@ -210,7 +210,8 @@ class ReviewSection(Section):
             if not located:
                 return
             folder = Path(located)
-        self._open(folder, result=state.result)
+        # Without the map that tells its grid it is loaded anew, beside what is left of it.
+        self._open(folder, result=state.result if is_there(state.result) else None)
 
     def open_folder(self, folder: Path) -> None:
         """Review a result from a folder; it is loaded unless it is in the scene."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ctk
 import qt
@@ -60,6 +60,14 @@ def enable(button, why_not: str, tool_tip: str = "") -> None:
     """Enable a button, or disable it with a tool tip that says why."""
     button.enabled = not why_not
     button.toolTip = why_not or tool_tip
+
+
+def offer_gpus(box, names: Sequence[str]) -> None:
+    """Let each of this machine's GPUs be chosen in a list of devices; the chosen one stays."""
+    for number, name in enumerate(names):
+        if box.findData(f"cuda:{number}") < 0:
+            box.addItem(f"GPU {number}", f"cuda:{number}")
+        box.setItemData(box.findData(f"cuda:{number}"), name, qt.Qt.ToolTipRole)
 
 
 def folder_row(form, title: str, edited: Callable[[str], None]):

@@ -55,7 +55,6 @@ class SegmentSection(Section):
         self.on_result: Callable[[], None] = lambda: None
         """Told when a result is shown, and when it is on the disk."""
         self._is_closed = False
-        self._is_new_scene = True
         self._do_nodes_move = False
         """Whether selectors go on to other nodes by themselves, which nobody has chosen."""
         self._read_name: str | None = None
@@ -274,7 +273,6 @@ class SegmentSection(Section):
     def scene_closes(self) -> None:
         """Leave the nodes alone; a job goes on, and its result stays on the disk."""
         self.results.overlays.forget()
-        self._is_new_scene = True
         self._model_note = ""
         if self.segmenting is not None:
             self.segmenting.leave_scene(_("The scene was closed."))
@@ -300,12 +298,12 @@ class SegmentSection(Section):
         if self._task is not None and not self._chosen(state):
             self.detect()
         if state.result is not None:
-            was_saved_so = self._is_new_scene and state.overlay != overlays.OFF
-            self.results.show(state.overlay, from_file=was_saved_so)
+            # One that nobody has chosen here came with a scene, closed before or not.
+            is_from_file = state.result is not self.results.overlays.result
+            self.results.show(state.overlay, from_file=is_from_file)
         else:
             # The result was removed: nothing of it stays drawn.
             self.results.overlays.show(None, overlays.OFF)
-        self._is_new_scene = False
         self.update()
 
     def cleanup(self) -> None:
@@ -384,7 +382,7 @@ class SegmentSection(Section):
     def _find_model_of_scene(self, state: State, registered: dict[str, str]) -> None:
         """Choose the model that the scene was made with, whatever its name is here."""
         wanted = state.model_sha256
-        if not wanted or demonstration.is_demonstration(state.model):
+        if not (wanted and state.model) or demonstration.is_demonstration(state.model):
             return
         if registered.get(state.model) != wanted:
             same = [name for name, sha256 in registered.items() if sha256 == wanted]
@@ -392,9 +390,10 @@ class SegmentSection(Section):
                 state.model = same[0]
             else:
                 self._model_note = _(
-                    "The model of this scene ({name}) is not registered here; what is chosen now "
-                    "is another one."
+                    "The model of this scene ({name}) is not registered here."
                 ).format(name=state.model)
+                if registered:
+                    self._model_note += " " + _("What is chosen now is another one.")
 
     def _expected(self, state: State) -> Estimate | None:
         chosen = self._chosen(state)

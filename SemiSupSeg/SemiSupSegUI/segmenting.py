@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +198,7 @@ class Segmenting:
             state = job.state
             share = state.finished / state.planned if state.planned else None
             warnings = tuple(
-                str(event["message"])
+                self._with_names(str(event["message"]))
                 for event in job.events
                 if event["kind"] == EventKind.WARNING.value
             )
@@ -225,11 +226,21 @@ class Segmenting:
         self._end_when_all_is_there()
 
     def _what_failed(self, job: Job) -> str:
-        return self._failure or job.state.error or _("The worker said nothing.")
+        said = self._failure or job.state.error or _("The worker said nothing.")
+        return self._with_names(said)
+
+    def _with_names(self, text: str) -> str:
+        """Return what the worker says, with the names of volumes in place of the job's files."""
+        names = {}
+        for channel, path in self._export.files.items():
+            names[str(path)] = names[path.name] = self._volumes[channel].GetName()
+        files = "|".join(re.escape(file) for file in sorted(names, key=len, reverse=True))
+        return re.sub(rf"(?<!\w)(?:{files})", lambda found: names[found[0]], text)
 
     def _bring_into_scene(self) -> None:
         content = read_json(self._folder.result_json)
         check_format(content, "job-result", self._folder.result_json)
+        content["warnings"] = [self._with_names(one) for one in content.get("warnings", ())]
         reference = next(iter(self._volumes.values()))
         output = self._output
         self._result = scene.Result(

@@ -17,7 +17,7 @@ from SemiSupSegUI.command_job import Ended, run_command
 from SemiSupSegUI.jobs import Jobs, new_job_folder
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.run_options import RunOptions
-from SemiSupSegUI.section import enable, folder_row, push_button, wrapped_label
+from SemiSupSegUI.section import enable, folder_row, offer_gpus, push_button, wrapped_label
 from SemiSupSegUI.training_cases import TrainingCases
 from SemiSupSegUI.worker import terminal_command
 
@@ -79,7 +79,7 @@ class TrainingPlan:
         self.preset_box = _box(_("How thoroughly it is trained."))
         self.method_box = _box(_("What is done with labelled and unlabelled cases."))
         self.device_box = _box(_("Where the networks are trained."))
-        for title, name in ((_("Best available"), "auto"), (_("CPU"), "cpu"), ("GPU 0", "cuda:0")):
+        for title, name in ((_("Best available"), "auto"), (_("CPU"), "cpu")):
             self.device_box.addItem(title, name)
         self.iterations_box = qt.QSpinBox()
         self.iterations_box.setRange(0, 10_000_000)
@@ -154,11 +154,7 @@ class TrainingPlan:
 
     def offer_gpus(self, names: Sequence[str]) -> None:
         """Let each of this machine's GPUs be chosen; the chosen device stays."""
-        for number, name in enumerate(names):
-            if self.device_box.findData(f"cuda:{number}") < 0:
-                self.device_box.addItem(f"GPU {number}", f"cuda:{number}")
-            at = self.device_box.findData(f"cuda:{number}")
-            self.device_box.setItemData(at, name, qt.Qt.ToolTipRole)
+        offer_gpus(self.device_box, names)
 
     def enter(self) -> None:
         """The panel is shown: plan, if that was not done or has failed."""

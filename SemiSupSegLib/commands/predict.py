@@ -134,7 +134,12 @@ def run(arguments: argparse.Namespace) -> int:
         del maps
     print(f"{num_predicted} predicted, {len(failed)} failed.")
     if failed:
-        print(f"Failed: {', '.join(case_id for case_id, _ in failed)}", file=sys.stderr)
+        others = f" The others lie in {arguments.out}." if num_predicted else ""
+        print(
+            f"Not predicted: {', '.join(case_id for case_id, _ in failed)}. Why is told in a line "
+            f"of each.{others}",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 
@@ -159,7 +164,7 @@ def _refuse_own_folders(cases: Sequence[Case], out: Path) -> None:
             raise UsageError(
                 f"The result of {case.id} would be written among its images, to {out / case.id}, "
                 "and a folder with a result is not searched for cases. Choose another folder "
-                "with --out."
+                "for the results."
             )
 
 

@@ -181,7 +181,7 @@ class Predictor:
                     raise SemiSupSegError(
                         f"{self._device} has too little free memory for a window of "
                         f"{' x '.join(map(str, self.patch_size))} voxels. Close other programs "
-                        "that use it, or predict with --device cpu."
+                        "that use it, or predict on the CPU."
                     ) from error
             # Outside the handler: the exception holds what is to become free.
             self._batch_size = 1

@@ -166,8 +166,8 @@ def _refuse_other_images(target: Path, hashed: Mapping[str, str]) -> None:
     former = read_json(file).get("inputs")
     if former and hashed and former != hashed:
         raise SemiSupSegError(
-            f"{target} holds the result of other images. Choose another folder with --out, or move "
-            "that result away first."
+            f"{target} holds the result of other images. Choose another folder for the results, or "
+            "move that result away first."
         )
 
 

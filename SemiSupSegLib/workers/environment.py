@@ -108,7 +108,16 @@ def _named(
 
 
 def _interpreter(name: str, who: str, remedy: str) -> Path:
-    path = Path(name).expanduser()
+    try:
+        return _looked_up(Path(name).expanduser(), who, remedy)
+    except (OSError, RuntimeError) as error:
+        # A folder that this user may not enter; a user ("~name") that there is not.
+        raise SemiSupSegError(
+            f"{who} names the Python {name}, which cannot be looked at ({error}). {remedy}."
+        ) from error
+
+
+def _looked_up(path: Path, who: str, remedy: str) -> Path:
     if path.is_dir():
         found = [path / place for place in _PLACES if (path / place).is_file()]
         if not found:

@@ -55,6 +55,12 @@ def the_label() -> np.ndarray:
     return label
 
 
+def _ras(voxel: Sequence[int]) -> list[float]:
+    """Return where a voxel's centre lies, in RAS, mm."""
+    left, posterior, superior, _one = GRID.index_to_lps() @ [*reversed(voxel), 1]
+    return [-float(left), -float(posterior), float(superior)]
+
+
 def the_regions() -> list[dict[str, object]]:
     """Return the regions as they stand in `case.json`."""
     classes = (("necrosis", "edema"), ("edema", "background"), ("background", "edema"))
@@ -64,7 +70,7 @@ def the_regions() -> list[dict[str, object]]:
             "class": first,
             "second_class": second,
             "box": [list(ends) for ends in box],
-            "peak_ras": [0.0, 0.0, 0.0],
+            "peak_ras": _ras([start for start, _stop in box]),
             "peak_voxel": [ends[0] for ends in box],
             "volume_mm3": math.prod(stop - start for start, stop in box) * VOXEL_MM3,
             "expected_error_mm3": error,

@@ -132,7 +132,7 @@ class HierarchyItems:
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _removed(self, _scene: object, _event: str, node: object) -> None:
-        if self._scene.IsClosing() or not node.IsA("vtkMRMLDisplayableNode"):
+        if self._scene.IsClosing() or node.IsA("vtkMRMLSubjectHierarchyNode"):
             return
         hierarchy = self._hierarchy()
         item = hierarchy.GetItemByDataNode(node)

@@ -92,6 +92,22 @@ class FirstMinute(PanelTest):
         self.assertIn("less sure of this case", self.message)
         self.assertIsNotNone(self.state.result)
 
+    def test_what_is_told_of_a_volume_calls_it_by_its_name(self):
+        self.try_it()
+        slicer.util.getNode("Phantom_0032_t2").SetSpacing(2, 2, 2)
+        self.apply()
+
+        self.assertIn("Phantom_0032_t2 lies on another grid", self.message)
+        self.assertNotIn(".nrrd", self.message)
+        voxels = slicer.util.arrayFromVolume(slicer.util.getNode("Phantom_0032_flair"))
+        broken = voxels.astype(np.float32)
+        broken[20, 20, 20] = np.nan
+        slicer.util.updateVolumeFromArray(slicer.util.getNode("Phantom_0032_flair"), broken)
+        self.apply()
+
+        self.assertIn("Phantom_0032_flair has voxels that are not numbers", self.message)
+        self.assertNotIn(str(self.home), self.message)
+
     def _check_geometry(self, result):
         reference = slicer.util.getNode("Phantom_0032_t1")
         wanted = _matrix(reference)

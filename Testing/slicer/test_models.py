@@ -92,6 +92,20 @@ class ModelsTest(PanelTest):
         slicer.util.loadScene(file)
 
         self.wait(lambda: "not registered" in self.segment.model_line.text, "the panel to notice")
+        self.panel.enter()
+        self.assertEqual(
+            self.segment.model_line.text,
+            "The model of this scene (Demonstration only) is not registered here.\n"
+            "No model is registered.",
+        )
+        other = str(self.folder / "other")
+        run_in_workers_python(ANOTHER_MODEL, str(self.package), other, "Another")
+        slicer.mrmlScene.Clear(0)
+        slicer.util.loadScene(file)
+        self.wait(
+            lambda: "What is chosen now is another one." in self.segment.model_line.text,
+            "the panel to notice",
+        )
 
     def test_a_changed_package_is_refused_with_its_reason(self):
         copy = self.folder / "changed"

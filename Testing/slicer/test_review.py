@@ -84,6 +84,36 @@ class ReviewTest(PanelTest):
             )
             self.assertLess(abs(away), 1e-3, node.GetName())
 
+    def test_the_views_go_to_the_region_of_a_result_that_was_hardened_since(self):
+        moved = vtk.vtkTransform()
+        moved.RotateZ(20)
+        moved.Translate(5, -7, 11)
+        for kind in ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode"):
+            for node in slicer.util.getNodesByClass(kind):
+                node.ApplyTransform(moved)
+
+        self.begin()
+
+        region = self.session.regions[0]
+        marker = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")[0]
+        place = [0.0, 0.0, 0.0]
+        marker.GetNthControlPointPositionWorld(0, place)
+        to_voxel = vtk.vtkMatrix4x4()
+        self.session.reference.GetRASToIJKMatrix(to_voxel)
+        i, j, k = (round(part) for part in to_voxel.MultiplyPoint((*place, 1.0))[:3])
+        self.assertEqual((k, j, i), region.peak_voxel)
+        self.assertEqual(self.session.regions_map[k, j, i], region.id)
+
+    def test_a_result_whose_confidence_was_removed_is_loaded_anew(self):
+        former = self.state.result
+        slicer.mrmlScene.RemoveNode(former.GetNodeReference("SemiSupSeg.confidence"))
+
+        self.begin()
+
+        self.assertIsNot(self.session.result, former)
+        self.review.close()
+        self.assertIs(self.state.result, former)
+
     def test_every_decision_is_on_the_disk_at_once(self):
         self.begin()
         first = self.session.regions[0].id

@@ -68,6 +68,16 @@ class KeysTest(_ReviewSceneTest):
             self.assertEqual(self.review._region, 1)
             self.assertIn("No region is of this class and status", self.review.message.text)
 
+    def test_the_filters_of_one_case_hide_nothing_of_the_next(self):
+        self.filter(self.review.regions.class_box, "edema")
+        self.filter(self.review.regions.status_box, "ignored")
+        self.review.close()
+
+        self.open()
+
+        self.assertEqual(self.review.regions.from_row_of(None), [1, 2, 3])
+        self.assertTrue(self.review.confirm_button.enabled)
+
     def test_the_buttons_come_back_with_the_filter(self):
         self.filter(self.review.regions.status_box, "ignored")
         self.filter(self.review.regions.status_box, None)

@@ -17,8 +17,6 @@ from semisupseg_testing import PanelTest, segment_voxels, volume
 
 from Testing.data import make_review_folder
 
-PEAKS = ((31.0, -22.0, 45.0), (28.5, -30.0, 52.0), (31.5, -22.25, 40.0))
-
 
 class ReviewSceneTest(PanelTest):
     """A made-up result from a folder."""
@@ -33,8 +31,6 @@ class ReviewSceneTest(PanelTest):
     def make_result(self, out, inputs=None):
         """Write OUT/p1, and return it."""
         regions = make_review_folder.the_regions()
-        for region, peak in zip(regions, PEAKS, strict=True):
-            region["peak_ras"] = list(peak)
         result = make_review_folder.make_result(out, regions=regions, inputs=inputs)
         content = json.loads((result / "case.json").read_text(encoding="utf-8"))
         content["task"] = make_review_folder.the_task().to_json()
@@ -90,12 +86,12 @@ class ViewsTest(ReviewSceneTest):
 
         for number in (2, 1):
             self.review.go_to(number)
-            peak = PEAKS[number - 1]
+            peak = self.session.region(number).peak_ras
             for node in self.slices:
                 matrix = slicer.util.arrayFromVTKMatrix(node.GetSliceToRAS())
-                np.testing.assert_allclose(matrix[:3, 3], peak, atol=1e-6)
+                np.testing.assert_allclose(matrix[:3, 3], peak, atol=1e-4)
                 self.assertEqual(node.GetXYZOrigin(), (0.0, 0.0, 0.0))
-            np.testing.assert_allclose(self.camera.GetFocalPoint(), peak, atol=1e-6)
+            np.testing.assert_allclose(self.camera.GetFocalPoint(), peak, atol=1e-4)
             # From where it was looked at before: the same direction, the same distance.
             away = np.subtract(self.camera.GetPosition(), self.camera.GetFocalPoint())
             np.testing.assert_allclose(away, (0, 300, 0), atol=1e-6)
@@ -144,7 +140,7 @@ class ViewsTest(ReviewSceneTest):
         self.assertEqual(marker.GetNumberOfControlPoints(), 1)
         place = [0.0, 0.0, 0.0]
         marker.GetNthControlPointPositionWorld(0, place)
-        np.testing.assert_allclose(place, region.peak_ras, atol=1e-6)
+        np.testing.assert_allclose(place, region.peak_ras, atol=1e-4)
         outline = self.review.pointer._outline
         drawn = slicer.util.arrayFromSegmentBinaryLabelmap(outline, "region", session.reference)
         np.testing.assert_array_equal(drawn > 0, session.regions_map == 2)

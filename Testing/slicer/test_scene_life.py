@@ -160,6 +160,34 @@ class SceneLifeTest(PanelTest):
             )
         self.assertTrue(result.GetDisplayNode().GetVisibility2DFill())
 
+    def test_every_overlay_that_a_scene_was_saved_with_can_be_taken_back(self):
+        self.need_views()
+        self.try_it()
+        self.apply()
+        results = self.segment.results
+        for name in ("contours", "uncertainty", "comparison", "teacher_student"):
+            with self.subTest(name):
+                results.show(name)
+                file = str(self.folder / f"{name}.mrb")
+                self.assertTrue(slicer.util.saveScene(file))
+                slicer.mrmlScene.Clear(0)
+                # The empty scene is shown before the saved one is added to it.
+                self.panel.exit()
+                self.panel.enter()
+
+                slicer.util.loadScene(file)
+                self.wait(lambda name=name: results.overlays.shown == name, "the panel to notice")
+                results.show("off")
+
+                display = self.state.result.GetDisplayNode()
+                self.assertTrue(display.GetVisibility())
+                self.assertTrue(display.GetVisibility2D())
+                self.assertTrue(display.GetVisibility2DFill())
+                self.assertEqual(display.GetNumberOfViewNodeIDs(), 0)
+                for role in ("sure", "possible", "comparison", "pseudo_label"):
+                    node = self.state.result.GetNodeReference("SemiSupSeg." + role)
+                    self.assertFalse(node.GetDisplayNode().GetVisibility(), role)
+
     def test_a_scene_that_takes_the_place_of_another_is_worked_with(self):
         self.try_it()
         file = str(self.folder / "scene.mrml")
@@ -225,6 +253,20 @@ class SceneLifeTest(PanelTest):
         self.wait(lambda: not contours.GetVisibility(), "the panel to notice")
 
         self.assertEqual(self.segment.results.overlays.shown, "off")
+
+    def test_a_removed_table_is_neither_copied_nor_saved(self):
+        self.try_it()
+        self.apply()
+        buttons = (self.segment.results.copy_button, self.segment.results.csv_button)
+        self.assertTrue(all(button.enabled for button in buttons))
+
+        slicer.mrmlScene.RemoveNode(self.state.result.GetNodeReference("SemiSupSeg.table"))
+        self.wait(lambda: not buttons[0].enabled, "the panel to notice")
+
+        for button in buttons:
+            self.assertEqual(button.toolTip, "The table was removed. Apply the model again.")
+        self.apply()
+        self.assertTrue(all(button.enabled for button in buttons))
 
     def test_removed_nodes_cost_the_window_nothing(self):
         self.try_it()
@@ -317,7 +359,11 @@ class SceneLifeTest(PanelTest):
         self.apply()
         counts = []
         for _ in range(3):
+            self.segment.results.show("contours")
             self.segment.results.restore_previous()
+            self.assertTrue(result.GetDisplayNode().GetVisibility2D())
+            self.assertEqual(self.segment.results.overlay_box.currentData, "off")
+            self.assertIn("overlays and table are those of the latest", self.message)
             counts.append(result.GetSegmentation().GetNumberOfSegments())
             if counts[-1] == 2:
                 back = slicer.util.arrayFromSegmentBinaryLabelmap(result, "edema", reference)
@@ -342,6 +388,25 @@ class SceneLifeTest(PanelTest):
         self.assertEqual(len(list(out.glob("*/case.json"))), 1)
         self.assertTrue(self.segment.apply_button.enabled)
 
+    def test_a_damaged_case_of_a_folder_is_named_with_its_reason_in_the_details(self):
+        from SemiSupSegUI import demonstration
+
+        self.need_worker()
+        self.try_it()
+        cases, out = self.folder / "cases", self.folder / "out"
+        for name in ("whole", "damaged"):
+            shutil.copytree(demonstration.MODEL.parent / "case", cases / name)
+        for file in (cases / "damaged").glob("*flair.nii.gz"):
+            file.write_bytes(file.read_bytes()[:1000])
+
+        self.segment.segment_folder(str(cases), str(out))
+        self.wait(lambda: self.segment.folder_run.is_ended, "the folder")
+
+        self.assertIn("Not predicted: damaged.", self.message)
+        self.assertIn(f"The others lie in {out}.", self.message)
+        self.assertIn("damaged: not predicted. ", self.segment.message._details.plainText)
+        self.assertTrue((out / "whole" / "case.json").is_file())
+
     def test_a_folder_of_cases_is_not_segmented_into_itself(self):
         from SemiSupSegUI import demonstration
 
@@ -354,7 +419,8 @@ class SceneLifeTest(PanelTest):
         self.wait(lambda: self.segment.folder_run.is_ended, "the folder")
 
         self.assertIn("would be written among its images", self.message)
-        self.assertIn("Choose another folder", self.message)
+        self.assertIn("Choose another folder for the results.", self.message)
+        self.assertNotIn("--", self.message)
         self.assertEqual(list(cases.rglob("case.json")), [])
 
     def test_volumes_and_maps_of_a_finished_job_are_removed_and_its_log_stays(self):

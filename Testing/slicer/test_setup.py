@@ -54,6 +54,13 @@ class SetupTest(PanelTest):
         self.assertEqual(names[0], "torch")
         self.assertIn("numpy", names)
 
+    def test_no_gpu_is_offered_before_one_was_seen(self):
+        from SemiSupSegUI.options_box import OptionsBox
+
+        box = OptionsBox().device_box
+
+        self.assertEqual([box.itemData(at) for at in range(box.count)], ["auto", "cpu"])
+
     def test_what_is_missing_prevents_apply_and_says_what_to_press(self):
         self.try_it()
 

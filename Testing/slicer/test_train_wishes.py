@@ -284,8 +284,9 @@ class PlanTest(WishesTest):
             self.panel._setup_changed()
 
         box = plan.device_box
-        names = ["auto", "cpu", "cuda:0", "cuda:1", "cuda:2"]
-        self.assertEqual([box.itemData(at) for at in range(box.count)], names)
+        for one in (box, self.segment.options.device_box):
+            names = ["auto", "cpu", "cuda:0", "cuda:1", "cuda:2"]
+            self.assertEqual([one.itemData(at) for at in range(one.count)], names)
         self.assertNotIn("--device", plan.words)
         box.setCurrentIndex(4)
         self.assertEqual(plan.words[plan.words.index("--device") + 1], "cuda:2")

@@ -70,6 +70,12 @@ def test_a_python_that_is_not_there_is_named_with_the_variable(pythons, tmp_path
         choose_python(pythons["default"], environment=variable)
 
 
+@pytest.mark.parametrize("name", ["/" + "x" * 5000, "~nobody-of-this-name/bin/python"])
+def test_a_python_that_cannot_be_looked_at_is_told_in_a_sentence(pythons, name):
+    with pytest.raises(SemiSupSegError, match=r"SEMISUPSEG_PYTHON names the Python .*, which"):
+        choose_python(pythons["default"], environment={"SEMISUPSEG_PYTHON": name})
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such right")
 def test_a_file_that_cannot_be_started_is_refused(pythons):
     pythons["setting"].chmod(0o644)

@@ -612,6 +612,16 @@ class TestScene:
 
         assert hierarchy.GetItemByDataNode(a_volume) == 0
 
+    def test_a_removed_tables_item_goes_as_that_of_an_image(self):
+        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+        table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", "figures")
+        whole = hierarchy.GetSceneItemID()
+        assert hierarchy.GetItemChildWithName(whole, "figures")
+
+        slicer.mrmlScene.RemoveNode(table)
+
+        assert hierarchy.GetItemChildWithName(whole, "figures") == 0
+
     def test_a_scene_survives_its_file(self, tmp_path, a_volume):
         node = slicer.ScriptedLoadableModule.ScriptedLoadableModuleLogic().getParameterNode()
         node.SetNodeReferenceID("input", a_volume.GetID())
