@@ -280,6 +280,8 @@ def prepare_images(
             original_mask = _on_original(inside, geometry_of(region), original)
             weights = sitk.GetArrayFromImage(resample(region, grid))
             inside = weights >= 0.5
+            if not inside.any() or max(grid.size) == 1:
+                raise SemiSupSegError(_nothing_left(case, geometry_of(region), grid))
 
         def channel(name: str, image: sitk.Image) -> NDArray[np.float16]:
             part = sitk.RegionOfInterest(image, size, start)
@@ -310,6 +312,15 @@ def prepare_images(
         original=original,
         grid=grid,
         warnings=tuple(warnings),
+    )
+
+
+def _nothing_left(case: Case, region: Geometry, grid: Geometry) -> str:
+    sides = [f"{count * step:.2g}" for count, step in zip(region.size, region.spacing, strict=True)]
+    return (
+        f"Case {case.id}: what is imaged measures {' x '.join(sides)} mm, of which voxels of "
+        f"{' x '.join(f'{step:.3g}' for step in grid.spacing)} mm leave nothing. Is the voxel size "
+        "in the file's header right, and in mm? Correct it."
     )
 
 

@@ -386,6 +386,18 @@ def test_resampling_keeps_the_rim_of_the_brain_bright(tmp_path):
     assert inside.min() > -0.5
 
 
+def test_a_voxel_size_that_is_not_in_mm_is_guessed_at(tmp_path):
+    array = np.zeros((9, 9, 9), np.float32)
+    array[3:6, 3:6, 3:6] = np.arange(1, 28).reshape(3, 3, 3)
+    case = make_case(
+        t1=write_image(tmp_path / "t1.nrrd", array, spacing=(0.001, 0.001, 0.001)),
+        t2=write_image(tmp_path / "t2.nrrd", array, spacing=(0.001, 0.001, 0.001)),
+    )
+
+    with pytest.raises(SemiSupSegError, match=r"measures 0\.003 x 0\.003 x 0\.003 mm.*in mm\?"):
+        prepare_case(case, make_task(), dataclasses.replace(WORKED, spacing=(1.0, 1.0, 1.0)))
+
+
 def test_axes_within_the_tolerance_keep_their_spacing(tmp_path, worked_case):
     options = dataclasses.replace(WORKED, spacing=(1.009, 2.0, 1.5))
 
