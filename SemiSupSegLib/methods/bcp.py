@@ -86,7 +86,7 @@ class BCP(Joint):
                     joint.group, schedule_start=self._pretraining, schedule_length=length
                 ),
                 draws_as="self-training",
-                continues=_PRETRAIN,
+                continues=True,
             ),
         ]
 

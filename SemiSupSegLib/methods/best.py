@@ -225,7 +225,7 @@ class Best:
                     prologue=lambda stage=stage: self._begin_stage(stage, data),  # type: ignore[misc]
                     prologue_work=self._prologue_work(data),
                     maps=lambda case_id, stage=stage: self._maps(stage, case_id, data),  # type: ignore[misc]
-                    continues=f"stage_{stage - 1}" if stage > 1 else _TEACHER,
+                    continues=True,
                     strong_views=1 if options.strong_view else 0,
                     stage=stage,
                     judged_at_end=("student_raw",),

@@ -125,8 +125,7 @@ class CurriculumOptions:
     refresh_gain: float = 0.005
     """Mean Dice by which the student must be better."""
     student_init: Literal["scratch", "teacher"] = "scratch"
-    """Whether the student starts with weights of its own or goes on where the teacher stopped, with
-    its weights, their moving average and the optimizer."""
+    """Whether the student starts with weights of its own or with the teacher's."""
     warm_start: bool = True
     """Whether a stage goes on from the student of the stage before."""
     schedule_spans: Literal["run", "network", "stage"] = "network"
@@ -308,7 +307,6 @@ class Curriculum:
         if self._teacher.has_log_variance:
             phases.append(self._distil_phase("distil", self._teacher, data))
         alone = options.schedule_spans == "stage"
-        former = "teacher" if options.student_init == "teacher" else ""
         for stage, iterations in enumerate(self._stage_iterations, start=1):
             phases.append(
                 Phase(
@@ -325,13 +323,12 @@ class Curriculum:
                     prologue=lambda stage=stage: self._begin_stage(stage, data),  # type: ignore[misc]
                     prologue_work=self._prologue_work(stage, data),
                     maps=lambda case_id, stage=stage: self._maps(stage, case_id, data),  # type: ignore[misc]
-                    continues="" if alone else former,
+                    continues=stage > 1 and not alone and options.warm_start,
                     strong_views=1 if options.strong_view else 0,
                     stage=stage,
                     judged_at_end=("student_raw",),
                 )
             )
-            former = f"stage_{stage}" if options.warm_start else ""
             done += iterations
         if self._finish_iterations:
             phases.append(
@@ -344,7 +341,7 @@ class Curriculum:
                         self._finish_iterations if alone else length,
                     ),
                     labelled_per_batch=options.labelled_per_batch,
-                    continues="" if alone else f"stage_{len(self._stage_iterations)}",
+                    continues=not alone,
                     judged=("student",),
                     judged_at_end=("student_raw",),
                 )
@@ -472,9 +469,8 @@ class Curriculum:
 
     def _hand_weights_to_student(self) -> None:
         if self._options.student_init == "teacher":
-            self._student_raw.load_state_dict(self._teacher_raw.state_dict())
+            self._student_raw.load_state_dict(self._teacher.state_dict())
             self._student.load_state_dict(self._teacher.state_dict())
-            self._student_iteration = self._teacher_iterations
 
     def _begin_stage(self, stage: int, data: TrainingData) -> None:
         options = self._options
@@ -516,8 +512,7 @@ class Curriculum:
                 "labelled ones alone.",
             )
             return
-        has_learnt = sum(self._stage_iterations[: stage - 1]) > 0
-        second = self._student if has_learnt else None
+        second = self._student if stage > 1 and self._student_iteration > 0 else None
         # A student that has just become the labeller would agree with itself everywhere.
         labeller.make_stage_maps(stage, self._fraction(stage), cases, former or second)
 

@@ -107,9 +107,8 @@ class Phase:
     called again, with the same weights, if it was interrupted."""
     between_work: int = 0
     """Forward passes over one patch that a call takes."""
-    continues: str = ""
-    """Name of the phase before whose optimizer's state is taken over; its parameters are of the
-    same shapes, and there may be others between them."""
+    continues: bool = False
+    """Whether the optimizer's state of the former phase is kept."""
     train_mode: bool = True
     """Whether networks that learn are in train mode (dropout); a head alone learns in eval mode."""
     strong_views: Literal[0, 1, 2] = 0

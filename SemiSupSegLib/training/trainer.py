@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import operator
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,8 +50,6 @@ from SemiSupSegLib.training.work import Prices, Work
 
 logger = logging.getLogger(__name__)
 
-_KEPT = "kept/"
-"""Before the names of what a checkpoint holds of a former phase's optimizer."""
 SMALLEST_SIDE = 32
 """Patches are not made smaller than this when memory runs out, voxels."""
 
@@ -145,8 +142,6 @@ class Trainer:
         self._learning: list[list[torch.nn.Parameter]] = []
         """Parameters that the phase changes, by network."""
         self._saved_optimizer: Mapping[str, Tensor] = {}
-        self._kept_optimizer: Mapping[str, Tensor] = {}
-        """State of a former phase's optimizer, with which a later phase goes on."""
         self._sampler = self._new_sampler()
         self._last_saved = 0.0
         self._autocast = _autocast_type(options.precision, device)
@@ -340,23 +335,11 @@ class Trainer:
         position.phase += 1
         position.phase_iteration = 0
         position.prologue_done = False
-        self._pass_optimizer_on(phase, self._phases[position.phase :])
+        following = self._phases[position.phase] if position.phase < len(self._phases) else None
+        if following is None or not following.continues:
+            self._optimizer = None
+            self._saved_optimizer = {}
         self._save(None, 0.0)
-
-    def _pass_optimizer_on(self, phase: Phase, following: Sequence[Phase]) -> None:
-        """Keep what the phase's optimizer has learnt for the phase that goes on with it."""
-        if any(one.continues == phase.name for one in following):
-            if following[0].continues == phase.name and _same_parameters(phase, following[0]):
-                return
-            self._kept_optimizer = self._optimizer_state()
-        self._optimizer = None
-        self._saved_optimizer = {}
-        if following and following[0].continues:
-            self._saved_optimizer, self._kept_optimizer = self._kept_optimizer, {}
-
-    def _optimizer_state(self) -> Mapping[str, Tensor]:
-        # Loaded, but no step made since (a rewind): it is still the state to go on from.
-        return optimizer_tensors(self._optimizer) if self._optimizer else self._saved_optimizer
 
     def _submit(
         self,
@@ -728,7 +711,7 @@ class Trainer:
         self._metrics.truncate_after(self._position.iteration)
         self._optimizer = None
         self._recent = []
-        self._saved_optimizer, self._kept_optimizer = _separated(checkpoint.optimizer)
+        self._saved_optimizer = checkpoint.optimizer
         self._sampler = self._new_sampler()
         self._last_saved = time.monotonic()
         return True
@@ -767,13 +750,16 @@ class Trainer:
             seconds = dict(position["phase_seconds"])
             seconds[phase.name] = seconds.get(phase.name, 0.0) + self._progress.seconds - started
             position["phase_seconds"] = seconds
-        kept = {f"{_KEPT}{name}": value for name, value in self._kept_optimizer.items()}
+        optimizer = optimizer_tensors(self._optimizer) if self._optimizer else {}
+        if self._optimizer is None and self._saved_optimizer:
+            # Loaded, but no step made since (a rewind): it is still the state to go on from.
+            optimizer = dict(self._saved_optimizer)
         path = save_checkpoint(
             self._run.checkpoints,
             self._number(),
             Checkpoint(
                 weights=network_tensors(self._networks),
-                optimizer={**self._optimizer_state(), **kept},
+                optimizer=optimizer,
                 state={
                     "position": position,
                     "method": self._method.state(),
@@ -815,22 +801,6 @@ class Trainer:
     def _phase_name(self) -> str:
         index = self._position.phase
         return self._phases[index].name if index < len(self._phases) else "end"
-
-
-def _same_parameters(phase: Phase, following: Phase) -> bool:
-    ours, theirs = phase.group.parameters, following.group.parameters
-    return len(ours) == len(theirs) and all(map(operator.is_, ours, theirs))
-
-
-def _separated(
-    tensors: Mapping[str, Tensor],
-) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """Return the state of the phase's own optimizer in a checkpoint, and what was kept."""
-    own = {name: value for name, value in tensors.items() if not name.startswith(_KEPT)}
-    kept = {
-        name.removeprefix(_KEPT): value for name, value in tensors.items() if name.startswith(_KEPT)
-    }
-    return own, kept
 
 
 def build_optimizer(group: ParameterGroup) -> torch.optim.Optimizer:

