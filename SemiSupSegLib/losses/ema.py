@@ -21,11 +21,13 @@ def teacher_of(student: Network) -> Network:
 
 
 def ema_decay(iteration: int, decay: float) -> float:
-    """Return α_t = min(1 − 1/(t + 1), decay): the first update copies the student.
+    """Return α_t = min(t / (t + 10), decay): the first update copies the student.
 
-    Source: Tarvainen & Valpola 2017, Mean Teacher, in the form of UA-MT.
+    Until the decay is reached the average reaches back over a tenth of the updates so far, not over
+    all of them as with UA-MT's min(1 − 1/(t + 1), decay), which lags in short runs (docs/adr/0020).
+    Source: Tarvainen & Valpola 2017, Mean Teacher, but for that.
     """
-    return min(1 - 1 / (iteration + 1), decay)
+    return min(iteration / (iteration + 10), decay)
 
 
 @torch.no_grad()

@@ -20,10 +20,11 @@ def test_fifteen_updates_of_a_scalar_follow_the_closed_form():
 
     for iteration in range(15):
         nn.init.constant_(student.weight, iteration + 1.0)
-        update_teacher(teacher, student, iteration, 0.9)
+        update_teacher(teacher, student, iteration, 0.5)
         values.append(teacher.weight.item())
 
-    worked = {0: 1.0, 1: 1.5, 2: 2.0, 9: 5.5, 10: 6.05, 14: 8.657205}
+    # 1 + 10 t / 11 until t / (t + 10) is a half, then the mean of the former and t + 1.
+    worked = {0: 1.0, 1: 1.909091, 2: 2.818182, 10: 10.090909, 11: 11.045455, 12: 12.022727}
     assert {t: values[t] for t in worked} == pytest.approx(worked, abs=1e-6)
 
 
@@ -80,7 +81,7 @@ def test_a_teacher_is_a_copy_in_eval_mode_that_no_optimizer_can_move():
 
 
 def test_the_decay_grows_to_its_limit():
-    assert [ema_decay(t, 0.99) for t in (0, 1, 9, 99, 10_000)] == pytest.approx(
+    assert [ema_decay(t, 0.99) for t in (0, 10, 90, 990, 10_000)] == pytest.approx(
         [0, 0.5, 0.9, 0.99, 0.99]
     )
 
