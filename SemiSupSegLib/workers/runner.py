@@ -24,8 +24,9 @@ from SemiSupSegLib.workers.job import JobFolder
 from SemiSupSegLib.workers.plan import InstallPlan
 from SemiSupSegLib.workers.processes import close_input, kill, start_worker, why_ended
 
-KILL_AFTER_SECONDS = 2.0
-"""A worker that does not stop by then is killed: the GPU must become free."""
+KILL_AFTER_SECONDS = 1.5
+"""A worker that does not stop by then is killed: within 2 s, until its owner has looked and the
+system has ended it, the GPU must be free."""
 _ENDED = (RunStatus.FINISHED, RunStatus.FAILED, RunStatus.STOPPED)
 _TRIALS = 2
 """So often a job is handed to a worker, if the first one ends before it begins."""

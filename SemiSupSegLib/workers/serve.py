@@ -83,12 +83,8 @@ class _PredictWorker:
         """Give up the model's memory."""
         if self._loaded is None:
             return
-        import torch
-
         self._loaded = None
-        give_back_freed_memory()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _give_back_memory()
 
     def do(self, job: JobFolder) -> None:
         """Do a job; however it ends, its state says so and the worker lives on."""
@@ -111,7 +107,7 @@ class _PredictWorker:
         finally:
             logging.getLogger().removeHandler(handler)
             handler.close()
-            give_back_freed_memory()
+            _give_back_memory()
 
     def _predict(self, job: JobFolder, record: JobRecord) -> None:
         record.tell(EventKind.STARTED)
@@ -194,6 +190,15 @@ class _PredictWorker:
         )
         self._loaded = (key, package, predictor)
         return package, predictor
+
+
+def _give_back_memory() -> None:
+    """Let others have what is not used any more, on a GPU above all: a run may want it."""
+    import torch
+
+    give_back_freed_memory()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class _Polled:

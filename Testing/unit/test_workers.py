@@ -7,15 +7,17 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.task import Channel, Class, Region, Task
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, StoppedError
 from SemiSupSegLib.models.package import write_package
 from SemiSupSegLib.networks.catalogue import build_network
 from SemiSupSegLib.resources import check_format
@@ -219,6 +221,27 @@ def test_what_the_system_refuses_is_told_in_sentences(error, sentence, tmp_path,
     state = json.loads(job.state_json.read_text())
     assert state["status"] == "failed"
     assert sentence in state["error"]
+
+
+@pytest.mark.parametrize("kind", [StoppedError, SemiSupSegError])
+def test_what_a_stopped_job_had_on_the_gpu_goes_back_at_once(kind, tmp_path, monkeypatch):
+    """While the model stays: PyTorch keeps freed memory, and an error what its frames held."""
+    held, alive = [], []
+
+    def compute(self, job, record):
+        window = torch.zeros(8)
+        held.append(weakref.ref(window))
+        raise kind("CUDA out of memory")
+
+    monkeypatch.setattr(serve._PredictWorker, "_predict", compute)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: alive.append(held[-1]() is not None))
+    job = JobFolder(tmp_path / "job")
+    job.path.mkdir()
+
+    serve._PredictWorker(threading.Event()).do(job)
+
+    assert alive == [False]
 
 
 def test_a_cancelled_job_stops_between_windows_and_the_next_one_is_done(
