@@ -132,9 +132,10 @@ class HierarchyItems:
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _removed(self, _scene: object, _event: str, node: object) -> None:
-        if self._scene.IsClosing() or node.IsA("vtkMRMLSubjectHierarchyNode"):
+        hierarchy = self._scene.GetFirstNodeByClass("vtkMRMLSubjectHierarchyNode")
+        if self._scene.IsClosing() or hierarchy is None or node is hierarchy:
+            # To ask for it as usual would make one.
             return
-        hierarchy = self._hierarchy()
         item = hierarchy.GetItemByDataNode(node)
         if item:
             hierarchy.RemoveItem(item, False, False)
