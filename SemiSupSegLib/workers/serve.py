@@ -194,10 +194,10 @@ class _PredictWorker:
 
 def _give_back_memory() -> None:
     """Let others have what is not used any more, on a GPU above all: a run may want it."""
-    import torch
-
     give_back_freed_memory()
-    if torch.cuda.is_available():
+    # Not imported here: where it is missing, the job's error has said so, and the worker lives on.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 

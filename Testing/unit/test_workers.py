@@ -223,6 +223,22 @@ def test_what_the_system_refuses_is_told_in_sentences(error, sentence, tmp_path,
     assert sentence in state["error"]
 
 
+def test_a_worker_without_pytorch_says_so_and_lives_on(tmp_path, monkeypatch):
+    def load(self, job, record):
+        import torch  # noqa: F401
+
+    monkeypatch.setattr(serve._PredictWorker, "_predict", load)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    job = JobFolder(tmp_path / "job")
+    job.path.mkdir()
+
+    serve._PredictWorker(threading.Event()).do(job)
+
+    state = json.loads(job.state_json.read_text())
+    assert state["status"] == "failed"
+    assert "torch is missing" in state["error"]
+
+
 @pytest.mark.parametrize("kind", [StoppedError, SemiSupSegError])
 def test_what_a_stopped_job_had_on_the_gpu_goes_back_at_once(kind, tmp_path, monkeypatch):
     """While the model stays: PyTorch keeps freed memory, and an error what its frames held."""
