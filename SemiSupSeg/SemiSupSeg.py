@@ -138,6 +138,7 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self._onStartClose)
         for event in (scene.EndCloseEvent, scene.EndImportEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self._onSceneChanged)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         self.addObserver(scene, scene.NodeRemovedEvent, self._onNodeRemoved)
         slicer.app.connect("aboutToQuit()", self._onQuit)
         # Reloading builds a new panel where the old one was shown, and says nothing of it.
@@ -191,6 +192,12 @@ class SemiSupSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onSceneChanged(self, caller, event):
         self.panel.scene_is_there()
         self._refresh.start()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeAdded(self, caller, event, node):
+        # A view that first appears with a new layout shows the overlay, too.
+        if node.IsA("vtkMRMLSliceCompositeNode"):
+            self._refresh.start()
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeRemoved(self, caller, event, node):

@@ -167,7 +167,7 @@ class Overlays:
         if name == OFF:
             return
         self._changes.is_adopting = from_file
-        display = segmentation.GetDisplayNode()
+        display = scene.display_of(segmentation)
         if name in scene.SCALARS:
             self._last_map = name
             # The result stays as a line, so that the map under it can be read.
@@ -192,7 +192,7 @@ class Overlays:
     def let_edit(self, segmentation) -> None:
         """Show a result itself again, as other modules expect it, beside the overlay."""
         if segmentation is not None:
-            self._changes.undo(segmentation.GetDisplayNode())
+            self._changes.undo(scene.display_of(segmentation))
 
     def forget(self) -> None:
         """The scene is closing: of nodes there is nothing to put back, but the layout stays."""
@@ -202,7 +202,7 @@ class Overlays:
 
     def _show_map(self, volume, name: str, opacity: float, threshold: float | None) -> None:
         limit = default_threshold(name) if threshold is None else threshold
-        display = volume.GetDisplayNode()
+        display = scene.display_of(volume)
         is_above = color_map(name)["look_at"] == _MATTER_ABOVE
         before = display.StartModify()
         display.SetThreshold(limit if is_above else 0.0, 1.0 if is_above else limit)
@@ -215,7 +215,7 @@ class Overlays:
         self._changes.set(legend, "Visibility", True, usual=False)
 
     def _show_segmentation(self, node, role: str, opacity: float) -> None:
-        display = node.GetDisplayNode()
+        display = scene.display_of(node)
         is_line = role in _LINE_WIDTHS
         before = display.StartModify()
         display.SetVisibility3D(False)
@@ -241,7 +241,7 @@ class Overlays:
                 composite.SetBackgroundVolumeID(background)
                 _look_from(slice_node, source)
             composite.SetLinkedControl(True)
-            display = node.GetDisplayNode()
+            display = scene.display_of(node)
             is_result = node is segmentation
             self._changes.set(display, "ViewNodeIDs", (slice_node.GetID(),), usual=())
             self._changes.set(display, "Visibility", True, usual=is_result)

@@ -58,7 +58,7 @@ class OwnSegments:
         """Leave them in the scene, if there are any; return the node that keeps them, or None."""
         if self.node is not None:
             self.node.SetAndObserveTransformNodeID(self._node.GetTransformNodeID())
-            self.node.GetDisplayNode().SetVisibility(True)
+            scene.display_of(self.node).SetVisibility(True)
         return self.node
 
     def _make(self) -> None:

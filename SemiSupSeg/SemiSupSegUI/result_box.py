@@ -28,10 +28,17 @@ class ResultBox:
     Args:
         state: Returns the panel's state; None while the scene closes.
         message: Where it is said how something went.
+        on_chosen: Told when another result was chosen.
     """
 
-    def __init__(self, state: Callable[[], State | None], message: Message) -> None:
-        self._state, self._message = state, message
+    def __init__(
+        self,
+        state: Callable[[], State | None],
+        message: Message,
+        on_chosen: Callable[[], None],
+    ) -> None:
+        self._state, self._message, self._on_chosen = state, message, on_chosen
+        self._listed: list[tuple[str, str]] = []
         self.overlays = Overlays()
         self._is_updating = False
         self._build()
@@ -39,6 +46,15 @@ class ResultBox:
     def _build(self) -> None:
         self.widget = qt.QWidget()
         layout = qt.QVBoxLayout(self.widget)
+        layout.setContentsMargins(0, 0, 0, 0)
+        form = qt.QFormLayout()
+        self.result_box = qt.QComboBox()
+        self.result_box.toolTip = _("The scene's results. Choose one to see its maps and table.")
+        form.addRow(_("Result:"), self.result_box)
+        layout.addLayout(form)
+        self.details = qt.QWidget()
+        layout.addWidget(self.details)
+        layout = qt.QVBoxLayout(self.details)
         layout.setContentsMargins(0, 0, 0, 0)
         form = qt.QFormLayout()
         self.overlay_box = qt.QComboBox()
@@ -83,6 +99,7 @@ class ResultBox:
         self.restore_button = qt.QPushButton(_("Restore previous result"))
         layout.addWidget(self.restore_button)
         connected = (
+            self.result_box.connect("currentIndexChanged(int)", self._result_chosen),
             self.overlay_box.connect("currentIndexChanged(int)", self._overlay_chosen),
             self.opacity_slider.connect("valueChanged(double)", self._opacity_chosen),
             self.threshold_slider.connect("valueChanged(double)", self._threshold_chosen),
@@ -174,7 +191,9 @@ class ResultBox:
 
     def _show(self, state: State) -> None:
         result = state.result
-        self.widget.visible = result is not None
+        self._list_results(result)
+        self.widget.visible = bool(self._listed)
+        self.details.visible = result is not None
         if result is None:
             return
         index = self.overlay_box.findData(self.overlays.shown)
@@ -215,6 +234,34 @@ class ResultBox:
             self.table_view.setMRMLTableNode(table)
         self.table_view.resizeColumnsToContents()
         self.regions.text = (table.GetDescription() or "") if table is not None else ""
+
+    def _list_results(self, result) -> None:
+        listed = [(node.GetName(), node.GetID()) for node in scene.results()]
+        if listed != self._listed:
+            self._listed = listed
+            self.result_box.clear()
+            for name, identity in listed:
+                self.result_box.addItem(name, identity)
+        at = -1 if result is None else self.result_box.findData(result.GetID())
+        self.result_box.setCurrentIndex(at)
+
+    def _result_chosen(self, index: int) -> None:
+        state = self._state()
+        if self._is_updating or state is None or index < 0:
+            return
+        result = slicer.mrmlScene.GetNodeByID(self.result_box.itemData(index))
+        if result is None or result is state.result:
+            return
+        former = scene.reference_node(state.result)
+        state.result = result
+        reference = scene.reference_node(result)
+        if reference is not None and reference is not former:
+            # Another patient, or another day: its maps lie over its own images.
+            self.overlays.show(None, overlays.OFF)
+            slicer.util.setSliceViewerLayers(background=reference, fit=True)
+        self.show(state.overlay)
+        self.update()
+        self._on_chosen()
 
     def _overlay_chosen(self, index: int) -> None:
         if not self._is_updating and index >= 0:

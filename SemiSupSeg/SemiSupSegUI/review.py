@@ -598,10 +598,10 @@ class ReviewSection(Section):
             state.result = session.result
             self._segment.update()
         # The copy takes the result's place in the views.
-        self._changes.set(session.result.GetDisplayNode(), "Visibility", False, usual=True)
+        self._changes.set(scene.display_of(session.result), "Visibility", False, usual=True)
         # Lines only: the image under them is what is judged.
         self._segment.results.show(overlays.OFF)
-        display = session.node.GetDisplayNode()
+        display = scene.display_of(session.node)
         display.SetVisibility(True)
         display.SetVisibility2DFill(False)
         display.SetVisibility2DOutline(True)

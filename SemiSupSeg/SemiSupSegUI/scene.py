@@ -208,6 +208,21 @@ class Result:
         return folder_item(self.reference, self.name)
 
 
+def display_of(node):
+    """Return the display node of a result's segmentation or map; one that was removed is made."""
+    is_map = node.IsA("vtkMRMLVolumeNode")
+    display = node.GetVolumeDisplayNode() if is_map else node.GetDisplayNode()
+    if display is None:
+        # A legend that is left alone would be taken for it.
+        for index in reversed(range(node.GetNumberOfDisplayNodes())):
+            remove_node(node.GetNthDisplayNode(index))
+        node.CreateDefaultDisplayNodes()
+        display = node.GetDisplayNode()
+        if is_map:
+            prepare_display(node, (node.GetAttribute(ROLE) or "").removeprefix("near."))
+    return display
+
+
 def prepare_display(volume, name: str) -> None:
     """Give a map its colours and its fixed range."""
     display = volume.GetDisplayNode()
@@ -269,21 +284,20 @@ def ijk_to_ras(segmentation) -> vtk.vtkMatrix4x4:
     return matrix
 
 
+def results() -> list:
+    """Return the segmentations of all results in the scene."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    return [node for node in nodes if node.GetAttribute(ROLE) == "segmentation"]
+
+
 def result_of_case(case: str):
     """Return the segmentation of a case's result in the scene, or None."""
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        if node.GetAttribute(ROLE) == "segmentation" and node.GetAttribute(RESULT) == case:
-            return node
-    return None
+    return next((node for node in results() if node.GetAttribute(RESULT) == case), None)
 
 
 def results_of(reference) -> list:
     """Return the segmentations of results on a reference volume."""
-    return [
-        node
-        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-        if node.GetAttribute(ROLE) == "segmentation" and reference_node(node) is reference
-    ]
+    return [node for node in results() if reference_node(node) is reference]
 
 
 def folder_item(reference, name: str) -> int:

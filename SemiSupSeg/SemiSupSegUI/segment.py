@@ -101,7 +101,7 @@ class SegmentSection(Section):
         self.layout.addLayout(self._buttons())
         self.message = Message()
         self.layout.addWidget(self.message.widget)
-        self.results = ResultBox(self._state, self.message)
+        self.results = ResultBox(self._state, self.message, lambda: self.on_result())
         self.layout.addWidget(self.results.widget)
         self._connect()
 

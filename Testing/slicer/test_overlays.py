@@ -215,3 +215,80 @@ class OverlaysTest(PanelTest):
 
         self.widget.enter()
         self.assertFalse(self.result.GetDisplayNode().GetVisibility2D())
+
+    def test_a_view_that_comes_with_a_new_layout_shows_the_map(self):
+        manager = self.need_layout()
+        known = len(self.composites())
+        self.show("uncertainty")
+        self.addCleanup(manager.setLayout, manager.layout)
+
+        manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutThreeOverThreeView)
+
+        self.assertGreater(len(self.composites()), known)
+        wanted = {self.node("uncertainty").GetID()}
+        self.wait(
+            lambda: {one.GetForegroundVolumeID() for one in self.composites()} == wanted,
+            "the map in every view",
+        )
+        self.show("off")
+        self.assertEqual({one.GetForegroundVolumeID() for one in self.composites()}, {None})
+
+    def test_display_nodes_that_were_removed_are_made_again(self):
+        legends = slicer.modules.colors.logic()
+        for name, roles in (
+            ("uncertainty", ("uncertainty",)),
+            ("contours", ("sure", "possible")),
+            ("pseudo_label", ("pseudo_label",)),
+        ):
+            with self.subTest(name):
+                self.show(name)
+                for node in (self.result, *map(self.node, roles)):
+                    slicer.mrmlScene.RemoveNode(node.GetDisplayNode())
+
+                self.show("off")
+                self.show(name)
+
+                for node in map(self.node, roles):
+                    self.assertTrue(node.GetDisplayNode().GetVisibility())
+        display = self.node("uncertainty").GetDisplayNode()
+        self.assertEqual(display.GetColorNode().GetName(), "SemiSupSeg uncertainty")
+        self.assertEqual((display.GetWindowLevelMin(), display.GetWindowLevelMax()), (0, 1))
+        self.assertIsNotNone(legends.GetColorLegendDisplayNode(self.node("uncertainty")))
+        self.widget.exit()
+        self.assertTrue(self.result.GetDisplayNode().GetVisibility2D())
+
+    def test_an_earlier_result_is_chosen_with_its_maps_its_table_and_its_images(self):
+        first, own = self.result, self.node("uncertainty")
+        first_table = self.node("table")
+        # Another patient, who looks the same.
+        for box in self.segment.channel_boxes.values():
+            former = box.currentNode()
+            other = volume("other " + former.GetName(), slicer.util.arrayFromVolume(former))
+            box.setCurrentNode(other)
+        self.assertIsNone(self.state.output)
+        self.apply()
+        second = self.state.result
+        self.assertIsNot(second, first)
+        self.show("uncertainty")
+        box = self.segment.results.result_box
+        self.assertEqual(box.count, 2)
+        self.assertEqual(box.currentData, second.GetID())
+
+        box.setCurrentIndex(box.findData(first.GetID()))
+
+        self.assertIs(self.state.result, first)
+        self.assertIs(self.segment.results.table_view.mrmlTableNode(), first_table)
+        reference = first.GetNodeReference("SemiSupSeg.reference").GetID()
+        for composite in self.composites():
+            self.assertEqual(composite.GetForegroundVolumeID(), own.GetID())
+            self.assertEqual(composite.GetBackgroundVolumeID(), reference)
+        self.assertTrue(second.GetDisplayNode().GetVisibility2DFill())
+        slicer.mrmlScene.RemoveNode(first)
+        self.wait(lambda: box.count == 1, "the list of results")
+        self.assertFalse(self.segment.results.widget.isHidden())
+        self.assertTrue(self.segment.results.details.isHidden())
+
+        box.setCurrentIndex(0)
+
+        self.assertIs(self.state.result, second)
+        self.assertFalse(self.segment.results.details.isHidden())
