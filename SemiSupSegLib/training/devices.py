@@ -28,7 +28,7 @@ def choose_device(wish: str) -> torch.device:
         if index < count:
             return torch.device(f"cuda:{index}")
         raise UsageError(
-            f"--device {wish}: this computer has {counted(count, 'CUDA devices')} that PyTorch can "
+            f"Device {wish}: this computer has {counted(count, 'CUDA devices')} that PyTorch can "
             "use. Choose cpu or auto, or run doctor to see why."
         )
-    raise UsageError(f"--device is '{wish}', must be auto, cpu or cuda:N.")
+    raise UsageError(f"Device {wish!r} is unknown. It must be auto, cpu or cuda:N.")
