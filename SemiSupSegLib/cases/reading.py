@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
     from numpy.typing import NDArray
 
+_FLAT = 1e-4
+"""Least volume that three unit axes span."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
@@ -254,6 +257,7 @@ def _is_nifti(path: Path) -> bool:
 
 
 def _itk_header(path: Path) -> ImageHeader:
+    import numpy as np
     import SimpleITK as sitk
 
     reader = sitk.ImageFileReader()
@@ -280,6 +284,13 @@ def _itk_header(path: Path) -> ImageHeader:
             direction[row * dimension + column] for row in range(3) for column in range(3)
         ),
     )
+    if abs(np.linalg.det(np.reshape(geometry.direction, (3, 3)))) < _FLAT:
+        raise ImageFileError(
+            "flat_grid",
+            path,
+            f"{path.name} has axes in its header that lie in one plane, which no volume has",
+            "Export it again",
+        )
     return ImageHeader(geometry=geometry, components=size[3] if dimension == 4 else vector)
 
 

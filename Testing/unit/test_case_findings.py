@@ -527,6 +527,19 @@ def test_a_slice_is_not_a_volume(a_case):
     assert finding(scanned(a_case)).code == "wrong_dimensions"
 
 
+def test_axes_that_lie_in_one_plane_are_no_grid(cohort):
+    (cohort / "p1.nrrd").write_bytes(
+        b"NRRD0004\ntype: uint8\ndimension: 3\nspace: left-posterior-superior\nsizes: 4 4 4\n"
+        b"space directions: (1,0,0) (1,0,0) (0,0,1)\nspace origin: (0,0,0)\nencoding: raw\n\n"
+        + bytes(range(64))
+    )
+
+    (case,) = discover(cohort).cases
+
+    assert (case.state.value, finding(case).code) == ("unusable", "flat_grid")
+    assert "lie in one plane" in finding(case).message
+
+
 def test_several_volumes_that_nothing_tells_apart_are_an_error(cohort):
     write(cohort / "p1.nii.gz", sitk.JoinSeries([an_image(1), an_image(2)]))
 
