@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from semisupseg_testing import PanelTest
 
 NUM_REGIONS = 20
+NOISE = 1.25
+"""Standard deviation, by that of the tissue's intensities."""
 
 
 class ReviewSessionTest(PanelTest):
@@ -21,6 +23,7 @@ class ReviewSessionTest(PanelTest):
         self.review = self.panel.review
         self.review.reviewer_box.text = "reviewer-1"
         self.try_it()
+        self.add_noise()
         self.apply()
         self.review.update()
         self.review.begin()
@@ -51,6 +54,16 @@ class ReviewSessionTest(PanelTest):
         self.assertEqual(len(session.record.statuses), NUM_REGIONS)
         self.assertIn(f"{NUM_REGIONS} of", self.review.progress.text)
         self.finish(folder, session.label.copy())
+
+    def add_noise(self):
+        """Make the case harder than the model was trained for, so that much of it is in doubt."""
+        generator = np.random.default_rng(7)
+        for box in self.segment.channel_boxes.values():
+            values = slicer.util.arrayFromVolume(box.currentNode())
+            inside = values > 0
+            noise = generator.normal(0, NOISE * values[inside].std(), inside.sum())
+            values[inside] = np.maximum(values[inside] + noise, 1)
+            slicer.util.arrayFromVolumeModified(box.currentNode())
 
     def work_on(self, numbers):
         """Decide regions in all ways; with every third one, draw."""
