@@ -8,6 +8,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from SemiSupSegUI.section import readable
+
 LABELLED, UNLABELLED, VALIDATION = "train_labelled", "train_unlabelled", "validation"
 """Uses of a case, as in a split file; an empty text: it is left out."""
 _CASE, _STATE, _USE, _PATIENT, _CHANNELS, _SIZE, _FINDING = range(7)
@@ -135,8 +137,11 @@ class CaseTable:
     @property
     def selected(self) -> list[str]:
         """The ids of the selected rows."""
+        # Not what the cells show: that of a name which cannot be shown is another text.
+        ids = list(self._rows)
         indices = self.view.selectionModel().selectedRows(_CASE)
-        return [str(index.data()) for index in indices]
+        sources = (self._by_state.mapToSource(self._by_text.mapToSource(one)) for one in indices)
+        return [ids[source.row()] for source in sources]
 
     def clear(self) -> None:
         """Forget all cases."""
@@ -153,10 +158,10 @@ class CaseTable:
             self.model.insertRow(row)
         self._cases[case_id] = case
         self._set(row, _CASE, case_id)
-        self._set(row, _STATE, case["state"])
+        self._set(row, _STATE, str(case["state"]))
         marks = [str(case["state"]), *([_FINDINGS] if case["reasons"] else [])]
         self._set(row, _STATE, f"|{'|'.join(marks)}|", qt.Qt.UserRole)
-        self._set(row, _PATIENT, case["patient"])
+        self._set(row, _PATIENT, str(case["patient"]))
         self._set(row, _CHANNELS, " ".join(case["channels"]))
         self._set(row, _SIZE, "" if not case["size"] else "x".join(map(str, case["size"])))
         findings = [_sentence(one) for one in case["reasons"]]
@@ -211,9 +216,9 @@ class CaseTable:
             return LABELLED if is_labelled else UNLABELLED
         return use
 
-    def _set(self, row: int, column: int, value: object, role: int | None = None) -> None:
+    def _set(self, row: int, column: int, text: str, role: int | None = None) -> None:
         index = self.model.index(row, column)
-        self.model.setData(index, value, qt.Qt.DisplayRole if role is None else role)
+        self.model.setData(index, readable(text), qt.Qt.DisplayRole if role is None else role)
 
     def _show_uses(self) -> None:
         for case_id in list(self._unshown)[:_ROWS_AT_ONCE]:

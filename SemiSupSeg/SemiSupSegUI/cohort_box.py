@@ -14,7 +14,7 @@ from SemiSupSegLib.workers.runner import Job
 from SemiSupSegUI.command_job import Ended, open_page, run_command
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.message import Message
-from SemiSupSegUI.section import enable, push_button
+from SemiSupSegUI.section import enable, push_button, readable
 
 _SETTING = "SemiSupSeg/ResultsFolder"
 _SILENT_MS = 20_000
@@ -281,8 +281,8 @@ class CohortBox:
         for place, row in enumerate(self._rows):
             folder = self._place(row)
             for column, text in enumerate(_cells(row, is_current=folder == self.current)):
-                item = qt.QTableWidgetItem(text)
-                item.setToolTip(row["problem"] or _tip(row))
+                item = qt.QTableWidgetItem(readable(text))
+                item.setToolTip(readable(row["problem"] or _tip(row)))
                 self.table.setItem(place, column, item)
             if folder == self.current:
                 self.table.selectRow(place)

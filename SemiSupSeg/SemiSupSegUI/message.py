@@ -9,7 +9,7 @@ import qt
 from slicer.i18n import tr as _
 
 from SemiSupSegLib.errors import SemiSupSegError, in_sentences
-from SemiSupSegUI.section import wrapped_label
+from SemiSupSegUI.section import readable, wrapped_label
 
 
 class Message:
@@ -66,8 +66,8 @@ class Message:
             self.fail(str(in_sentences(error)))
 
     def _set(self, sign: str, text: str, details: str) -> None:
-        self._text.text = f"{sign} {text}" if text else ""
-        self._details.plainText = details
+        self._text.text = f"{sign} {readable(text)}" if text else ""
+        self._details.plainText = readable(details)
         self._more.checked = False
         self._more.visible = bool(details)
         self._details.visible = False

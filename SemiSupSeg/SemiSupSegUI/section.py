@@ -39,6 +39,15 @@ class Section:
         """The panel goes."""
 
 
+def readable(text: str) -> str:
+    """Return a text that Qt can show.
+
+    On Linux a file's name may hold bytes that are no UTF-8, which Python keeps as half characters.
+    PythonQt shows nothing at all of a text with one, or refuses it. Here each becomes `?`.
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def push_button(text: str, action: Callable[[], None]):
     """Return a button that does something."""
     button = qt.QPushButton(text)

@@ -15,7 +15,7 @@ from SemiSupSegUI.case_table import LABELLED, UNLABELLED, VALIDATION, CaseTable
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.message import Message
 from SemiSupSegUI.scanning import Scanning
-from SemiSupSegUI.section import enable, folder_row, push_button, wrapped_label
+from SemiSupSegUI.section import enable, folder_row, push_button, readable, wrapped_label
 
 _SETTING = "SemiSupSeg/TrainingCases"
 
@@ -253,7 +253,7 @@ class TrainingCases:
         not_own = "" if self.is_own_split else _("The cases are shared out by the library.")
         enable(self.split_button, scanning or not_own, _("Undo all changes to the split."))
         known = [one for one in selected if one in self.table.cases]
-        self.finding.text = self.table.finding_of(known[0]) if len(known) == 1 else ""
+        self.finding.text = readable(self.table.finding_of(known[0])) if len(known) == 1 else ""
         self.finding.visible = bool(self.finding.text)
         self.summary.text = self._summary()
 

@@ -15,7 +15,7 @@ from SemiSupSegLib.workers.run_view import RunView
 from SemiSupSegUI.jobs import Jobs
 from SemiSupSegUI.live_plots import LivePlots, percent
 from SemiSupSegUI.message import Message
-from SemiSupSegUI.section import enable, push_button, wrapped_label
+from SemiSupSegUI.section import enable, push_button, readable, wrapped_label
 from SemiSupSegUI.stage_case import StageCase
 
 _SETTING = "SemiSupSeg/TrainingRun"
@@ -54,6 +54,8 @@ class TrainingRun:
         self._is_filling = False
         self._is_case_chosen = False
         """Whether a person has chosen a stage's case, rather than the newest stage being shown."""
+        self._offered: dict[str, tuple[int, str]] = {}
+        """Stage and case that an entry of the list means, by the entry's data."""
         self._listening = qt.QTimer()
         self._listening.setInterval(_LISTEN_MS)
         assert self._listening.connect("timeout()", self._listen)
@@ -210,20 +212,19 @@ class TrainingRun:
 
     def open_case(self) -> None:
         """Bring the chosen pseudo-labelled case into the scene; the run goes on meanwhile."""
-        chosen = self.case_box.currentData
-        if self.folder is not None and chosen:
-            stage, case = chosen.split(" ", 1)
-            self.stage_case.start(self.folder, int(stage), case)
+        chosen = self._chosen_case()
+        if self.folder is not None and chosen is not None:
+            self.stage_case.start(self.folder, *chosen)
         self.update()
 
     def exclude_case(self) -> None:
         """Leave the chosen case out of the stages to come."""
-        chosen = self.case_box.currentData
-        if self._run is None or not chosen:
+        chosen = self._chosen_case()
+        if self._run is None or chosen is None:
             return
-        case = chosen.split(" ", 1)[1]
+        case = chosen[1]
         question = _("Leave {case} out of all stages to come?").format(case=case)
-        if self._ask(question):
+        if self._ask(readable(question)):
             self._run.exclude([case])
         self.update()
 
@@ -240,7 +241,7 @@ class TrainingRun:
         self._show_stages()
         self._show_cases(none)
         warnings = list(view.warnings)[-3:]
-        self.warnings.text = "\n".join(f"\u26a0 {one}" for one in warnings)
+        self.warnings.text = readable("\n".join(f"\u26a0 {one}" for one in warnings))
         self.warnings.visible = bool(warnings)
 
     def scene_closes(self) -> None:
@@ -329,16 +330,16 @@ class TrainingRun:
 
     def _show_cases(self, none: str) -> None:
         stages = self.view.stages
-        offered = [
-            (
-                _("Stage {stage}, {rank} trusted: {case}").format(
+        self._offered = {}
+        offered = []
+        for one in reversed(stages):
+            for shown in one["shown"]:
+                title = _("Stage {stage}, {rank} trusted: {case}").format(
                     stage=one["stage"], rank=shown["rank"], case=shown["case"]
-                ),
-                f"{one['stage']} {shown['case']}",
-            )
-            for one in reversed(stages)
-            for shown in one["shown"]
-        ]
+                )
+                data = readable(f"{one['stage']} {shown['case']}")
+                offered.append((readable(title), data))
+                self._offered[data] = (int(one["stage"]), str(shown["case"]))
         former = [self.case_box.itemData(at) for at in range(self.case_box.count)]
         if former != [data for _title, data in offered]:
             chosen = self.case_box.currentData
@@ -351,8 +352,8 @@ class TrainingRun:
             self._is_filling = False
         self.case_box.visible = bool(offered)
         why_not = none if self._run is None else ("" if offered else _("No stage has begun yet."))
-        chosen = self.case_box.currentData or ""
-        is_out = chosen.split(" ", 1)[-1] in self.view.excluded
+        chosen = self._chosen_case()
+        is_out = chosen is not None and chosen[1] in self.view.excluded
         busy = _("A case is being opened.") if self.stage_case.is_running else ""
         enable(
             self.open_case_button,
@@ -366,6 +367,10 @@ class TrainingRun:
             or ("" if self.is_live else _("The run does not go on now.")),
             _("If its pseudo-label looks wrong, the student should not learn from it."),
         )
+
+    def _chosen_case(self) -> tuple[int, str] | None:
+        """Return stage and case of what is chosen in the list of cases; None: there is none."""
+        return self._offered.get(self.case_box.currentData or "")
 
     def _case_chosen(self, _index: int) -> None:
         if not self._is_filling:

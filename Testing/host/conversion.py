@@ -81,7 +81,16 @@ def to_bool(value: object, strict: bool) -> bool:
 def to_string(value: object, strict: bool) -> str:
     if strict and not isinstance(value, str):
         raise NoFitError
-    return str(value)
+    return encodable(str(value))
+
+
+def encodable(text: str) -> str:
+    """Return a text if it has no half characters, as names of files may: PythonQt loses them."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise NoFitError from None
+    return text
 
 
 def to_bytes(value: object, _strict: bool) -> object:
@@ -104,7 +113,7 @@ def to_callable(value: object, _strict: bool) -> object:
 
 
 def to_variant(value: object, _strict: bool) -> object:
-    return unwrapped(value)
+    return encodable(value) if isinstance(value, str) else unwrapped(value)
 
 
 SIMPLE: dict[str, Callable[[object, bool], object]] = {

@@ -57,7 +57,9 @@ class SetupTest(PanelTest):
     def test_no_gpu_is_offered_before_one_was_seen(self):
         from SemiSupSegUI.options_box import OptionsBox
 
-        box = OptionsBox().device_box
+        # Held: with PythonQt a widget without a parent goes with its last reference.
+        options = OptionsBox()
+        box = options.device_box
 
         self.assertEqual([box.itemData(at) for at in range(box.count)], ["auto", "cpu"])
 

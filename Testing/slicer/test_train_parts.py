@@ -89,6 +89,20 @@ class CaseTableTest(PanelTest):
                 flags = qt.QItemSelectionModel.Select | qt.QItemSelectionModel.Rows
                 chosen.select(model.index(row, 0), flags)
 
+    def test_a_name_that_is_no_utf8_has_a_question_mark_and_still_means_its_case(self):
+        file = "caf\udce9/t1.nii.gz"
+        odd = case(1, patient="caf\udce9", reasons=[{**BROKEN, "file": file}])
+        self.table.put(case(0))
+        self.table.put({**odd, "id": "caf\udce9"})
+
+        shown = [self.text(row, 0) for row in range(self.table.num_shown)]
+        self.assertEqual(sorted(shown), ["caf?", "case 0000"])
+        self.choose("caf?")
+        self.assertEqual(self.table.selected, ["caf\udce9"])
+        self.table.search_edit.text = "caf?/t1"
+        self.assertEqual(self.table.num_shown, 1)
+        self.assertIn("caf\udce9", self.table.finding_of("caf\udce9"))
+
     def test_two_thousand_cases_are_listed_and_found(self):
         for number in range(2000):
             self.table.put(case(number, "unlabelled" if number % 3 else "labelled"))

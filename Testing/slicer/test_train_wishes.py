@@ -590,6 +590,15 @@ class StagesTest(WishesTest):
         box.setCurrentIndex(box.findData("1 b"))
         self.assertEqual(self.seen(first, second, third), "1 b")
 
+    def test_a_case_whose_name_is_no_utf8_can_be_opened_and_left_out(self):
+        self.assertEqual(self.seen(stage(1, "caf\udce9", "b")), "1 caf?")
+
+        with unittest.mock.patch.object(self.run_box.stage_case, "start") as start:
+            self.run_box.open_case()
+        start.assert_called_once_with(self.run_box.folder, 1, "caf\udce9")
+        self.run_box.message.fail("No file caf\udce9.", "caf\udce9")
+        self.assertIn("No file caf?.", self.run_box.message.text)
+
     def test_another_run_shows_its_newest_stage_again(self):
         self.seen(stage(1, "a", "b"))
         self.run_box.case_box.setCurrentIndex(1)
