@@ -400,7 +400,7 @@ def test_the_options_are_told_without_cases(tmp_path):
     assert "corrections" not in methods
     assert [one["name"] for one in content["presets"]] == preset_names()
     (rate,) = (one for one in content["options"] if one["key"] == "optimizer.rate")
-    assert (rate["default"], rate["value"], rate["depth"]) == (0.001, 0.5, "common")
+    assert (rate["default"], rate["value"], rate["depth"]) == (0.003, 0.5, "common")
 
 
 def test_train_and_plan_ask_for_cases_and_run_folder(capsys):
