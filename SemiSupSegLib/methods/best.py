@@ -23,7 +23,7 @@ from SemiSupSegLib.losses.pseudo_label import pseudo_label_loss
 from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.losses.schedules import sigmoid_ramp
 from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
-from SemiSupSegLib.methods.copy_paste import exchange_labelled, mix_into_unlabelled
+from SemiSupSegLib.methods.copy_paste import exchange_labelled, is_drawn, mix_into_unlabelled
 from SemiSupSegLib.methods.distillation import distil_phase, distil_step
 from SemiSupSegLib.methods.protocol import (
     Batch,
@@ -73,9 +73,12 @@ class BestOptions:
     image_confidence: Literal["self_dice", "class_mean", "mean_fg", "mean_all"] = "self_dice"
     """What cases are ranked by at the beginning of each stage."""
     labelled_per_batch: int = 4
-    """Labelled patches in a batch, which exchange boxes among themselves; 2 or more."""
+    """Labelled patches in a batch; 2 or more with `copy_paste`."""
     unlabelled_per_batch: int = 4
-    """Unlabelled patches in a batch of the stages; each exchanges a box with a labelled one."""
+    """Unlabelled patches in a batch of the stages."""
+    copy_paste: float = 1.0
+    """Share of the batches in which labelled patches exchange a box among themselves, and each
+    unlabelled one with a labelled one."""
     teacher_share: float = 0.3
     """Share of the updates on labelled patches alone, before the stages."""
     head_share: float = 0.05
@@ -106,18 +109,17 @@ class BestOptions:
     def __post_init__(self) -> None:
         if not self.fractions or any(not 0 < part <= 1 for part in self.fractions):
             raise ValueError(f"fractions is {self.fractions}, each must be in (0, 1]")
-        if self.labelled_per_batch < 2:
-            raise ValueError(f"labelled_per_batch is {self.labelled_per_batch}, must be 2 or more")
-        if self.unlabelled_per_batch < 1:
-            raise ValueError(
-                f"unlabelled_per_batch is {self.unlabelled_per_batch}, must be at least 1"
-            )
+        for name in ("labelled_per_batch", "unlabelled_per_batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.copy_paste and self.labelled_per_batch < 2:
+            raise ValueError("copy_paste needs labelled_per_batch of 2 or more")
         for name in ("teacher_share", "head_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1)")
         if self.teacher_share + self.head_share >= 1:
             raise ValueError("teacher_share and head_share leave no updates for the stages")
-        for name in ("ramp", "threshold", "lowest_threshold", "doubtful_weight"):
+        for name in ("copy_paste", "ramp", "threshold", "lowest_threshold", "doubtful_weight"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be in [0, 1]")
         if self.lowest_threshold > self.threshold:
@@ -254,8 +256,10 @@ class Best:
         if phase.name == _DISTIL:
             return distil_step(self._average, batch, _labelling(options))
         if len(batch.images) == batch.num_labelled:
-            return supervised_step(self._raw, batch, options.loss, self._class_weights, 1.0)
-        return self._mixed_step(phase, batch, clock)
+            return supervised_step(
+                self._raw, batch, options.loss, self._class_weights, options.copy_paste
+            )
+        return self._stage_step(phase, batch, clock)
 
     def after_step(self, phase: Phase, clock: Clock) -> None:
         """Move the averages and the thresholds."""
@@ -272,8 +276,8 @@ class Best:
         """Return the network whose predictions unlabelled patches are taught: the average."""
         return self._average
 
-    def _mixed_step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
-        """Return L_labelled + w(t)·L_pseudo of patches in which both kinds meet."""
+    def _stage_step(self, phase: Phase, batch: Batch, clock: Clock) -> StepResult:
+        """Return L_labelled + w(t)·L_pseudo; in most batches both kinds meet in each patch."""
         options, known = self._options, batch.num_labelled
         valid = batch.valid[known:] & (batch.maps["pseudo_label"] != IGNORED)
         with torch.no_grad():
@@ -285,17 +289,24 @@ class Best:
             trust = voxel_weight(self.quality, label, batch)
             if trust is not None:
                 weight = weight * trust
-        images, labels = exchange_labelled(batch.images[:known], batch.labels)
-        mixed = mix_into_unlabelled(replace(batch, valid=torch.cat([batch.valid[:known], valid])))
-        logits = self._raw(torch.cat([images, mixed.images]))
+        images, labels = batch.images, batch.labels
+        if is_drawn(options.copy_paste):
+            own, own_labels = exchange_labelled(images[:known], labels)
+            mixed = mix_into_unlabelled(
+                replace(batch, valid=torch.cat([batch.valid[:known], valid]))
+            )
+            images = torch.cat([own, mixed.images])
+            labels = torch.cat([own_labels, mixed.labels])
+            valid = mixed.pseudo_valid
+        logits = self._raw(images)
         supervised = supervised_loss(
-            logits, torch.cat([labels, mixed.labels]), options.loss, self._class_weights
+            logits[: len(labels)], labels, options.loss, self._class_weights
         )
         pseudo = pseudo_label_loss(
             logits[known:],
             label,
             weight,
-            mixed.pseudo_valid,
+            valid,
             soft_target=probabilities,
             is_soft=~is_sure,
         )

@@ -12,6 +12,7 @@ from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.methods.bcp import BCP, BCPOptions
 from SemiSupSegLib.methods.best import Best, BestOptions
 from SemiSupSegLib.methods.best import scratch_bytes as best_scratch_bytes
+from SemiSupSegLib.methods.copy_paste import less_mixing
 from SemiSupSegLib.methods.corrections import Corrections, CorrectionsOptions
 from SemiSupSegLib.methods.cps import CPS, CPSOptions
 from SemiSupSegLib.methods.cross_teaching import CrossTeaching, CrossTeachingOptions
@@ -19,7 +20,6 @@ from SemiSupSegLib.methods.curriculum import (
     Curriculum,
     CurriculumOptions,
     fewer_passes,
-    less_mixing,
     ranks_by_quality,
     scratch_bytes,
 )
@@ -220,6 +220,7 @@ METHODS: dict[str, MethodEntry] = {
         forward_passes="1 + 1 of unlabelled patches (1 + head_passes where a head learns)",
         options=BestOptions,
         make=reweighted(Best),
+        for_task=less_mixing,
         scratch_bytes=best_scratch_bytes,
     ),
     "corrections": MethodEntry(

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.losses.reduction import IGNORED
 from SemiSupSegLib.methods.protocol import Batch
 
@@ -37,6 +39,18 @@ class Mixed:
 def is_drawn(probability: float) -> bool:
     """Draw from PyTorch's global generator, which the trainer seeds before each step."""
     return probability > 0 and float(torch.rand(())) < probability
+
+
+def less_mixing(options: Any, task: Task) -> Mapping[str, str]:
+    """Return the setting that leaves copy-paste out of a task with one class.
+
+    There it cost Dice, on folds of the only such data set that was tried (docs/adr/0007, 0016).
+
+    Args:
+        options: Those of the preset; have a field `copy_paste`.
+        task: The run's.
+    """
+    return {"copy_paste": "0"} if options.copy_paste and len(task.classes) == 1 else {}
 
 
 def draw_box(shape: tuple[int, ...], device: torch.device) -> Tensor:

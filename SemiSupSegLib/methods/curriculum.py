@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import UsageError
 from SemiSupSegLib.inference.stochastic import has_dropout
 from SemiSupSegLib.losses.agreement import LEAST_WEIGHT
@@ -611,18 +610,6 @@ def fewer_passes(options: CurriculumOptions, share: float) -> Mapping[str, str]:
 def ranks_by_quality(options: CurriculumOptions) -> bool:
     """Return whether a quality network is needed even if it does not weigh cases."""
     return options.pseudo_labels.image_confidence == "quality"
-
-
-def less_mixing(options: CurriculumOptions, task: Task) -> Mapping[str, str]:
-    """Return the setting that leaves copy-paste out of a task with one class.
-
-    There it cost Dice, on a fold of the only such data set that was tried (docs/adr/0007).
-
-    Args:
-        options: Those of the preset.
-        task: The run's.
-    """
-    return {"copy_paste": "0"} if options.copy_paste and len(task.classes) == 1 else {}
 
 
 def scratch_bytes(options: CurriculumOptions, num_classes: int, voxels: Sequence[int]) -> int:

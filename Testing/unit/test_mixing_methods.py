@@ -185,7 +185,7 @@ def test_bcp_pre_trains_on_labelled_patches_and_goes_on_with_its_schedule():
     assert (second.group.schedule_start, second.group.schedule_length) == (25, 100)
 
 
-@pytest.mark.parametrize("name", ["bcp", "unimatch", "best"])
+@pytest.mark.parametrize("name", ["bcp", "unimatch", "best", "best apart"])
 def test_the_network_learns_from_unlabelled_patches_and_what_labels_does_not(name):
     method, step = a_step_of(name)
     with_unlabelled = step(a_batch())
@@ -193,11 +193,11 @@ def test_the_network_learns_from_unlabelled_patches_and_what_labels_does_not(nam
 
     assert math.isfinite(with_unlabelled.total.item())
     assert gradient > 0
-    for network in (method._average, *([method._teacher] if name == "best" else [])):
+    for network in (method._average, *([method._teacher] if "best" in name else [])):
         assert all(one.grad is None for one in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["bcp", "unimatch", "best"])
+@pytest.mark.parametrize("name", ["bcp", "unimatch", "best", "best apart"])
 def test_without_valid_unlabelled_voxels_only_labels_count(name):
     _, step = a_step_of(name)
     batch = a_batch()
@@ -205,9 +205,23 @@ def test_without_valid_unlabelled_voxels_only_labels_count(name):
 
     result = step(batch)
 
-    pseudo = result.terms["high" if name == "best" else "unlabelled"]
+    pseudo = result.terms["high" if "best" in name else "unlabelled"]
     assert float(pseudo) == 0
     assert result.total.item() == pytest.approx(float(result.terms["supervised"]))
+
+
+@pytest.mark.parametrize(("name", "is_equal"), [("best", False), ("best apart", True)])
+def test_without_copy_paste_patches_teach_our_method_as_they_are(name, is_equal):
+    method, step = a_step_of(name)
+    method._raw.eval()
+    batch = a_batch()
+
+    def supervised(seed):
+        # Of the boxes, if there are any.
+        torch.manual_seed(seed)
+        return float(step(batch).terms["supervised"].detach())
+
+    assert (supervised(0) == supervised(1)) == is_equal
 
 
 def test_the_teacher_of_our_method_is_the_average_until_the_stages_begin():
@@ -261,7 +275,8 @@ def a_step_of(name):
         method = UniMatch(UniMatchOptions(network=NETWORK, threshold=0.1), build, 100)
         phase = phase_of(method, "joint")
     else:
-        method = Best(BestOptions(network=NETWORK), build, 100)
+        options = BestOptions(network=NETWORK, copy_paste=float(name == "best"))
+        method = Best(options, build, 100)
         phase = phase_of(method, "stage_2", stage=2)
     return method, lambda batch: method.step(phase, batch, clock(50))
 

@@ -135,9 +135,10 @@ def test_a_negative_seed_is_refused():
         configure(variant="cpu", seed=-1)
 
 
-def test_boxes_are_exchanged_in_tasks_of_several_classes_unless_told_otherwise():
+@pytest.mark.parametrize("method", ["curriculum", "best"])
+def test_boxes_are_exchanged_in_tasks_of_several_classes_unless_told_otherwise(method):
     def copy_paste(task: str, **settings: str) -> float:
-        config = configure(variant="cpu", settings=settings)
+        config = configure(method=method, variant="cpu", settings=settings)
         return fit_to_task(config, load_task(task), settings).options.copy_paste
 
     assert copy_paste("brats") == 1
