@@ -161,8 +161,14 @@ def rows(settings: tuple[str, ...] = ()) -> dict[str, Row]:
         settings=(*settings, "labelled_per_batch=2"),
     )
     copy_paste = ("copy_paste=1", "labelled_per_batch=16")
-    found["supervised_copy_paste"] = Row(
+    found["supervised_16"] = Row(
         # As many patches an update as `best` has: what do the unlabelled cases add?
+        method="supervised",
+        variant="labelled_per_batch_16",
+        settings=(*settings, "labelled_per_batch=16"),
+    )
+    found["supervised_copy_paste"] = Row(
+        # The same, with boxes exchanged, as `best` does where there are several classes.
         method="supervised",
         variant="copy_paste_16",
         settings=(*settings, *copy_paste),
