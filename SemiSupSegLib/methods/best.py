@@ -89,7 +89,7 @@ class BestOptions:
     """Stochastic predictions from which the head learns."""
     fractions: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     """Share of the unlabelled cases in each stage."""
-    unlabelled_weight: float = 0.5
+    unlabelled_weight: float = 1.0
     """Weight of the pseudo-labelled part of the patches, once its ramp is over."""
     ramp: float = 0.3
     """Share of the first stage over which that weight climbs."""

@@ -50,7 +50,8 @@ class JointOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     loss: SupervisedLossOptions = field(
-        default_factory=lambda: SupervisedLossOptions(profile="liu")
+        # The mean of both terms, beside which the papers' weights of the other loss are meant.
+        default_factory=lambda: SupervisedLossOptions(profile="liu", ce_weight=0.5, dice_weight=0.5)
     )
     labelled_per_batch: int = 2
     """Labelled patches in a batch."""

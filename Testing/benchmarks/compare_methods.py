@@ -32,7 +32,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from training_rows import DATASETS, ROOT, Fold, Place, Row, print_table, run_row
+from training_rows import (
+    DATASETS,
+    ROOT,
+    Fold,
+    Place,
+    Row,
+    end_with_trainings,
+    print_table,
+    run_row,
+)
 
 from SemiSupSegLib.methods.catalogue import METHODS
 
@@ -53,8 +62,10 @@ SETTINGS = {
     "la": ("optimizer.rate=0.003", "training.patch_size=[48,64,64]"),
     # The published protocol: backbone, optimizer and patch of Yu et al. 2019, for every method.
     "la_full": (
-        *("network.name=vnet", "network.options.width=16", "training.patch_size=[80,112,112]"),
+        *("network.name=vnet", "network.options.width=16", "network.options.norm=batch"),
         *("optimizer.optimizer=sgd", "optimizer.rate=0.01", "optimizer.schedule=step"),
+        *("training.patch_size=[80,112,112]", "training.clip_norm=0"),
+        "training.precision=float32",
     ),
     "brats_whole": ("optimizer.rate=0.003",),
 }
@@ -86,7 +97,10 @@ def main() -> int:
     arguments = parser.parse_args()
     name = arguments.dataset
     if not (arguments.data / DATASETS[name].folder).is_dir():
-        print(f"The data set is not here: {arguments.data / DATASETS[name].folder}")
+        print(
+            f"The data set is not here: {arguments.data / DATASETS[name].folder}. Say with --data "
+            f"which folder has {DATASETS[name].folder} and {DATASETS[name].split}."
+        )
         return 1
     if arguments.set and not arguments.folds:
         print("--set is for choosing options, which validation cases are not for: give --folds")
@@ -113,6 +127,7 @@ def main() -> int:
     ]
     suffix = "".join(f"_{one}" for one in arguments.set)
     iterations = arguments.iterations or ITERATIONS[name]
+    end_with_trainings()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         outcomes = list(
             pool.map(

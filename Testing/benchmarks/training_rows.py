@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ from SemiSupSegLib.cases.task import load_task  # noqa: E402
 from SemiSupSegLib.files import read_json, write_json  # noqa: E402
 from SemiSupSegLib.runs.events import EventKind, read_events  # noqa: E402
 
+_running: list[subprocess.Popen[bytes]] = []
 METRICS = ("iou", "hd95_mm", "assd_mm", "ravd")
 """Kept as means over the judged cases, besides Dice of every case."""
 
@@ -188,9 +190,14 @@ def run_row(
             stdout=log,
             stderr=log,
         )
-        code, processor_seconds = _wait(process)
+        _running.append(process)
+        try:
+            code, processor_seconds = _wait(process)
+        finally:
+            _running.remove(process)
     if code != 0:
-        print(f"{name} seed {seed}: failed with code {code}, see {folder / 'log.txt'}")
+        said = (folder / "log.txt").read_text(encoding="utf-8").strip().splitlines()[-1:]
+        print(f"{name} seed {seed}: failed with code {code}, see {folder / 'log.txt'}", *said)
         return Outcome(row=name, seed=seed)
     if not is_new:
         # A part of the run was in another process, maybe on another day.
@@ -217,6 +224,18 @@ def run_folder(
     """Return where `run_row` has a run."""
     part = f"-fold{fold}" if fold else ""
     return place.work / dataset_name / f"{name}-{iterations}{part}-seed{seed}" / "run"
+
+
+def end_with_trainings() -> None:
+    """Let SIGTERM, which ends this program, end its trainings, too; they go on another time."""
+
+    def end(number: int, frame: object) -> None:
+        for process in list(_running):
+            process.terminate()
+        # Without waiting for the threads that wait for them.
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> tuple[int, float | None]:

@@ -21,7 +21,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from training_rows import DATASETS, ROOT, Place, Row, print_table, run_row
+from training_rows import DATASETS, ROOT, Place, Row, end_with_trainings, print_table, run_row
 
 ROWS = {
     "supervised": Row(method="supervised"),
@@ -140,6 +140,7 @@ def main() -> int:
         return 1
     place = Place(data=arguments.data, work=arguments.work, threads=arguments.threads)
     tasks = [(name, seed) for seed in arguments.seeds for name in arguments.row]
+    end_with_trainings()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         outcomes = list(
             pool.map(

@@ -9,6 +9,8 @@ from Testing.every_phase import PHASES, SIDE, batch_of, heads_of, stand_of
 every_phase = pytest.mark.parametrize("case", PHASES, ids=str)
 SHARES = ("agreed_share", "sure_share", "high_share", "foreground_share")
 """Figures that count voxels, of which some are at a limit: they are off by a share of all."""
+LEAST_PART = 0.001
+"""Of the whole loss, which a term may be off by."""
 ROBUST = {
     # A voxel at the threshold is sure or, rounded, is not, and costs all or nothing: of so low a
     # threshold there are few.
@@ -52,8 +54,11 @@ def test_a_step_in_bfloat16_has_the_losses_of_one_in_float32(case):
     assert rounded.total.dtype == torch.float32
     for name, formats in operations.formats.items():
         assert torch.bfloat16 not in formats, name
+    # A term may be the square of what two predictions hardly differ in: rounding changes much of so
+    # little.
+    least = LEAST_PART * exact.total.item()
     for name, value in exact.terms.items():
-        tolerance = {"rtol": 0, "atol": 0.02} if name in SHARES else {"rtol": 0.02, "atol": 0}
+        tolerance = {"rtol": 0, "atol": 0.02} if name in SHARES else {"rtol": 0.02, "atol": least}
         torch.testing.assert_close(
             rounded.terms[name], value, **tolerance, msg=lambda told, name=name: f"{name}: {told}"
         )
