@@ -44,6 +44,8 @@ class Job:
     _process: subprocess.Popen[bytes] | None = None
     _kill_at: float | None = None
     _times_handed: int = 0
+    _was_mended: bool = False
+    """Whether the runner said how it ended; on a full disk the file does not say it."""
 
     @property
     def is_ended(self) -> bool:
@@ -241,9 +243,10 @@ class JobRunner:
             events, job._offset = read_new_events(job.folder.events_file, job._offset)
         job.events += events
         former = job.state
-        # On Windows a file that is being replaced cannot be read; the next look will do.
-        with contextlib.suppress(SemiSupSegError):
-            job.state = RunState.read(job.folder.state_json)
+        if not job._was_mended:
+            # On Windows a file that is being replaced cannot be read; the next look will do.
+            with contextlib.suppress(SemiSupSegError):
+                job.state = RunState.read(job.folder.state_json)
         if not job.is_ended:
             if process is not None and code is not None:
                 close_input(process)
@@ -277,9 +280,7 @@ class JobRunner:
             self._say_why(job, code)
 
     def _say_stopped(self, job: Job) -> None:
-        EventLog(job.folder.events_file).append(EventKind.STOPPED)
-        job.state = replace(job.state, status=RunStatus.STOPPED, error="Stopped.")
-        job.state.write(job.folder.state_json)
+        self._end(job, replace(job.state, status=RunStatus.STOPPED, error="Stopped."))
 
     def _say_why(self, job: Job, code: int) -> None:
         """Say of a job whose worker is gone how that came."""
@@ -287,6 +288,15 @@ class JobRunner:
         if job._times_handed:
             logs.insert(0, self._logs / "predict-worker.log")
         message = why_ended(logs, code)
-        EventLog(job.folder.events_file).append(EventKind.ERROR, message=message)
-        job.state = replace(job.state, status=RunStatus.FAILED, error=message)
-        job.state.write(job.folder.state_json)
+        self._end(job, replace(job.state, status=RunStatus.FAILED, error=message))
+
+    def _end(self, job: Job, state: RunState) -> None:
+        job.state, job._was_mended = state, True
+        # What ended the worker may be a full disk: then only who asks the runner is told.
+        with contextlib.suppress(OSError, SemiSupSegError):
+            if state.status is RunStatus.STOPPED:
+                EventLog(job.folder.events_file).append(EventKind.STOPPED)
+            else:
+                EventLog(job.folder.events_file).append(EventKind.ERROR, message=state.error)
+        with contextlib.suppress(OSError, SemiSupSegError):
+            state.write(job.folder.state_json)

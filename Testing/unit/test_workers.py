@@ -307,6 +307,26 @@ def test_a_worker_that_is_killed_from_outside_is_noticed(runner, model, images, 
     assert waiting.state.status.value == "finished"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_a_full_disk_does_not_hide_that_a_worker_is_gone(
+    runner, model, images, tmp_path, monkeypatch
+):
+    job = runner.predict(a_job(tmp_path, "1", model, images, passes=100_000))
+    until(runner, lambda: job.state.phase == "segmenting")
+
+    def is_full(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(runner_module.EventLog, "append", is_full)
+    monkeypatch.setattr(runner_module.RunState, "write", is_full)
+    os.kill(job.state.pid, signal.SIGKILL)
+    until(runner, *ended(job))
+
+    assert job.state.status.value == "failed"
+    assert "The worker ended without a word" in job.state.error
+    assert runner.poll() == []
+
+
 OWNER = """
 import sys, time
 from pathlib import Path
