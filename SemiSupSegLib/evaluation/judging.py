@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -14,7 +15,7 @@ from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.geometry import Geometry, geometry_of
 from SemiSupSegLib.cases.label_values import UNKNOWN_CLASS
 from SemiSupSegLib.cases.reading import read_image, read_label
-from SemiSupSegLib.cases.task import Task
+from SemiSupSegLib.cases.task import Task, task_from_json
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.evaluation.calibration import (
     ReliabilityBins,
@@ -111,7 +112,8 @@ def judge_case(request: JudgingRequest) -> CaseJudgement | Failure:
 def _judge(request: JudgingRequest) -> CaseJudgement:
     task = request.task
     file = request.file("label")
-    prediction, geometry = _read_label(file, task)
+    told, more = _read_case_json(request.folder / "case.json")
+    prediction, geometry = _read_prediction(file, told, task)
     reference, warnings = _read_reference(request, geometry, file)
     spacing = geometry.spacing[::-1]
     student = _judgement(prediction, reference, spacing, request)
@@ -123,7 +125,7 @@ def _judge(request: JudgingRequest) -> CaseJudgement:
                 f"{pseudo_file} does not exist, so the teacher cannot be judged. Predict with a "
                 "model that has a teacher, or leave out '--network teacher'."
             )
-        pseudo_label, pseudo_geometry = _read_label(pseudo_file, task)
+        pseudo_label, pseudo_geometry = _read_prediction(pseudo_file, told, task)
         _check_same_grid(pseudo_geometry, geometry, pseudo_file, file)
         teacher = _judgement(pseudo_label, reference, spacing, request)
 
@@ -160,7 +162,6 @@ def _judge(request: JudgingRequest) -> CaseJudgement:
             )
             for target in task.headline_targets
         }
-    told, more = _read_case_json(request.folder / "case.json")
     return CaseJudgement(
         id=request.id,
         student=student,
@@ -170,8 +171,8 @@ def _judge(request: JudgingRequest) -> CaseJudgement:
         histograms=histograms,
         filtering=filtering,
         normalisation=normalisation,
-        confidence=told.get("confidence", {}),
-        estimated_dice=told.get("estimated_dice", {}),
+        confidence=_numbers(told.get("confidence", {})),
+        estimated_dice=_numbers(told.get("estimated_dice", {})),
         warnings=(*warnings, *more),
     )
 
@@ -230,9 +231,24 @@ def _filtering(
     return filtering_curves(members[prediction], members[reference], doubt, brain)
 
 
-def _read_label(file: Path, task: Task) -> tuple[Volume, Geometry]:
-    image = read_label(ImageSource(path=file), task)
-    return np.asarray(sitk.GetArrayFromImage(image), dtype=np.uint8), geometry_of(image)
+def _read_prediction(file: Path, told: Mapping[str, Any], task: Task) -> tuple[Volume, Geometry]:
+    """Return a result's label map, in the classes of the references.
+
+    Its values are those of the model's task, in which 2 may be what 1 is in the references.
+    """
+    own = task_from_json(told["task"], file.parent / "case.json") if "task" in told else task
+    image = read_label(ImageSource(path=file), own)
+    values = np.asarray(sitk.GetArrayFromImage(image), dtype=np.uint8)
+    names, wanted = ([one.name for one in each.classes] for each in (own, task))
+    if sorted(names) != sorted(wanted):
+        raise SemiSupSegError(
+            f"{file} has the classes {', '.join(names)} of the task '{own.name}', with which it "
+            f"was predicted; the references are read with the task '{task.name}', which has "
+            f"{', '.join(wanted)}. Say with --task what the references' values mean, in a task "
+            "with the same classes, or predict with a model of their task."
+        )
+    place = np.array([0, *(1 + wanted.index(name) for name in names)], dtype=np.uint8)
+    return place[values], geometry_of(image)
 
 
 def _read_reference(
@@ -306,7 +322,7 @@ def _brain(request: JudgingRequest, geometry: Geometry) -> NDArray[np.bool_]:
     return brain if brain.any() else np.ones(geometry.shape, dtype=bool)
 
 
-def _read_case_json(file: Path) -> tuple[dict[str, dict[str, float]], tuple[str, ...]]:
+def _read_case_json(file: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if not file.is_file():
         return {}, ()
     try:
@@ -314,7 +330,7 @@ def _read_case_json(file: Path) -> tuple[dict[str, dict[str, float]], tuple[str,
         check_format(content, "case-result", file)
     except SemiSupSegError as error:
         return {}, (f"Confidence of the case is not judged: {error}",)
-    return {name: _numbers(content.get(name, {})) for name in ("confidence", "estimated_dice")}, ()
+    return content, ()
 
 
 def _numbers(content: Mapping[str, float | None]) -> dict[str, float]:

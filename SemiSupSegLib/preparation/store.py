@@ -77,7 +77,7 @@ class _Order:
     @property
     def is_done(self) -> bool:
         return _is_complete(self.folder) and (
-            self.label_name is None or (self.folder / self.label_name).is_file()
+            self.label_name is None or _is_whole(self.folder / self.label_name)
         )
 
 
@@ -305,7 +305,7 @@ def _make(order: _Order, task: Task, options: PreparationOptions) -> _Outcome:
     try:
         if not _is_complete(order.folder):
             warnings += _make_images(order, task, options)
-        if order.label_name is not None and not (order.folder / order.label_name).is_file():
+        if order.label_name is not None and not _is_whole(order.folder / order.label_name):
             warnings += _make_label(order.folder / order.label_name, order.case, task)
     except SemiSupSegError as error:
         return _Outcome(error=str(error))
@@ -387,7 +387,26 @@ def _load(order: _Order, task: Task) -> PreparedCase:
 
 
 def _is_complete(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in ("meta.json", "image.npy", "mask.npy"))
+    """Return whether images, mask and what is told of them are there, and not cut short."""
+    if not all(_is_whole(folder / name) for name in ("image.npy", "mask.npy")):
+        return False
+    try:
+        _read_meta(folder)
+    except SemiSupSegError:
+        return False
+    return True
+
+
+def _is_whole(file: Path) -> bool:
+    """Return whether an array's file is as long as its header says: a disk or a copy may fail."""
+    import numpy as np
+
+    try:
+        # Maps the file, without reading it.
+        np.load(file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def _read_meta(folder: Path) -> dict[str, Any]:

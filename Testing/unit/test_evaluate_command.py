@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.cases.task import load_task
 
 SIZE = (12, 14, 16)
 SPACING = (1.0, 1.5, 2.0)
@@ -44,7 +45,7 @@ def add_case(folder, name, label=None, spacing=SPACING):
         write(folder / name / f"{name}_seg.nii.gz", label, spacing)
 
 
-def add_prediction(folder, name, label, pseudo_label=None, confidence=None, **maps):
+def add_prediction(folder, name, label, pseudo_label=None, confidence=None, task=None, **maps):
     write(folder / name / f"{name}_label.nii.gz", label)
     if pseudo_label is not None:
         write(folder / name / f"{name}_pseudolabel.nii.gz", pseudo_label)
@@ -60,6 +61,7 @@ def add_prediction(folder, name, label, pseudo_label=None, confidence=None, **ma
             "volumes_ml": {},
             "confidence": {"image": confidence, "edema": confidence},
             "warnings": [],
+            **({} if task is None else {"task": load_task(task).to_json()}),
         }
         (folder / name / "case.json").write_text(json.dumps(content))
 
@@ -86,6 +88,33 @@ def evaluate(tmp_path, cases, *words):
         json.loads(target.read_text(), parse_constant=pytest.fail) if target.exists() else None
     )
     return code, content
+
+
+def test_values_of_a_prediction_mean_what_they_do_in_its_own_task(tmp_path, cases):
+    label = a_label()
+    # As the Decathlon writes it: edema 1, necrosis 2, enhancing 3.
+    decathlon = np.array([0, 2, 1, 0, 3], np.uint8)[label]
+    write(cases / "one" / "one_seg.nii.gz", decathlon)
+    add_prediction(tmp_path / "out", "one", label, label, confidence=0.9, task="brats")
+
+    code, found = evaluate(tmp_path, cases, "--task", "brats_msd", "--network", "teacher")
+
+    assert code == 0
+    figures = found["cases"]["one"]
+    assert [figures[name]["dice"] for name in ("necrosis", "edema", "enhancing")] == [1, 1, 1]
+    assert figures["necrosis"]["volume_ml"] == pytest.approx(26 * 3 / 1000)
+
+
+def test_a_prediction_of_other_classes_is_refused_with_both_tasks(tmp_path, cases, capsys):
+    label = (a_label() > 0).astype(np.uint8)
+    add_prediction(tmp_path / "out", "one", label, confidence=0.9, task="binary")
+
+    code, _ = evaluate(tmp_path, cases)
+
+    assert code == 1
+    assert "object of the task 'binary'" in (told := capsys.readouterr().err)
+    assert "the task 'brats', which has necrosis, edema, enhancing" in told
+    assert "Say with --task" in told
 
 
 def test_figures_of_cases_and_their_summary_are_written(tmp_path, cases):

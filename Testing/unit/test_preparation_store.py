@@ -224,6 +224,22 @@ def test_a_folder_without_all_its_files_is_made_again(cases, store):
     np.testing.assert_array_equal(second.image(), expected)
 
 
+@pytest.mark.parametrize("name", ["image_file", "mask_file", "label_file", "meta.json"])
+def test_a_file_that_was_cut_short_is_made_again(cases, store, name):
+    def prepared():
+        return prepare_cases(cases[:1], TASK, OPTIONS, store, with_label=["case0"], workers=1)
+
+    first = prepared().prepared[0]
+    file = getattr(first, name, first.folder / name)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+    second = prepared()
+
+    assert second.failed == ()
+    assert file.read_bytes() == content
+
+
 def test_two_at_once_share_one_store(cases, store):
     results = []
     both = [
