@@ -95,7 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")
     parser.add_argument("--iterations", type=int, help="optimizer updates (default: the demo's)")
     parser.add_argument(
-        "--quick", action="store_true", help="under a minute; shows that it runs, not that it works"
+        "--quick",
+        action="store_true",
+        help="a minute or two; shows that it runs, not that it works",
     )
 
 

@@ -42,7 +42,7 @@ MISSING = "--missing"
 
 _ABOUT_LABELS = frozenset({"doubled_label", "label_meaning"})
 """Findings that do not matter here: no label is read."""
-_SAID_BY_PREPARATION = frozenset({"missing_optional_channel"})
+_SAID_BY_PREPARATION = frozenset({"missing_optional_channel", "grid_repaired"})
 """Findings that the warnings of preparation tell as well."""
 
 
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--maps",
         choices=("standard", "all"),
         default="standard",
-        help="all: also sure, possible and comparison",
+        help="all: also sure, possible, second class and comparison",
     )
     parser.add_argument(
         "--probabilities", action="store_true", help="also write a probability map per class"
@@ -111,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     usable = _still_to_do(usable, package, arguments)
     num_predicted = 0
     predictor: Predictor | None = None
-    for case, preparation in _prepared_ahead(usable, task, options):
+    ahead = _prepared_ahead(usable, task, options)
+    for number, (case, preparation) in enumerate(ahead, start=1):
         if predictor is None:
             # PyTorch is loaded here, while the first case is read in another thread.
             predictor = _predictor(arguments, package)
@@ -128,7 +129,7 @@ def run(arguments: argparse.Namespace) -> int:
             continue
         num_predicted += 1
         duration_s = time.perf_counter() - start
-        count = f"[{num_predicted + len(failed)} of {len(usable)}]"
+        count = f"[{number} of {len(usable)}]"
         print(f"{count} {case.id}: {_found(maps, task)}; {duration_s:.1f} s, {folder}")
         # It would stay until the next case is done.
         del maps

@@ -132,7 +132,7 @@ class Predictor:
 
         Args:
             prepared: The case.
-            maps: `all` also makes sure, possible and comparison.
+            maps: `all` also makes sure, possible, second and comparison.
             probabilities: Whether the student's class probabilities are kept.
             pseudo_label: Takes the place of the teacher's own: class indices (D, H, W) on the
                 prepared grid, 255 where the teacher's stays.

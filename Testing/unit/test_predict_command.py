@@ -188,6 +188,8 @@ def test_a_case_that_cannot_be_read_is_reported_and_the_others_go_on(model, tmp_
     assert code == 1
     assert sorted(path.name for path in (tmp_path / "out").glob("*/case.json")) == ["case.json"] * 2
     assert "2 predicted, 2 failed" in streams.out
+    assert "[1 of 3] one:" in streams.out
+    assert "[3 of 3] zebra:" in streams.out
     assert "two: not predicted" in streams.err
     assert "three: not predicted" in streams.err
     assert not (tmp_path / "out" / "two" / "case.json").exists()
@@ -237,6 +239,22 @@ def test_warnings_about_the_images_are_told_once_a_kind_and_kept_with_each_case(
     for name in ("one", "two"):
         content = json.loads((tmp_path / "out" / name / "case.json").read_text())
         assert content["warnings"].count(finding) == 1
+
+
+def test_a_repaired_grid_is_told_once(model, tmp_path, capsys, caplog):
+    a_case(tmp_path / "cases", "one")
+    file = tmp_path / "cases" / "one" / "t2.nii.gz"
+    image = nibabel.load(file)
+    nibabel.save(nibabel.Nifti1Image(image.get_fdata()[:-2], image.affine), file)
+
+    code = predict("--model", model, "--cases", tmp_path / "cases", "--out", tmp_path / "out")
+
+    content = json.loads((tmp_path / "out" / "one" / "case.json").read_text())
+    assert code == 0
+    assert [one for one in content["warnings"] if "another grid" in one] == [
+        "t2.nii.gz lies on another grid than the first channel (other size) and was resampled."
+    ]
+    assert (caplog.text + capsys.readouterr().err).count("another grid") == 1
 
 
 def test_findings_about_labels_do_not_keep_a_case_from_being_predicted(model, tmp_path, capsys):
