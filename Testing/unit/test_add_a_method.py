@@ -2,7 +2,10 @@
 
 import importlib
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -26,13 +29,47 @@ def write_case(folder, seed):
     nib.save(nib.Nifti1Image(label, np.eye(4)), folder / "seg.nii.gz")
 
 
-def test_the_example_method_learns_from_unlabelled_cases(tmp_path, monkeypatch):
+def write_example(folder):
+    """Write the page's method and return what it adds to the catalogue, as Python."""
     text = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
     file, entry = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "pi_model.py").write_text(file, encoding="utf-8")
+    (folder / "pi_model.py").write_text(file, encoding="utf-8")
+    return f"{{{entry}}}"
+
+
+def test_the_example_method_passes_the_tests_that_every_method_has(tmp_path):
+    entry = write_example(tmp_path)
+    (tmp_path / "adds_pi_model.py").write_text(
+        "import pi_model\n"
+        "from SemiSupSegLib.methods import catalogue\n"
+        f"added = eval({entry!r}, {{**vars(catalogue), **vars(pi_model)}})\n"
+        "catalogue.METHODS.update(added)\n",
+        encoding="utf-8",
+    )
+    tests = [f"Testing/unit/test_method_{name}.py" for name in ("invariants", "precision", "cost")]
+    paths = [str(ROOT), str(tmp_path)]
+
+    run = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
+            *("-p", "adds_pi_model", *tests, "-k", "pi_model"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert int(re.search(r"(\d+) passed", run.stdout)[1]) >= 9
+
+
+def test_the_example_method_learns_from_unlabelled_cases(tmp_path, monkeypatch):
+    entry = write_example(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     module = importlib.import_module("pi_model")
-    added = eval(f"{{{entry}}}", {**vars(catalogue), **vars(module)})
+    added = eval(entry, {**vars(catalogue), **vars(module)})
     monkeypatch.setitem(catalogue.METHODS, "pi_model", added["pi_model"])
     for number in range(4):
         write_case(tmp_path / "cases" / f"case{number}", number)

@@ -271,7 +271,8 @@ def are_equal(gradients, others):
 @pytest.mark.parametrize("case", ALONE, ids=str)
 def test_with_weight_zero_a_step_is_that_of_supervised_training_to_the_bit(case):
     (supervised,) = (one for one in PHASES if str(one) == "supervised-supervised")
-    plain = stand_of(supervised, dropout=True)
+    # The loss on labels counts as much there as the method has it.
+    plain = stand_of(supervised, dropout=True, loss=METHODS[case.method].options().loss)
     weighed = stand_of(case, dropout=True)
     batch = batch_of(weighed)
     if case.method == "unimatch":
