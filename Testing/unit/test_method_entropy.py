@@ -17,6 +17,7 @@ from Testing.method_steps import (
     build_of,
     further_loss_of,
     learning,
+    the_phase_of,
     weights_after,
 )
 
@@ -131,9 +132,20 @@ def test_the_loss_reaches_the_network_but_neither_average_nor_log_variance_nor_l
     assert gradient[2:].any()
 
 
+def test_labels_count_as_the_mean_of_both_losses():
+    # Beside which the papers' weight of the other loss is meant.
+    method = entropy_method()
+    terms = method.step(the_phase_of(method), a_batch(), START).terms
+
+    mean = (terms["cross_entropy"].item() + terms["dice"].item()) / 2
+    assert terms["supervised"].item() == pytest.approx(mean)
+
+
 def test_with_weight_zero_the_network_learns_what_supervised_training_teaches_it():
     batch = a_batch()
-    supervised = SupervisedBesideUnlabelled(SupervisedOptions(), build_of(), 10)
+    supervised = SupervisedBesideUnlabelled(
+        SupervisedOptions(loss=EntropyOptions().loss), build_of(), 10
+    )
 
     weights = weights_after(entropy_method(unlabelled_weight=0.0), batch)
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from SemiSupSegLib.losses.mutual import mutual_consistency
-from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
+from SemiSupSegLib.losses.supervised import supervised_loss
 from SemiSupSegLib.methods.mc_net import MCNet, MCNetOptions
 from SemiSupSegLib.methods.protocol import Clock
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
@@ -106,7 +106,7 @@ def test_the_supervised_loss_is_the_mean_over_decoders():
 
     torch.manual_seed(0)
     outputs = method.outputs(batch.images)
-    options = SupervisedLossOptions(profile="liu")
+    options = MCNetOptions().loss
     losses = [supervised_loss(one[:2], batch.labels, options)["total"] for one in outputs]
     mean = sum(one.item() for one in losses) / 3
     assert result.terms["supervised"].item() == pytest.approx(mean, rel=1e-6)

@@ -313,7 +313,7 @@ def test_without_weights_the_step_is_that_of_supervised_training():
     options = QualityGuidedOptions(unlabelled_weight=0, quality_weight=0)
     method = QualityGuided(options, build, 10)
     method._data, method.quality = FakeData(), CaseQuality(a_judge(), weighs=True)
-    plain = Supervised(SupervisedOptions(), build, 10)
+    plain = Supervised(SupervisedOptions(loss=options.loss), build, 10)
     batch = a_batch()
     alone = Batch(images=batch.images[:2], labels=batch.labels, valid=batch.valid[:2], maps={},
                   case_ids=CASES[:2])  # fmt: skip

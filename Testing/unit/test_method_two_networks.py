@@ -291,7 +291,8 @@ class Alone(Supervised):
 def test_without_weight_the_first_network_learns_as_if_it_were_alone_to_the_bit(make):
     labelled = a_batch(labelled=2, unlabelled=0)
 
-    alone = trained(Alone(SupervisedOptions(network=NETWORK), build, 100), labelled)
+    loss = CPSOptions().loss
+    alone = trained(Alone(SupervisedOptions(network=NETWORK, loss=loss), build, 100), labelled)
     beside = trained(make(unlabelled_weight=0), labelled)
 
     assert all(torch.equal(value, beside[name]) for name, value in alone.items())

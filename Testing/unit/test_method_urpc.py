@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from SemiSupSegLib.errors import UsageError
-from SemiSupSegLib.losses.supervised import SupervisedLossOptions, supervised_loss
+from SemiSupSegLib.losses.supervised import supervised_loss
 from SemiSupSegLib.methods.protocol import Clock
 from SemiSupSegLib.methods.supervised import Supervised, SupervisedOptions
 from SemiSupSegLib.methods.urpc import URPC, URPCOptions
@@ -103,10 +103,8 @@ def test_the_supervised_loss_is_the_mean_over_levels():
 
     torch.manual_seed(0)
     outputs = method.outputs(batch.images)
-    losses = [
-        supervised_loss(one[:2], batch.labels, SupervisedLossOptions(profile="liu"))
-        for one in outputs
-    ]
+    options = URPCOptions().loss
+    losses = [supervised_loss(one[:2], batch.labels, options) for one in outputs]
     for name in ("cross_entropy", "dice", "total"):
         mean = sum(one[name].item() for one in losses) / 4
         term = "supervised" if name == "total" else name
