@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.cases.geometry import geometry_of
 from SemiSupSegLib.cases.listing import list_images
 from SemiSupSegLib.cases.reading import content_hash, read_image
@@ -201,6 +203,31 @@ def test_a_prediction_that_does_not_tell_its_task_needs_it(out):
     with pytest.raises(UsageError, match="Say the model's task with --task"):
         review(*words)
     assert review(*words, "--task", "brats") == 0
+
+
+def tell_series(result: Path, scans: Path) -> None:
+    """Make a result one of a DICOM series."""
+    folder = make_dicom_phantom.write_series(scans / "t1")
+    (source,) = (one.source for one in list_images(folder).images)
+    tell_task(result)
+    content = json.loads((result / "case.json").read_text())
+    content["inputs"] = {"t1": content_hash(source)}
+    content["images"] = {"t1": {"path": str(scans / "t1"), "series": source.series}}
+    (result / "case.json").write_text(json.dumps(content))
+    values = np.zeros(make_dicom_phantom.SHAPE, np.uint8)
+    values[1:3, 4:7, 2] = 4
+    label = result / f"{result.name}_label.nii.gz"
+    write_nifti(label, values, geometry_of(read_image(source)))
+
+
+@pytest.mark.skipif(find_spec("highdicom") is None, reason="no wheels for this Python")
+def test_what_highdicom_tells_of_the_images_is_not_printed(out, tmp_path, caplog):
+    tell_series(out / "p2", tmp_path / "scans")
+
+    with caplog.at_level(logging.INFO):
+        code = main(["review", "export", "--result", str(out / "p2"), "--format", "dicom-seg"])
+
+    assert (code, [one.name for one in caplog.records if "dicom" in one.name]) == (0, [])
 
 
 @pytest.mark.skipif(find_spec("highdicom") is None, reason="no wheels for this Python")
