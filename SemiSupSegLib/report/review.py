@@ -145,15 +145,13 @@ def _cases_section(rows: Sequence[CohortRow], problems: Iterable[str]) -> Sectio
         if not row.reviews:
             table.append((*start, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, saved))
         for one in row.reviews:
-            share = (
-                one.decided_error_mm3 / one.expected_error_mm3 if one.expected_error_mm3 else None
-            )
+            share = f"{one.progress.percent_of_error} %" if one.expected_error_mm3 else NOTHING
             table.append(
                 (
                     *start,
                     one.reviewer,
                     f"{one.decided} of {one.regions}" if one.regions else NOTHING,
-                    percent(share),
+                    share,
                     one.verdict or NOTHING,
                     duration(one.active_seconds) if one.active_seconds else NOTHING,
                     saved,

@@ -180,7 +180,7 @@ def test_the_status_of_a_review(out, capsys):
     assert (content["verdict"], content["comment"]) == ("corrected", "<b>rim</b>")
     assert content["effort"]["voxels_changed"] == 18
     text = capsys.readouterr().out
-    assert "p1 by bob: 2 of 3 regions, 93% of the expected error, corrected" in text
+    assert "p1 by bob: 2 of 3 regions, 92% of the expected error, corrected" in text
     assert "3: undecided. The teacher says edema, the student background." in text
 
 

@@ -16,7 +16,7 @@ from SemiSupSegLib.cases.reading import read_label
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.review.change import Change
 from SemiSupSegLib.review.journal import ChangedElsewhereError, Journal
-from SemiSupSegLib.review.record import ReviewRecord, has_review, reviewers
+from SemiSupSegLib.review.record import Progress, ReviewRecord, has_review, reviewers
 from Testing.data.make_review_folder import (
     BOXES,
     SHAPE,
@@ -160,6 +160,18 @@ def test_progress_counts_regions_and_expected_error(a_record):
     assert (
         str(a_record.progress(a_record.regions[:1])) == "1 of 1 region, 100% of the expected error"
     )
+
+
+@pytest.mark.parametrize(
+    ("decided", "done", "whole", "percent"),
+    [(2, 99.6, 100.0, 99), (2, 100.0, 100.0, 99), (1, 29.0, 100.0, 29), (3, 99.99, 100.0, 100)],
+)
+def test_all_of_the_error_is_decided_only_when_no_region_is_open(decided, done, whole, percent):
+    progress = Progress(
+        decided=decided, regions=3, decided_error_mm3=done, expected_error_mm3=whole
+    )
+
+    assert str(progress) == f"{decided} of 3 regions, {percent}% of the expected error"
 
 
 def test_progress_of_a_case_without_regions_is_told_in_words(a_record):
