@@ -23,6 +23,7 @@ from SemiSupSegLib.report.blocks import MINUS
 from SemiSupSegLib.report.review import build_review_report
 from SemiSupSegLib.review.change import Change
 from SemiSupSegLib.review.dicom_seg import known_source, why_no_dicom_seg
+from SemiSupSegLib.review.summary import summary_lines
 from Testing.data import make_dicom_phantom
 from Testing.data.make_review_folder import (
     begin,
@@ -343,3 +344,12 @@ def test_a_page_before_anybody_has_begun(tmp_path):
 
     assert "The case is not reviewed yet." in text
     assert "No region is decided yet." in text
+
+
+def test_a_result_of_a_newer_version_is_named_and_not_listed(out):
+    file = out / "p2" / "case.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "version": 2}))
+
+    lines, (problem,) = summary_lines([out / "p2"])
+
+    assert (lines, "newer SemiSupSeg" in problem) == ([], True)
