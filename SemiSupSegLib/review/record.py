@@ -430,8 +430,17 @@ class ReviewRecord:
             active_seconds=sum(one.active_seconds for one in logged),
             strokes=sum(one.strokes for one in logged),
             voxels_changed=sum(one.num_voxels for one in self.changes),
-            accepted_unchanged=list(self.statuses.values()).count("confirmed"),
+            accepted_unchanged=sum(
+                status == "confirmed" and region not in self.redrawn
+                for region, status in self.statuses.items()
+            ),
         )
+
+    @property
+    def redrawn(self) -> frozenset[int]:
+        """The regions in which a change is in force, whatever was decided about them since."""
+        found = (one.region for one in self._in_force.values() if one.change is not None)
+        return frozenset(region for region in found if region is not None)
 
     @property
     def changes(self) -> tuple[Change, ...]:

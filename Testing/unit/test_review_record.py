@@ -14,9 +14,12 @@ import pytest
 
 from SemiSupSegLib.cases.reading import read_label
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
+from SemiSupSegLib.report.review import _precision, _redrawn
 from SemiSupSegLib.review.change import Change
+from SemiSupSegLib.review.cohort import read_cohort
 from SemiSupSegLib.review.journal import ChangedElsewhereError, Journal
 from SemiSupSegLib.review.record import Progress, ReviewRecord, has_review, reviewers
+from SemiSupSegLib.review.summary import summary_lines
 from Testing.data.make_review_folder import (
     BOXES,
     SHAPE,
@@ -222,6 +225,19 @@ def test_a_verdict_is_taken_back_too(a_record):
     a_record.undo()
 
     assert (a_record.verdict, a_record.comment) == ("accepted", "fine")
+
+
+def test_a_region_that_was_drawn_in_and_then_confirmed_is_not_accepted_unchanged(a_record):
+    for region in (1, 2):
+        a_record.edit(region, to_class(a_record.label(the_label()), BOXES[region - 1], 3))
+        a_record.decide(region, "confirmed")
+    a_record.decide(3, "confirmed")
+
+    assert a_record.effort.accepted_unchanged == 1
+    lines, _ = summary_lines([a_record.folder])
+    assert _precision(lines, _redrawn(read_cohort(a_record.folder.parent))).startswith("67 % of")
+    a_record.undo(of=a_record.entries[0].n)
+    assert (a_record.effort.accepted_unchanged, a_record.redrawn) == (2, {2})
 
 
 def test_a_line_is_plain_json_that_says_when(a_record):
