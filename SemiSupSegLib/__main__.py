@@ -50,6 +50,8 @@ def main(words: list[str] | None = None) -> int:
         `plan` gives the one with which `train` would refuse, and with --json 0, for it has told.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    # It tells of every file that it writes, with the identifiers of the patient's images.
+    logging.getLogger("highdicom").setLevel(logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that a terminal or a redirected output cannot show must not end the work.

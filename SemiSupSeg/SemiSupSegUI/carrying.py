@@ -12,7 +12,7 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, in_sentences
 from SemiSupSegLib.review.outbox import Outbox, outboxes
 from SemiSupSegUI.command_job import Ended, run_command
 from SemiSupSegUI.jobs import Jobs
@@ -109,7 +109,11 @@ class Carrying:
             )
             self._silence.start()
         except (SemiSupSegError, OSError) as error:
-            self._wait(box, str(error))
+            why = _(
+                "{why} What you decided is kept on this machine, and is added to {folder} as soon "
+                "as that works."
+            ).format(why=in_sentences(error), folder=box.folder)
+            self._wait(box, why)
 
     def _done(self, box: Outbox, answer: dict) -> None:
         self._told.discard(box.path)

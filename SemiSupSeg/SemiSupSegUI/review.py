@@ -690,10 +690,10 @@ class ReviewSection(Section):
 
     def _progress_words(self, session: ReviewSession) -> str:
         progress = session.record.progress()
-        words = _("{done} of {regions} decided, {share:.0f} % of the listed error").format(
+        words = _("{done} of {regions} decided, {share} % of the listed error").format(
             done=progress.decided,
             regions=regions_in_words(progress.regions),
-            share=100 * progress.share_of_error,
+            share=progress.percent_of_error,
         )
         if not progress.regions:
             words = _("No region is listed")

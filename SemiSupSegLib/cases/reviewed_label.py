@@ -12,6 +12,8 @@ PROVENANCE_FORMAT = "semisupseg-reviewed-label"
 class ReviewedLabel:
     """A reviewed label in a folder of results."""
 
+    case: str
+    """Id of the case, as the label is named after it."""
     path: Path
     file_hashes: frozenset[str]
     """SHA-256 of the images that it was made on; empty if nothing tells."""

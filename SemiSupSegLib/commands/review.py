@@ -68,7 +68,7 @@ def _add_listing(parser: argparse.ArgumentParser, *, is_default: bool) -> None:
         type=float,
         metavar="S",
         default=unsaid,
-        help="find them anew: 0 lists fewest regions, 1 most, 0.5 those that predict found",
+        help="find them anew: 0 lists the least volume, 1 the most, 0.5 what predict found",
     )
     parser.add_argument(
         "--write",
@@ -105,9 +105,11 @@ def _report(listed: ListedRegions) -> list[str]:
     number = len(listed.regions)
     expected = f"expected error {whole / 1000:.1f} mL"
     if not number:
+        # Beyond 1 there is nothing.
+        more = ": a higher --sensitivity lists more" if listed.sensitivity < 1 else ""
         return [
             f"{listed.case}: nothing is doubtful enough to be listed; {expected}. That does not "
-            "mean that nothing is wrong: a higher --sensitivity lists more."
+            f"mean that nothing is wrong{more}."
         ]
     named = f"{number} region{'s' if number > 1 else ''} to look at"
     lines = [f"{listed.case}: {named}; {expected}, {inside / whole:.0%} of it in them"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -86,7 +87,7 @@ def build_review_report(results: Path, out: Path | None = None) -> Path:
         tiles=_tiles(rows, lines),
         sections=(
             _cases_section(rows, told),
-            _decisions_section(lines),
+            _decisions_section(lines, _redrawn(rows)),
             _agreement_section(compared),
             _volumes_section(volumes),
         ),
@@ -145,15 +146,13 @@ def _cases_section(rows: Sequence[CohortRow], problems: Iterable[str]) -> Sectio
         if not row.reviews:
             table.append((*start, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, saved))
         for one in row.reviews:
-            share = (
-                one.decided_error_mm3 / one.expected_error_mm3 if one.expected_error_mm3 else None
-            )
+            share = f"{one.progress.percent_of_error} %" if one.expected_error_mm3 else NOTHING
             table.append(
                 (
                     *start,
                     one.reviewer,
                     f"{one.decided} of {one.regions}" if one.regions else NOTHING,
-                    percent(share),
+                    share,
                     one.verdict or NOTHING,
                     duration(one.active_seconds) if one.active_seconds else NOTHING,
                     saved,
@@ -190,7 +189,11 @@ def _cases_section(rows: Sequence[CohortRow], problems: Iterable[str]) -> Sectio
     return Section(id="cases", title="Cases", blocks=blocks)
 
 
-def _decisions_section(lines: Sequence[RegionLine]) -> Section:
+_Redrawn = Set[tuple[str, str, int | None]]
+"""Case, reviewer and number of regions in which a change is in force."""
+
+
+def _decisions_section(lines: Sequence[RegionLine], redrawn: _Redrawn) -> Section:
     from matplotlib.ticker import MaxNLocator
 
     decided = [one for one in lines if one.status != UNDECIDED]
@@ -244,17 +247,32 @@ def _decisions_section(lines: Sequence[RegionLine]) -> Section:
             rows=tuple(rows),
             strong_rows=(len(rows) - 1,),
             half=True,
-            caption=_precision(decided),
+            caption=_precision(decided, redrawn),
         ),
     ]
     return Section(id="decisions", title="Decisions", blocks=blocks)
 
 
-def _precision(decided: Sequence[RegionLine]) -> str:
+def _redrawn(rows: Sequence[CohortRow]) -> _Redrawn:
+    found: set[tuple[str, str, int | None]] = set()
+    for row in rows:
+        for review in row.reviews:
+            # What cannot be read is told elsewhere.
+            with contextlib.suppress(SemiSupSegError):
+                record = ReviewRecord.open(row.folder, review.reviewer)
+                found |= {(record.case, record.reviewer, one) for one in record.redrawn}
+    return found
+
+
+def _precision(decided: Sequence[RegionLine], redrawn: _Redrawn) -> str:
     judged = [one for one in decided if one.status != "ignored"]
     if not judged:
         return ""
-    wrong = sum(one.status in ("fixed", "relabelled") for one in judged)
+    # A region that was drawn in and then confirmed was changed, too.
+    wrong = sum(
+        one.status in ("fixed", "relabelled") or (one.case, one.reviewer, one.region) in redrawn
+        for one in judged
+    )
     return (
         f"{percent(wrong / len(judged))} of the regions that were judged were changed: so often "
         "was a listed region wrong."

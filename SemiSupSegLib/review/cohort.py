@@ -14,7 +14,7 @@ from typing import Any
 from SemiSupSegLib.cases.reviews import refuse_single_result, reviewed_labels
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json
-from SemiSupSegLib.review.record import ReviewRecord, reviewers
+from SemiSupSegLib.review.record import Progress, ReviewRecord, reviewers
 
 _RESULT_FORMAT = "semisupseg-case-result"
 
@@ -36,6 +36,16 @@ class ReviewRow:
     comment: str = ""
     problem: str = ""
     """Why the record cannot be read, or empty; the figures are 0 then."""
+
+    @property
+    def progress(self) -> Progress:
+        """How much is decided."""
+        return Progress(
+            decided=self.decided,
+            regions=self.regions,
+            decided_error_mm3=self.decided_error_mm3,
+            expected_error_mm3=self.expected_error_mm3,
+        )
 
     @property
     def is_finished(self) -> bool:

@@ -9,6 +9,7 @@ review stays whole.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 import shutil
@@ -113,12 +114,20 @@ class Progress:
             return 1.0 if self.is_complete else 0.0
         return min(1.0, self.decided_error_mm3 / self.expected_error_mm3)
 
+    @property
+    def percent_of_error(self) -> int:
+        """That share in percent, for people: 100 only if no region is open."""
+        if self.is_complete:
+            return round(100 * self.share_of_error)
+        # Rounded down; the small number is for a share such as 0.29, which is 28.99... percent.
+        return min(99, math.floor(100 * self.share_of_error + 1e-9))
+
     def __str__(self) -> str:
         if not self.regions:
             return "no region is listed"
         return (
             f"{self.decided} of {self.regions} region{'' if self.regions == 1 else 's'}, "
-            f"{self.share_of_error:.0%} of the expected error"
+            f"{self.percent_of_error}% of the expected error"
         )
 
 
@@ -421,8 +430,17 @@ class ReviewRecord:
             active_seconds=sum(one.active_seconds for one in logged),
             strokes=sum(one.strokes for one in logged),
             voxels_changed=sum(one.num_voxels for one in self.changes),
-            accepted_unchanged=list(self.statuses.values()).count("confirmed"),
+            accepted_unchanged=sum(
+                status == "confirmed" and region not in self.redrawn
+                for region, status in self.statuses.items()
+            ),
         )
+
+    @property
+    def redrawn(self) -> frozenset[int]:
+        """The regions in which a change is in force, whatever was decided about them since."""
+        found = (one.region for one in self._in_force.values() if one.change is not None)
+        return frozenset(region for region in found if region is not None)
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from SemiSupSegLib.errors import SemiSupSegError
 from SemiSupSegLib.files import read_json, replacing
+from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.review.comparison import UNDECIDED
 from SemiSupSegLib.review.record import ReviewRecord, reviewers
 
@@ -88,6 +89,7 @@ def _of_reviewer(folder: Path, name: str) -> list[RegionLine]:
 
 def _of_nobody(folder: Path) -> list[RegionLine]:
     content = read_json(folder / "case.json")
+    check_format(content, "case-result", folder / "case.json")
     case = str(content["case"])
     return [
         _line(case, "", listed, status=UNDECIDED)

@@ -12,7 +12,7 @@ from SemiSupSegLib import __version__
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.geometry import Geometry
 from SemiSupSegLib.cases.reviewed_label import PROVENANCE_FORMAT
-from SemiSupSegLib.cases.reviews import provenance_file, reviewed_labels
+from SemiSupSegLib.cases.reviews import label_stems, provenance_file, reviewed_labels
 from SemiSupSegLib.cases.task import Task
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import write_json
@@ -212,10 +212,12 @@ def _write(
 
 def _next_free(folder: Path, case: str) -> Path:
     """Return the name of the next label; what only has a provenance was never finished."""
-    numbers = reviewed_labels(folder)
-    number = max(numbers, default=0) + 1
+    # Only under these names is a label found again.
+    stems = label_stems(folder)
+    stem = case if case in stems else stems[0]
+    number = max(reviewed_labels(folder), default=0) + 1
     while True:
-        path = folder / f"{case}_reviewed{'' if number == 1 else f'-{number}'}.nii.gz"
+        path = folder / f"{stem}_reviewed{'' if number == 1 else f'-{number}'}.nii.gz"
         if not path.exists() and not provenance_file(path).exists():
             return path
         number += 1

@@ -178,12 +178,14 @@ def _look(run: Path, cases: Path, reviews: Path) -> list[str]:
         )
         for name in judged
     }
-    left_out = [
-        name for name, one in found.items() if name in judged or one.file_hashes in contents
-    ]
+    left_out = {
+        name: one.case
+        for name, one in found.items()
+        if one.case in judged or one.file_hashes in contents
+    }
     if not any(not one.problem and name not in left_out for name, one in found.items()):
         raise SemiSupSegError(_nothing(reviews, bool(found)))
-    return _notes(left_out, (), 0, cases)
+    return _notes(list(left_out.values()), (), 0, cases)
 
 
 def _no_folder(cases: Path, run: Path) -> str:

@@ -220,6 +220,8 @@ def test_a_sure_case_lists_nothing_and_does_not_say_that_nothing_is_wrong(result
     assert "nothing is doubtful enough to be listed; expected error 0.0 mL" in told
     assert "a higher --sensitivity lists more" in told
     assert map_of(result).max() == 0
+    assert main(["review", "--result", str(result), "--sensitivity", "1"]) == 0
+    assert "mean that nothing is wrong.\n" in capsys.readouterr().out
 
 
 KILLED = """

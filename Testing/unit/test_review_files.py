@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from SemiSupSegLib.__main__ import main
 from SemiSupSegLib.cases.geometry import geometry_of
 from SemiSupSegLib.cases.listing import list_images
 from SemiSupSegLib.cases.reading import content_hash, read_image
@@ -21,6 +23,7 @@ from SemiSupSegLib.report.blocks import MINUS
 from SemiSupSegLib.report.review import build_review_report
 from SemiSupSegLib.review.change import Change
 from SemiSupSegLib.review.dicom_seg import known_source, why_no_dicom_seg
+from SemiSupSegLib.review.summary import summary_lines
 from Testing.data import make_dicom_phantom
 from Testing.data.make_review_folder import (
     begin,
@@ -178,7 +181,7 @@ def test_the_status_of_a_review(out, capsys):
     assert (content["verdict"], content["comment"]) == ("corrected", "<b>rim</b>")
     assert content["effort"]["voxels_changed"] == 18
     text = capsys.readouterr().out
-    assert "p1 by bob: 2 of 3 regions, 93% of the expected error, corrected" in text
+    assert "p1 by bob: 2 of 3 regions, 92% of the expected error, corrected" in text
     assert "3: undecided. The teacher says edema, the student background." in text
 
 
@@ -201,6 +204,31 @@ def test_a_prediction_that_does_not_tell_its_task_needs_it(out):
     with pytest.raises(UsageError, match="Say the model's task with --task"):
         review(*words)
     assert review(*words, "--task", "brats") == 0
+
+
+def tell_series(result: Path, scans: Path) -> None:
+    """Make a result one of a DICOM series."""
+    folder = make_dicom_phantom.write_series(scans / "t1")
+    (source,) = (one.source for one in list_images(folder).images)
+    tell_task(result)
+    content = json.loads((result / "case.json").read_text())
+    content["inputs"] = {"t1": content_hash(source)}
+    content["images"] = {"t1": {"path": str(scans / "t1"), "series": source.series}}
+    (result / "case.json").write_text(json.dumps(content))
+    values = np.zeros(make_dicom_phantom.SHAPE, np.uint8)
+    values[1:3, 4:7, 2] = 4
+    label = result / f"{result.name}_label.nii.gz"
+    write_nifti(label, values, geometry_of(read_image(source)))
+
+
+@pytest.mark.skipif(find_spec("highdicom") is None, reason="no wheels for this Python")
+def test_what_highdicom_tells_of_the_images_is_not_printed(out, tmp_path, caplog):
+    tell_series(out / "p2", tmp_path / "scans")
+
+    with caplog.at_level(logging.INFO):
+        code = main(["review", "export", "--result", str(out / "p2"), "--format", "dicom-seg"])
+
+    assert (code, [one.name for one in caplog.records if "dicom" in one.name]) == (0, [])
 
 
 @pytest.mark.skipif(find_spec("highdicom") is None, reason="no wheels for this Python")
@@ -316,3 +344,12 @@ def test_a_page_before_anybody_has_begun(tmp_path):
 
     assert "The case is not reviewed yet." in text
     assert "No region is decided yet." in text
+
+
+def test_a_result_of_a_newer_version_is_named_and_not_listed(out):
+    file = out / "p2" / "case.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "version": 2}))
+
+    lines, (problem,) = summary_lines([out / "p2"])
+
+    assert (lines, "newer SemiSupSeg" in problem) == ([], True)

@@ -14,9 +14,12 @@ import pytest
 
 from SemiSupSegLib.cases.reading import read_label
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
+from SemiSupSegLib.report.review import _precision, _redrawn
 from SemiSupSegLib.review.change import Change
+from SemiSupSegLib.review.cohort import read_cohort
 from SemiSupSegLib.review.journal import ChangedElsewhereError, Journal
-from SemiSupSegLib.review.record import ReviewRecord, has_review, reviewers
+from SemiSupSegLib.review.record import Progress, ReviewRecord, has_review, reviewers
+from SemiSupSegLib.review.summary import summary_lines
 from Testing.data.make_review_folder import (
     BOXES,
     SHAPE,
@@ -162,6 +165,18 @@ def test_progress_counts_regions_and_expected_error(a_record):
     )
 
 
+@pytest.mark.parametrize(
+    ("decided", "done", "whole", "percent"),
+    [(2, 99.6, 100.0, 99), (2, 100.0, 100.0, 99), (1, 29.0, 100.0, 29), (3, 99.99, 100.0, 100)],
+)
+def test_all_of_the_error_is_decided_only_when_no_region_is_open(decided, done, whole, percent):
+    progress = Progress(
+        decided=decided, regions=3, decided_error_mm3=done, expected_error_mm3=whole
+    )
+
+    assert str(progress) == f"{decided} of 3 regions, {percent}% of the expected error"
+
+
 def test_progress_of_a_case_without_regions_is_told_in_words(a_record):
     assert str(a_record.progress(())) == "no region is listed"
 
@@ -210,6 +225,19 @@ def test_a_verdict_is_taken_back_too(a_record):
     a_record.undo()
 
     assert (a_record.verdict, a_record.comment) == ("accepted", "fine")
+
+
+def test_a_region_that_was_drawn_in_and_then_confirmed_is_not_accepted_unchanged(a_record):
+    for region in (1, 2):
+        a_record.edit(region, to_class(a_record.label(the_label()), BOXES[region - 1], 3))
+        a_record.decide(region, "confirmed")
+    a_record.decide(3, "confirmed")
+
+    assert a_record.effort.accepted_unchanged == 1
+    lines, _ = summary_lines([a_record.folder])
+    assert _precision(lines, _redrawn(read_cohort(a_record.folder.parent))).startswith("67 % of")
+    a_record.undo(of=a_record.entries[0].n)
+    assert (a_record.effort.accepted_unchanged, a_record.redrawn) == (2, {2})
 
 
 def test_a_line_is_plain_json_that_says_when(a_record):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import pytest
 import SimpleITK as sitk
 
 from SemiSupSegLib.__main__ import main
+from SemiSupSegLib.cases import reviews
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.discovery import discover
 from SemiSupSegLib.cases.reading import content_hash
-from SemiSupSegLib.cases.reviews import find_reviews, newest_reviewed_label
+from SemiSupSegLib.cases.reviews import find_reviews, newest_reviewed_label, reviewed_labels
 from SemiSupSegLib.cases.task import load_task
 from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.preparation.nifti import write_nifti
@@ -23,6 +25,8 @@ from SemiSupSegLib.preparation.prepare import prepare_case
 from SemiSupSegLib.preparation.store import prepare_cases
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.review.change import Change
+from SemiSupSegLib.review.cohort import read_row
+from SemiSupSegLib.review.record import ReviewRecord
 from SemiSupSegLib.review.training_label import save_training_label
 from Testing.data.make_review_folder import (
     BOXES,
@@ -237,6 +241,60 @@ def test_the_value_of_unknown_is_one_that_the_task_does_not_use(tmp_path):
     assert find_reviews(tmp_path)["p1"].unknown == 254
 
 
+def test_labels_of_a_folder_that_was_renamed_are_found_and_counted(a_result, tmp_path):
+    record = begin(a_result)
+    record.give_verdict("accepted")
+    save_training_label(record)
+    folder = a_result.rename(a_result.with_name("p1_first_visit"))
+
+    second = save_training_label(ReviewRecord.open(folder, "ann"))
+    hand_drawn = folder / "p1_first_visit_reviewed-3.nii.gz"
+    hand_drawn.write_bytes(second.read_bytes())
+    third = save_training_label(ReviewRecord.open(folder, "ann"))
+
+    assert (second.name, third.name) == ("p1_reviewed-2.nii.gz", "p1_reviewed-4.nii.gz")
+    assert newest_reviewed_label(folder) == third
+    assert [sorted(reviewed_labels(folder)), read_row(folder).saved] == [[1, 2, 3, 4], 4]
+    (found,) = find_reviews(folder.parent).values()
+    assert (found.path, found.case) == (third, "p1")
+
+
+def test_a_label_that_no_case_json_would_tell_of_is_named_after_its_folder(a_result):
+    begin(a_result).give_verdict("accepted")
+    folder = a_result.rename(a_result.with_name("p1_first_visit"))
+    (folder / "case.json").unlink()
+
+    path = save_training_label(ReviewRecord.open(folder, "ann"))
+
+    assert newest_reviewed_label(folder) == path
+
+
+def test_of_a_folder_and_its_copy_the_one_that_bears_the_cases_name_counts(a_result):
+    record = begin(a_result)
+    record.give_verdict("accepted")
+    save_training_label(record)
+    shutil.copytree(a_result, a_result.with_name("p1_backup"))
+    newest = save_training_label(record)
+
+    assert [one.path for one in find_reviews(a_result.parent).values()] == [newest]
+
+
+def test_labels_are_found_from_within_their_folder(a_result, monkeypatch):
+    record = begin(a_result)
+    record.give_verdict("accepted")
+    save_training_label(record)
+    monkeypatch.chdir(a_result)
+
+    assert list(reviewed_labels(Path())) == [1]
+
+
+def test_case_json_is_read_only_where_a_label_bears_another_name(a_result, monkeypatch):
+    (a_result / "p1_reviewed.nii.gz").write_bytes(b"")
+    monkeypatch.setattr(reviews, "read_json", lambda path: pytest.fail(f"{path} is read"))
+
+    assert list(reviewed_labels(a_result)) == [1]
+
+
 def test_a_rejected_case_is_not_saved(a_result):
     record = begin(a_result)
     record.give_verdict("rejected", "moved")
@@ -307,6 +365,19 @@ def test_a_reviewed_case_is_labelled_for_scan(a_cohort):
 
     assert (case.state.value, case.label.path, case.label_unknown) == ("reviewed", path, None)
     assert case.reasons == ()
+
+
+@pytest.mark.parametrize("check_content", [True, False])
+def test_a_reviewed_case_whose_result_folder_was_renamed_is_labelled(a_cohort, check_content):
+    begin(a_cohort / "out" / "p1").give_verdict("accepted")
+    folder = (a_cohort / "out" / "p1").rename(a_cohort / "out" / "p1_first_visit")
+    path = save_training_label(ReviewRecord.open(folder, "ann"))
+
+    (case,) = discover(
+        a_cohort / "cases", reviews=a_cohort / "out", check_content=check_content
+    ).cases
+
+    assert (case.state.value, case.label.path) == ("reviewed", path)
 
 
 def test_a_reviewed_label_says_which_label_it_takes_the_place_of(a_cohort):
