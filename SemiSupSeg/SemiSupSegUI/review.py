@@ -615,12 +615,12 @@ class ReviewSection(Section):
         notes = _notes(session)
         first = session.first_open([one.id for one in session.regions])
         if first is None:
-            notes.append(
-                _(
-                    "No region is doubtful enough to be listed at this setting. That does not mean "
-                    'that nothing is wrong: move the slider to "more".'
-                )
+            nothing = _(
+                "No region is doubtful enough to be listed at this setting. That does not mean "
+                "that nothing is wrong"
             )
+            more = _('move the slider to "more"')
+            notes.append(f"{nothing}: {more}." if session.sensitivity < 1 else f"{nothing}.")
         if notes:
             self.message.mind(" ".join(notes))
         if first is None:

@@ -111,11 +111,18 @@ def copy_to_outbox(record: ReviewRecord) -> Outbox:
     path = user_data_folder() / "reviews" / f"{name}-{record.id}"
     box = Outbox(path=path, folder=_absolute(record.folder), reviewer=record.reviewer)
     data = whole_lines(record.path)
+    listed = f"review.{record.reviewer}.regions.json"
+    try:
+        regions = (record.folder / listed).read_bytes()
+    except OSError as error:
+        raise SemiSupSegError(
+            f"{record.folder / listed} cannot be read ({error.strerror}), so nobody can tell which "
+            "regions the review is about. Restore it, or begin the review anew."
+        ) from error
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        listed = f"review.{record.reviewer}.regions.json"
         with replacing(path / listed) as stream:
-            stream.write((record.folder / listed).read_bytes())
+            stream.write(regions)
         if box.record_file.exists() and add_lines(box.record_file, data) is None:
             # Its own lines went aside in the result's folder.
             put_aside(box.record_file, path / f"superseded.{time.time_ns()}.jsonl")

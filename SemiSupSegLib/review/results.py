@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from SemiSupSegLib.cases.case import ImageSource
 from SemiSupSegLib.cases.task import Task, task_from_json
-from SemiSupSegLib.errors import SemiSupSegError
+from SemiSupSegLib.errors import SemiSupSegError, UsageError
 from SemiSupSegLib.files import read_json, replacing_path, write_json
 from SemiSupSegLib.resources import check_format
 from SemiSupSegLib.review.fitting import ReviewThresholds
@@ -186,7 +186,7 @@ def _settings(folder: Path, content: Mapping[str, Any]) -> tuple[ReviewThreshold
             fitted_on=int(bool(review["fitted"])),
         )
         return thresholds, float(review.get("sensitivity", NEUTRAL))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise _damaged(folder, error) from error
 
 

@@ -222,6 +222,22 @@ class ReviewTest(PanelTest):
             self.review.step()
             self.assertIn(self.review._region, listed)
 
+    def test_no_more_is_advised_where_there_is_none(self):
+        self.begin()
+        folder = self.session.folder
+        self.review.close()
+        for path in folder.glob("review.*"):
+            path.unlink()
+        content = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        content["review_regions"] = []
+        content["review"]["sensitivity"] = 1.0
+        (folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
+
+        self.begin()
+
+        self.assertIn("that nothing is wrong.", self.review.message.text)
+        self.assertNotIn("slider", self.review.message.text)
+
     def test_a_case_without_regions_wants_a_verdict_and_nothing_else(self):
         self.begin()
         folder = self.session.folder
@@ -235,6 +251,7 @@ class ReviewTest(PanelTest):
         self.begin()
 
         self.assertIn("No region is doubtful enough", self.review.message.text)
+        self.assertIn('wrong: move the slider to "more".', self.review.message.text)
         words = "No region is listed. What is left is your verdict; saved"
         self.assertEqual(self.review.progress.text, words)
         self.review.case_box.give_verdict("accepted")

@@ -212,6 +212,17 @@ def test_a_damaged_list_is_refused(result, capsys):
     assert "damaged or incomplete" in capsys.readouterr().err
 
 
+def test_damaged_thresholds_are_refused_as_damaged(result, capsys):
+    content = content_of(result)
+    content["review"]["thresholds"]["grow"] = "a"
+    write_json(result / "case.json", content)
+
+    assert main(["review", "--result", str(result), "--sensitivity", "0.6"]) == 1
+    told = capsys.readouterr().err
+    assert "damaged or incomplete" in told
+    assert "Predict the case again." in told
+
+
 def test_a_sure_case_lists_nothing_and_does_not_say_that_nothing_is_wrong(result, capsys):
     write(result / "Ünal 7_confidence.nii.gz", np.ones(SHAPE, np.float32))
 

@@ -307,7 +307,7 @@ def test_the_page_tells_progress_decisions_agreement_and_volumes(out):
     assert "1 of 3 cases are reviewed." in plain
     assert "Next is p2, with 240 mm³ of expected error." in plain
     assert "Verdicts: 1 corrected." in plain
-    assert "p1 80 mm³ 3 bob 2 of 3 93 % corrected" in plain
+    assert "p1 80 mm³ 3 bob 2 of 3 92 % corrected" in plain
     assert "ann and bob 1 2 100 % 1.00" in plain
     assert "p1 1 necrosis ann bob relabelled relabelled" in plain
     # 48 voxels of 3.28125 mm³ less 18.

@@ -59,6 +59,14 @@ def on_another_machine(monkeypatch, tmp_path, result):
     return copy_to_outbox(ReviewRecord.open(result, "ann"))
 
 
+def test_a_list_that_is_missing_is_named(a_result, a_box):
+    record = ReviewRecord.open(a_result, "ann")
+    (a_result / "review.ann.regions.json").unlink()
+
+    with pytest.raises(SemiSupSegError, match=r"review\.ann\.regions\.json cannot be read"):
+        copy_to_outbox(record)
+
+
 def test_what_is_decided_here_is_carried_there_once(a_box):
     assert not a_box.is_waiting
     here(a_box).decide(1, "confirmed")
