@@ -7,6 +7,7 @@ share one residue is a case; a folder with several holds one case per residue.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,6 +65,7 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
     bids: dict[Key, list[Piece]] = defaultdict(list)
     indexed = _indexed_folders(listing, names)
     own_names = _names_outside_findings(listing, names)
+    described = _series_chosen_by_description(listing, task, names)
     for found in listing.images:
         parts = [_settled(names.folder(name), found, own_names) for name in found.folders]
         subject = bids_subject(found)
@@ -72,7 +74,13 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
             if piece is not None:
                 bids[subject].append(piece)
             continue
-        piece = _piece(found, parts, names, found.folders in indexed)
+        piece = _piece(
+            found,
+            parts,
+            names,
+            is_indexed=found.folders in indexed,
+            is_described=described is None or found in described,
+        )
         # A partition is marked, so that it is never taken for a case folder.
         place = tuple(
             ("/" if part.is_partition else "") + part.identity for part in parts if part.identity
@@ -85,7 +93,7 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
             place, pieces, composed(listing.root.name), is_alone=len(by_place) == 1
         )
     ]
-    drafts = _merged(_joined_by_key(drafts), names)
+    drafts = _merged(_parted(_joined_by_key(_parted(drafts))), names)
     drafts += [
         _Draft(tuple(part.lower() for part in key), key, "bids", tuple(prefer_anatomical(pieces)))
         for key, pieces in bids.items()
@@ -130,11 +138,49 @@ def _settled(part: FolderParts, found: FoundImage, own_names: set[Key]) -> Folde
     return part
 
 
+def _series_chosen_by_description(
+    listing: Listing, task: Task, names: NameReader
+) -> set[FoundImage] | None:
+    """Return the DICOM series whose description may say their channel; None if all.
+
+    Descriptions tell the channels of a case apart. With one channel they say the same of every
+    patient (`CT`), so a series in a folder of its own is known by that folder. Only beside others
+    of the same patient does a description choose one of them.
+    """
+    if len(task.channels) > 1:
+        return None
+    chosen = {found for found in listing.images if _is_one_of_a_folder(found)}
+    alone: dict[Place, list[FoundImage]] = defaultdict(list)
+    for found in listing.images:
+        if found.is_dicom and found not in chosen:
+            alone[found.folders].append(found)
+    for folders, series in alone.items():
+        part = names.folder(folders[-1]) if folders else None
+        if part is None or part.is_partition or not part.identity:
+            continue
+        patient_ids = {found.patient_id for found in series}
+        named = [found for found in series if names.channel(found.description)]
+        is_one_patient = len(patient_ids) == 1 and not is_placeholder(min(patient_ids))
+        if is_one_patient and len(named) == 1:
+            chosen.update(named)
+    return chosen
+
+
+def _is_one_of_a_folder(found: FoundImage) -> bool:
+    """Return whether a DICOM series shares its folder with others."""
+    return found.is_dicom and found.folders[-1:] == (composed(found.source.path.name),)
+
+
 def _piece(
-    found: FoundImage, parts: Sequence[FolderParts], names: NameReader, is_indexed: bool
+    found: FoundImage,
+    parts: Sequence[FolderParts],
+    names: NameReader,
+    *,
+    is_indexed: bool,
+    is_described: bool,
 ) -> Piece:
     said = names.stem(found.stem)
-    if found.is_dicom and said.channel is None and not said.label and found.description:
+    if found.is_dicom and is_described and said.channel is None and not said.label:
         described = names.channel(found.description)
         if described is not None:
             said = replace(said, channel=described)
@@ -297,6 +343,46 @@ def _told_apart(drafts: Sequence[_Draft]) -> Iterable[Sequence[_Draft]]:
         if not draft.images:
             by_name[draft.names].append(draft)
     return by_name.values()
+
+
+def _parted(drafts: Iterable[_Draft]) -> list[_Draft]:
+    """Part what names would join although DICOM says that it is of several patients."""
+    return [part for draft in drafts for part in _parts_by_patient(draft)]
+
+
+def _parts_by_patient(draft: _Draft) -> list[_Draft]:
+    by_patient: dict[str, list[Piece]] = defaultdict(list)
+    others = []
+    for piece in draft.pieces:
+        if piece.found.is_dicom and not is_placeholder(piece.found.patient_id):
+            by_patient[piece.found.patient_id.strip()].append(piece)
+        else:
+            others.append(piece)
+    if len(by_patient) < 2:
+        return [draft]
+    own_names = [_name_of_series(pieces) for pieces in by_patient.values()]
+    parts = []
+    for name, pieces in zip(own_names, by_patient.values(), strict=True):
+        is_told = name and own_names.count(name) == 1 and draft.names[-1:] != (name,)
+        names = (*draft.names, name if is_told else _name_by_uid(draft, pieces))
+        parts.append(
+            replace(draft, key=_key(names), names=names, kind="flat", pieces=tuple(pieces))
+        )
+    # Nothing tells whose the rest is, so it is reported as a case of its own.
+    return [*parts, replace(draft, pieces=tuple(others))] if others else parts
+
+
+def _name_of_series(pieces: Sequence[Piece]) -> str:
+    """Return the one name of the folders that a patient's series have for themselves, or none."""
+    names = {"" if _is_one_of_a_folder(one.found) else one.found.stem for one in pieces}
+    return names.pop() if len(names) == 1 else ""
+
+
+def _name_by_uid(draft: _Draft, pieces: Sequence[Piece]) -> str:
+    """Return a name that stays when other patients' series are added; a PatientID is not shown."""
+    uid = min(one.found.source.series or "" for one in pieces)
+    digest = hashlib.sha256(uid.encode()).hexdigest()[:8]
+    return "_".join((*draft.names[-1:], digest))
 
 
 def _union(drafts: Sequence[_Draft]) -> _Draft:

@@ -469,6 +469,62 @@ def test_a_dicom_series_a_patient_is_the_binary_task(cohort):
     assert states(result) == {"P1": "unlabelled", "P2": "unlabelled"}
 
 
+@pytest.mark.parametrize("place", ["images", "cases", "data", "cohort"])
+@pytest.mark.parametrize("descriptions", [("CT", "CT"), ("T1 lge", "Abdomen")])
+@pytest.mark.parametrize("patient_ids", [("MRN-5", "MRN-7"), ("anon", "anon")])
+def test_a_description_that_names_the_one_channel_does_not_join_patients(
+    cohort, place, descriptions, patient_ids
+):
+    for number, (said, patient_id) in enumerate(zip(descriptions, patient_ids, strict=True), 1):
+        folder = cohort / place / f"P{number}"
+        write_dicom_series(folder, seed=number, description=said, patient_id=patient_id)
+    if place == "images":
+        write(cohort / "labels" / "P1.nii.gz", a_label((0, 1)))
+
+    result = discover(cohort)
+
+    assert states(result) == {
+        "P1": "labelled" if place == "images" else "unlabelled",
+        "P2": "unlabelled",
+    }
+    assert [case.patient for case in result.cases] == ["P1", "P2"]
+    assert codes(result) == []
+
+
+def test_a_description_chooses_one_of_a_patients_series(cohort):
+    for number, said in enumerate(("localizer", "CT"), start=1):
+        folder = cohort / "P1" / f"SE{number}"
+        write_dicom_series(folder, seed=1, series=number, description=said, patient_id="MRN-5")
+
+    result = discover(cohort)
+
+    assert states(result) == {"P1": "unlabelled"}
+    assert files(result.cases[0]) == {"image": "SE2"}
+
+
+@pytest.mark.parametrize("layout", ["a folder each", "one folder", "a folder a channel"])
+def test_series_of_two_patients_are_never_one_case(cohort, layout):
+    for number, channel in enumerate(("T1", "T2"), start=1):
+        folder = {
+            "a folder each": cohort / "images" / f"P{number}",
+            "one folder": cohort / "P",
+            "a folder a channel": cohort / channel / "P1",
+        }[layout]
+        write_dicom_series(
+            folder,
+            seed=number,
+            series=number,
+            description=channel,
+            patient_id=f"MRN-{number}",
+        )
+
+    result = discover(cohort, load_task("brats"))
+
+    assert len(result.cases) == 2
+    assert [list(case.channels) for case in result.cases].count(["t1"]) == 1
+    assert "MRN" not in str(result.to_json())
+
+
 def test_a_folder_that_is_itself_a_case_is_one_case(cohort):
     write_brats_case(cohort / "p7", pattern="{channel}")
 
