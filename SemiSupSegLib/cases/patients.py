@@ -30,7 +30,7 @@ _STATE = (
     r"baseline|follow[-_ ]?up|fu|initial|recurrence"
 )
 _VISIT_WORD = r"ses|session|visit|tp|time[-_ ]?point|day|week|month|year"
-_SCAN_WORD = r"scan|exam|examination|study|acq|acquisition|time"
+_SCAN_WORD = r"scan|exam|examination|study|acq|acquisition|time|frame"
 _VISIT = re.compile(
     rf"(?:{_STATE}|{_VISIT_WORD})(?:[-_ ]?\d+(?:[-_ ]\d+)*)?|{_DATE}(?:[-_ ].*)?",
     re.IGNORECASE,

@@ -54,7 +54,9 @@ def test_a_time_point_is_not_part_of_the_patient(case_id, patient):
     assert patients_of([case_id]) == [patient]
 
 
-@pytest.mark.parametrize("visits", [("scan1", "scan2"), ("20200101", "20210101"), ("T0", "T1")])
+@pytest.mark.parametrize(
+    "visits", [("scan1", "scan2"), ("frame01", "frame12"), ("20200101", "20210101"), ("T0", "T1")]
+)
 @pytest.mark.parametrize("names", [("P1", "P2"), ("anna", "bert")])
 def test_scans_named_after_their_patients_are_theirs(names, visits):
     case_ids = [f"{name}_{visit}" for name in names for visit in visits]
