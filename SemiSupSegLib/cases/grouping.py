@@ -66,8 +66,14 @@ def group_images(listing: Listing, task: Task) -> list[Group]:
     indexed = _indexed_folders(listing, names)
     own_names = _names_outside_findings(listing, names)
     described = _series_chosen_by_description(listing, task, names)
+    whole = _folders_with_a_whole_case(listing, names)
     for found in listing.images:
         parts = [_settled(names.folder(name), found, own_names) for name in found.folders]
+        if found.folders in whole:
+            parts = [
+                FolderParts(identity=name) if part.is_label else part
+                for part, name in zip(parts, found.folders, strict=True)
+            ]
         subject = bids_subject(found)
         if subject:
             piece = bids_piece(found, parts, names)
@@ -129,6 +135,22 @@ def _names_outside_findings(listing: Listing, names: NameReader) -> set[Key]:
         for found in listing.images
         if not any(names.folder(name).may_hold_labels for name in found.folders)
     }
+
+
+def _folders_with_a_whole_case(listing: Listing, names: NameReader) -> set[Place]:
+    """Return the folders that hold several channels and a label, by the names of their files.
+
+    Such a folder is a case, also if it is called `mask` or lies in one that is called `manual`.
+    """
+    channels: dict[Place, set[str]] = defaultdict(set)
+    labelled: set[Place] = set()
+    for found in listing.images:
+        said = names.stem(found.stem)
+        if said.label:
+            labelled.add(found.folders)
+        elif said.channel:
+            channels[found.folders].add(said.channel)
+    return {place for place in labelled if len(channels[place]) > 1}
 
 
 def _settled(part: FolderParts, found: FoundImage, own_names: set[Key]) -> FolderParts:

@@ -459,6 +459,20 @@ def test_a_dicom_folder_may_begin_with_other_files(cohort):
     assert states(discover(cohort)) == {"P1": "unlabelled"}
 
 
+@pytest.mark.parametrize("folder", ["manual/P1", "mask", "P1_seg", "labels/P1"])
+def test_a_folder_with_channels_and_a_label_is_a_case_whatever_it_is_called(cohort, folder):
+    for number, channel in enumerate(("t1", "t1ce", "t2", "flair", "seg")):
+        values = a_label() if channel == "seg" else an_image(number)
+        write(cohort / folder / f"{channel}.nii.gz", values)
+        other = an_image(10 + number)
+        if channel != "seg":
+            write(cohort / "rest" / "P2" / f"{channel}.nii.gz", other)
+
+    result = discover(cohort)
+
+    assert states(result) == {Path(folder).name: "labelled", "P2": "unlabelled"}
+
+
 def test_a_dicom_series_a_patient_is_the_binary_task(cohort):
     for patient in (1, 2):
         write_dicom_series(cohort / f"P{patient}", seed=patient, description="LGE heart")
