@@ -28,6 +28,8 @@ from SemiSupSegUI.own_segments import OwnSegments
 
 _AFTER_STROKE_MS = 400
 _RETRY_MS = 5000
+_LOG_AFTER_SECONDS = 60.0
+"""Of activity; what is spent since then is lost if Slicer is killed."""
 _IDLE_SECONDS = 60.0
 """Longer pauses between two actions are not counted as work."""
 _EVENTS = ("SourceRepresentationModified", "SegmentModified", "SegmentAdded", "SegmentRemoved")
@@ -220,11 +222,6 @@ class ReviewSession:
             SemiSupSegError: If it cannot be written.
         """
         self.flush()
-        if self.logs_effort and (self._strokes or self._active >= 1.0):
-            # Not worth keeping a review open for.
-            with contextlib.suppress(SemiSupSegError, OSError):
-                self.record.log_effort(self._active, self._strokes)
-        self._strokes, self._active = 0, 0.0
         self.let_go()
 
     def leave_own_segments(self):
@@ -232,7 +229,8 @@ class ReviewSession:
         return self._own.show()
 
     def let_go(self) -> None:
-        """Hear nothing of the scene any more."""
+        """Keep the effort, and hear nothing of the scene any more."""
+        self._log_effort()
         self._timer.stop()
         for observer in self._observers:
             self.node.RemoveObserver(observer)
@@ -245,7 +243,17 @@ class ReviewSession:
         if now - self._last_action < _IDLE_SECONDS:
             self._active += now - self._last_action
         self._last_action = now
+        if self._active >= _LOG_AFTER_SECONDS:
+            # Slicer may be killed at any time.
+            self._log_effort()
         self.on_change()
+
+    def _log_effort(self) -> None:
+        if self.logs_effort and (self._strokes or self._active >= 1.0):
+            # Not worth keeping a review open for.
+            with contextlib.suppress(SemiSupSegError, OSError):
+                self.record.log_effort(self._active, self._strokes)
+        self._strokes, self._active = 0, 0.0
 
     def _edited(self, _caller, _event) -> None:
         if not self._is_writing:

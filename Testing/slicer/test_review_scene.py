@@ -288,6 +288,28 @@ class SegmentsTest(ReviewSceneTest):
         np.testing.assert_array_equal(session.label, before)
         np.testing.assert_array_equal(self.shown(), before)
 
+    def test_the_effort_is_kept_when_the_scene_is_closed(self):
+        session = self.open()
+        record = session.record
+        session._active, session._strokes = 12.0, 3
+
+        slicer.mrmlScene.Clear(0)
+
+        self.assertEqual(record.effort.active_seconds, 12.0)
+        self.assertEqual(record.effort.strokes, 3)
+
+    def test_the_effort_of_each_minute_is_kept_while_the_review_goes_on(self):
+        session = self.open()
+        session._active = 59.0
+        session.decide(1, "confirmed")
+        before = session.record.effort.active_seconds
+        session._active = 60.0
+
+        session.decide(2, "confirmed")
+
+        self.assertEqual(before, 0)
+        self.assertGreaterEqual(session.record.effort.active_seconds, 60.0)
+
     def test_a_segment_that_the_user_adds_outlives_the_review(self):
         session = self.open()
         before = session.label.copy()
