@@ -486,9 +486,9 @@ def test_a_spreadsheet_runs_nothing_of_the_summary(tmp_path):
 def test_a_result_that_cannot_be_read_is_named_in_the_summary(a_result, tmp_path):
     (tmp_path / "out" / "p2").mkdir()
     (tmp_path / "out" / "p3").mkdir()
-    (tmp_path / "out" / "p3" / "case.json").write_text(
-        json.dumps({"case": "p3", "review_regions": [{}]})
-    )
+    content = json.loads((a_result / "case.json").read_text(encoding="utf-8"))
+    content |= {"case": "p3", "review_regions": [{}]}
+    (tmp_path / "out" / "p3" / "case.json").write_text(json.dumps(content), encoding="utf-8")
 
     lines, problems = summary_lines(sorted((tmp_path / "out").iterdir()))
 
