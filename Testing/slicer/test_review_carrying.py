@@ -59,6 +59,24 @@ class CarryingTest(ReviewSceneTest):
 
         self.assertEqual(self.there()[-1]["status"], "relabelled")
 
+    def test_a_full_disk_is_told_in_sentences_with_where_decisions_are(self):
+        from SemiSupSegUI import carrying
+
+        self.open()
+        self.wait(lambda: self.widget.logic.jobs.is_idle, "the looks at the folder")
+        is_full = OSError(28, "No space left on device", "/x/jobs/job-1/state.json")
+        with unittest.mock.patch.object(carrying, "run_command", side_effect=is_full):
+            self.review.decide("confirmed")
+            self.wait(lambda: "kept on this machine" in self.review.message.text, "the message")
+            told = self.review.message.text
+
+        self.assertNotIn("Errno", told)
+        self.assertIn("The disk is full", told)
+        self.assertIn(str(self.result), told)
+        self.review._carrying._start()
+        self.settle()
+        self.assertEqual(self.there()[-1]["status"], "confirmed")
+
     def test_while_a_worker_hangs_decisions_go_on_and_only_one_worker_is_started(self):
         from SemiSupSegUI import carrying
 
