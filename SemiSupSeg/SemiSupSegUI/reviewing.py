@@ -253,7 +253,7 @@ class ReviewSession:
             # Not worth keeping a review open for.
             with contextlib.suppress(SemiSupSegError, OSError):
                 self.record.log_effort(self._active, self._strokes)
-        self._strokes, self._active = 0, 0.0
+                self._strokes, self._active = 0, 0.0
 
     def _edited(self, _caller, _event) -> None:
         if not self._is_writing:

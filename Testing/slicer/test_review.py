@@ -222,7 +222,8 @@ class ReviewTest(PanelTest):
             self.review.step()
             self.assertIn(self.review._region, listed)
 
-    def test_no_more_is_advised_where_there_is_none(self):
+    def begin_without_regions(self, sensitivity=0.5):
+        """Begin the review of a result that lists nothing."""
         self.begin()
         folder = self.session.folder
         self.review.close()
@@ -230,25 +231,18 @@ class ReviewTest(PanelTest):
             path.unlink()
         content = json.loads((folder / "case.json").read_text(encoding="utf-8"))
         content["review_regions"] = []
-        content["review"]["sensitivity"] = 1.0
+        content["review"]["sensitivity"] = sensitivity
         (folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
-
         self.begin()
+
+    def test_no_more_is_advised_where_there_is_none(self):
+        self.begin_without_regions(sensitivity=1.0)
 
         self.assertIn("that nothing is wrong.", self.review.message.text)
         self.assertNotIn("slider", self.review.message.text)
 
     def test_a_case_without_regions_wants_a_verdict_and_nothing_else(self):
-        self.begin()
-        folder = self.session.folder
-        self.review.close()
-        for path in folder.glob("review.*"):
-            path.unlink()
-        content = json.loads((folder / "case.json").read_text(encoding="utf-8"))
-        content["review_regions"] = []
-        (folder / "case.json").write_text(json.dumps(content), encoding="utf-8")
-
-        self.begin()
+        self.begin_without_regions()
 
         self.assertIn("No region is doubtful enough", self.review.message.text)
         self.assertIn('wrong: move the slider to "more".', self.review.message.text)

@@ -9,12 +9,13 @@ from Testing.every_phase import PHASES, SIDE, batch_of, heads_of, stand_of
 every_phase = pytest.mark.parametrize("case", PHASES, ids=str)
 SHARES = ("agreed_share", "sure_share", "high_share", "foreground_share")
 """Figures that count voxels, of which some are at a limit: they are off by a share of all."""
-LEAST_PART = 0.001
-"""Of the whole loss, which a term may be off by."""
 ROBUST = {
     # A voxel at the threshold is sure or, rounded, is not, and costs all or nothing: of so low a
     # threshold there are few.
     "unimatch": {"threshold": 0.3},
+    # The example of docs/add-a-method.md. A loss of what two predictions hardly differ in is mostly
+    # rounding: with more noise they differ.
+    "pi_model": {"noise": 1.0},
 }
 """Options with which rounding decides nothing. Of hard labels some do flip, where two classes are
 about as likely: there they cost about the same, and all losses were within 1 %."""
@@ -54,11 +55,8 @@ def test_a_step_in_bfloat16_has_the_losses_of_one_in_float32(case):
     assert rounded.total.dtype == torch.float32
     for name, formats in operations.formats.items():
         assert torch.bfloat16 not in formats, name
-    # A term may be the square of what two predictions hardly differ in: rounding changes much of so
-    # little.
-    least = LEAST_PART * exact.total.item()
     for name, value in exact.terms.items():
-        tolerance = {"rtol": 0, "atol": 0.02} if name in SHARES else {"rtol": 0.02, "atol": least}
+        tolerance = {"rtol": 0, "atol": 0.02} if name in SHARES else {"rtol": 0.02, "atol": 0}
         torch.testing.assert_close(
             rounded.terms[name], value, **tolerance, msg=lambda told, name=name: f"{name}: {told}"
         )
