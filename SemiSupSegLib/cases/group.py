@@ -46,6 +46,8 @@ class Group:
     """What it calls the label values."""
     renamed: bool = False
     """Whether `id` had to be made longer because two folders have one name."""
+    is_parted: bool = False
+    """Whether series beside these were left to other cases for their PatientID."""
     broken_link: str = ""
     """Why the link of the case's name cannot be followed, if it is one."""
 

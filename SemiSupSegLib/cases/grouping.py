@@ -47,6 +47,8 @@ class _Draft:
     """The same as written."""
     kind: str
     pieces: tuple[Piece, ...]
+    is_parted: bool = False
+    """Whether others of its name were taken out, of another patient."""
     broken_link: str = ""
 
     @property
@@ -124,8 +126,18 @@ def _reader(listing: Listing, task: Task) -> NameReader:
     return NameReader(
         task,
         visit_files=numbers_visits(((*one.folders, one.stem) for one in listing.images), labels),
-        visit_folders=numbers_visits(listing.folders),
+        visit_folders=numbers_visits(listing.folders) or _contrasts_hold_others(listing, names),
     )
+
+
+def _contrasts_hold_others(listing: Listing, names: NameReader) -> bool:
+    """Return whether a folder called `T1` holds a T2 as well, by the names of its files."""
+    contrasts = {names.folder(name).channel for name in ("T1", "T2")} - {None}
+    channels: dict[Place, set[str | None]] = defaultdict(set)
+    for found in listing.images:
+        if found.folders and names.folder(found.folders[-1]).channel in contrasts:
+            channels[found.folders].add(names.stem(found.stem).channel)
+    return any(len(found & contrasts) > 1 for found in channels.values())
 
 
 def _names_outside_findings(listing: Listing, names: NameReader) -> set[Key]:
@@ -300,7 +312,8 @@ def _drafts_of_folder(
     is_set = bool(images) and all(
         one.residue and (one.in_set or words_of(one.residue) in paired) for one in images
     )
-    is_case_folder = not is_set and (
+    is_of_labels = not images and len({words_of(one.residue) for one in pieces if one.label}) > 1
+    is_case_folder = not (is_set or is_of_labels) and (
         _has_plain_image(by_residue.get((), ()))
         or (bool(image_residues) and words_of(folder_name) in by_residue)
         or (not is_partition and len(image_residues) <= 1)
@@ -387,11 +400,10 @@ def _parts_by_patient(draft: _Draft) -> list[_Draft]:
     for name, pieces in zip(own_names, by_patient.values(), strict=True):
         is_told = name and own_names.count(name) == 1 and draft.names[-1:] != (name,)
         names = (*draft.names, name if is_told else _name_by_uid(draft, pieces))
-        parts.append(
-            replace(draft, key=_key(names), names=names, kind="flat", pieces=tuple(pieces))
-        )
+        part = replace(draft, key=_key(names), names=names, kind="flat", pieces=tuple(pieces))
+        parts.append(replace(part, is_parted=True))
     # Nothing tells whose the rest is, so it is reported as a case of its own.
-    return [*parts, replace(draft, pieces=tuple(others))] if others else parts
+    return [*parts, replace(draft, pieces=tuple(others), is_parted=True)] if others else parts
 
 
 def _name_of_series(pieces: Sequence[Piece]) -> str:
@@ -413,20 +425,40 @@ def _union(drafts: Sequence[_Draft]) -> _Draft:
 
 
 def _merged(drafts: list[_Draft], names: NameReader) -> list[_Draft]:
-    """Give labels left alone to the one case whose name differs in role words only."""
-    homes = _by_core((one for one in drafts if one.images and not one.has_labels), names)
-    taken: dict[_Draft, _Draft] = {}
-    for core, labels in _by_core(
-        (one for one in drafts if one.has_labels and not one.images), names
-    ).items():
-        if core and len(labels) == 1 and len(homes.get(core, ())) == 1:
-            taken[homes[core][0]] = labels[0]
+    """Give labels left alone to the one case whose name differs in role words only.
+
+    Those of a mere number (`label0001`) belong to the one case that ends with it (`PANCREAS_0001`).
+    """
+    images = [one for one in drafts if one.images and not one.has_labels]
+    labels = [one for one in drafts if one.has_labels and not one.images]
+    homes, alone = _by_core(images, names), _by_core(labels, names)
+    if all(_is_number(core) for core in alone):
+        homes = _by_number(homes)
+    taken = {
+        homes[core][0]: found[0]
+        for core, found in alone.items()
+        if core and len(found) == 1 and len(homes.get(core, ())) == 1
+    }
     moved = set(taken.values())
     return [
         _union([draft, taken[draft]]) if draft in taken else draft
         for draft in drafts
         if draft not in moved
     ]
+
+
+def _is_number(core: Key) -> bool:
+    return len(core) == 1 and core[0].isdecimal()
+
+
+def _by_number(homes: Mapping[Key, list[_Draft]]) -> dict[Key, list[_Draft]]:
+    """Return cases by the number at their names' end."""
+    found: dict[Key, list[_Draft]] = defaultdict(list)
+    for core, drafts in homes.items():
+        number = re.search(r"\d+$", core[-1]) if core else None
+        if number:
+            found[(number[0],)] += drafts
+    return found
 
 
 def _by_core(drafts: Iterable[_Draft], names: NameReader) -> dict[Key, list[_Draft]]:
@@ -503,6 +535,7 @@ def _finished(drafts: Sequence[_Draft], listing: Listing) -> list[Group]:
                 channel_names=_channel_names(content or {}),
                 label_names=label_names(content or {}),
                 renamed=case_id != name,
+                is_parted=draft.is_parted,
                 broken_link=draft.broken_link,
             )
         )

@@ -54,6 +54,8 @@ _BESIDE_LABEL = PROCESSING_WORDS | _words(
 """Words that a folder of labels may have beside the one that says so."""
 _IMAGE_WORDS = _words("image images img imgs scan scans mri mr ct raw")
 """Words that it may have beside one that says so for sure; a `lesion_scan` may well be a scan."""
+_NUMBERED_WORD = re.compile(r"(?P<word>[a-z]{3,})(?P<number>\d+)")
+"""Such as `label0001` beside `img0001`; `t1` is a contrast."""
 _NUMBERED_CONTRAST = re.compile(r"t\d")
 _PARTITION_FOLDER = re.compile(
     r"(?:data|dataset|cases|patients|subjects|train|training|test|testing|val|valid|validation|"
@@ -183,6 +185,9 @@ class NameReader:
 
     def stem(self, stem: str) -> NameParts:
         """Return what a file name without its suffix says."""
+        numbered = _NUMBERED_WORD.fullmatch(stem.lower())
+        if numbered and label_rank(numbered["word"]):
+            return NameParts(label=label_rank(numbered["word"]), residue=numbered["number"])
         tokens = tokens_of(stem)
         words = [token.text for token in tokens]
         ranks = [label_rank(word) for word in words]
@@ -223,14 +228,11 @@ class NameReader:
 
     def core(self, text: str) -> tuple[str, ...]:
         """Return the words of a name that are neither channel, label nor processing."""
-        return tuple(
-            word
-            for word in words_of(text)
-            if word not in self._of_files
-            and word not in PROCESSING_WORDS
-            and not label_rank(word)
-            and word not in ("volume", "image", "img")
-        )
+        words = words_of(text)
+        numbered = _NUMBERED_WORD.fullmatch(words[0]) if len(words) == 1 else None
+        if numbered and words[0] not in self._of_files and self._is_role(numbered["word"]):
+            return (numbered["number"],)
+        return tuple(word for word in words if not self._is_role(word))
 
     def _folder(self, name: str) -> FolderParts:
         joined = _joined(name)
@@ -281,6 +283,10 @@ class NameReader:
         if _is_of_brain(own) and rank == 1:
             return FolderParts(is_ignored=True, identity=kept, is_partition=bool(kept))
         return FolderParts(is_label=True, identity=kept, is_partition=bool(kept))
+
+    def _is_role(self, word: str) -> bool:
+        is_image = word in self._of_files or word in ("volume", "image", "img")
+        return is_image or word in PROCESSING_WORDS or label_rank(word) > 0
 
     def _all_roles(self, words: Sequence[str]) -> bool:
         return all(label_rank(word) or word in self._of_files for word in words)

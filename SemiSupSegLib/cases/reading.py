@@ -300,6 +300,14 @@ def _itk_image(path: Path) -> sitk.Image:
     try:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
+        data = _named_data_file(path) if path.suffix.lower() == ".mhd" else None
+        if data is not None and not data.exists():
+            raise ImageFileError(
+                "unreadable",
+                path,
+                f"{path.name} names {data.name} as the file with its voxels, which is not there",
+                f"Put {data.name} beside it",
+            ) from error
         raise _unreadable(path) from error
 
 
@@ -313,15 +321,20 @@ def _unreadable(path: Path) -> ImageFileError:
 
 
 def _data_files(header: Path) -> list[Path]:
-    """Return the data file that a MetaImage header names, if it is a single one."""
+    """Return the data file that a MetaImage header names, if it is a single one that is there."""
+    data = _named_data_file(header)
+    return [data] if data is not None and data.is_file() else []
+
+
+def _named_data_file(header: Path) -> Path | None:
     try:
         with header.open("rb") as stream:
             text = stream.read(1 << 16).decode("latin-1")
     except OSError:
-        return []
+        return None
     for line in text.splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "ElementDataFile":
-            data = header.parent / value.strip()
-            return [data] if data.is_file() else []
-    return []
+            name = value.strip()
+            return None if name == "LOCAL" or name.startswith("LIST") else header.parent / name
+    return None

@@ -45,6 +45,11 @@ def how_to_add(
     numbered = [one for one in images if one.index is not None]
     named = [one for one in images if one.channel is not None]
     called = _called(channel)
+    if group.is_parted:
+        return (
+            "Series beside it have another PatientID, so they count as another patient's; if they "
+            "are this case's, give all one PatientID"
+        )
     if numbered:
         return _as_number(group, task, names, channel, numbered[0])
     if group.kind == "bids" and images and (name := _bids_name(channel)) is not None:

@@ -328,6 +328,69 @@ def test_visits_are_one_patients_wherever_they_are_named(cohort, place, visits):
     }
 
 
+@pytest.mark.parametrize("pattern", ["{case}_{channel}", "{channel}"])
+def test_folders_called_t1_and_t2_that_hold_all_channels_are_visits(cohort, pattern):
+    for patient in ("P1", "P2"):
+        write_cohort(cohort / patient, {"T1": True, "T2": False}, pattern=pattern)
+
+    result = discover(cohort)
+
+    assert result.task.name == "brats"
+    assert {case.id: (case.patient, case.state.value) for case in result.cases} == {
+        "P1_T1": ("P1", "labelled"),
+        "P1_T2": ("P1", "unlabelled"),
+        "P2_T1": ("P2", "labelled"),
+        "P2_T2": ("P2", "unlabelled"),
+    }
+
+
+def test_folders_of_contrasts_may_hold_a_related_one(cohort):
+    for number, name in enumerate(("T1/t1", "T1/t1ce", "T2/t2", "T2/flair")):
+        write(cohort / "P1" / f"{name}.nii.gz", an_image(number))
+        write(cohort / "P2" / f"{name}.nii.gz", an_image(10 + number))
+
+    assert states(discover(cohort)) == {"P1": "unlabelled", "P2": "unlabelled"}
+
+
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("imagesTr/img{}", "labelsTr/label{}"),
+        ("img{}", "label{}"),
+        ("Pancreas-CT/PANCREAS_{}", "TCIA_pancreas_labels-02-05-2017/label{}"),
+        ("hippocampus{}", "mask{}"),
+        ("scans/P{}", "drawn by AB/P{}_seg"),
+    ],
+)
+def test_numbered_labels_belong_to_the_images_of_their_numbers(cohort, image, label):
+    for number in range(1, 4):
+        write(cohort / f"{image.format(f'000{number}')}.nii.gz", an_image(number))
+    for number in (1, 2):
+        write(cohort / f"{label.format(f'000{number}')}.nii.gz", a_label((0, 1)))
+
+    result = discover(cohort)
+
+    case_id = image.split("/")[-1]
+    assert {case.id: case.label and case.label.path.name for case in result.cases} == {
+        case_id.format("0001"): label.split("/")[-1].format("0001") + ".nii.gz",
+        case_id.format("0002"): label.split("/")[-1].format("0002") + ".nii.gz",
+        case_id.format("0003"): None,
+    }
+    assert codes(result) == []
+
+
+def test_a_numbered_label_that_fits_two_images_is_given_to_neither(cohort):
+    for seed, site in enumerate(("siteA", "siteB")):
+        write(cohort / f"{site}_001.nii.gz", an_image(seed))
+    write(cohort / "labels" / "label001.nii.gz", a_label((0, 1)))
+
+    assert states(discover(cohort)) == {
+        "001": "unusable",
+        "siteA_001": "unlabelled",
+        "siteB_001": "unlabelled",
+    }
+
+
 def test_t1_and_t2_with_a_label_each_are_visits_where_the_task_has_one_channel(cohort):
     for seed, name in enumerate(("P1_T1", "P1_T2", "P2_T1")):
         write(cohort / "images" / f"{name}.nii.gz", an_image(seed))
@@ -537,6 +600,10 @@ def test_series_of_two_patients_are_never_one_case(cohort, layout):
     assert len(result.cases) == 2
     assert [list(case.channels) for case in result.cases].count(["t1"]) == 1
     assert "MRN" not in str(result.to_json())
+    remedies = {
+        one.remedy for case in result.cases for one in case.reasons if "t1ce" in one.message
+    }
+    assert any("PatientID" in one for one in remedies)
 
 
 def test_a_folder_that_is_itself_a_case_is_one_case(cohort):

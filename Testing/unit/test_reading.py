@@ -232,3 +232,11 @@ def test_the_content_hash_of_a_detached_header_covers_its_data(tmp_path):
     write(tmp_path / "a.mhd", an_image(2))
 
     assert content_hash(ImageSource(path=path)) != before
+
+
+def test_a_header_whose_data_file_is_missing_names_that_file(tmp_path):
+    path = write(tmp_path / "a.mhd", an_image(1))
+    (tmp_path / "a.raw").unlink()
+
+    with pytest.raises(ImageFileError, match=r"a\.mhd names a\.raw .* not there"):
+        read_image(ImageSource(path=path))
