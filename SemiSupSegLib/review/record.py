@@ -12,7 +12,6 @@ import hashlib
 import math
 import re
 import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -249,15 +248,19 @@ class ReviewRecord:
         Raises:
             SemiSupSegError: As `begin`, and if a file cannot be moved.
         """
+        if not has_review(folder, reviewer):
+            return cls.begin(folder, reviewer, **values)
         try:
-            if has_review(folder, reviewer):
-                _move_aside(folder, reviewer)
+            number = _move_aside(folder, reviewer)
         except OSError as error:
             raise SemiSupSegError(
-                f"The former review in {folder} cannot be moved aside ({error.strerror}: "
-                f"{error.filename}). Check the folder's rights."
+                f"The former review in {folder} cannot be moved aside. {in_sentences(error)}"
             ) from error
-        return cls.begin(folder, reviewer, **values)
+        try:
+            return cls.begin(folder, reviewer, **values)
+        except BaseException:
+            _move_back(folder, reviewer, number)
+            raise
 
     @classmethod
     def open(cls, folder: Path, reviewer: str) -> ReviewRecord:
@@ -676,8 +679,8 @@ def hash_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _move_aside(folder: Path, reviewer: str) -> None:
-    """Give the four files of a review their next free number.
+def _move_aside(folder: Path, reviewer: str) -> int:
+    """Give the four files of a review their next free number; return it.
 
     The record is moved last, the others are copied: a program that is killed in between leaves the
     former review as it was.
@@ -689,14 +692,38 @@ def _move_aside(folder: Path, reviewer: str) -> None:
     source = folder / f"review.{reviewer}.jsonl"
     source.rename(folder / f"review.{reviewer}.{number}.jsonl")
     sync_folder(folder)
+    return number
+
+
+def _move_back(folder: Path, reviewer: str, number: int) -> None:
+    """Undo `_move_aside`; a full disk has room for that."""
+    for suffix in (*_SUFFIXES, ".jsonl"):
+        aside = folder / f"review.{reviewer}.{number}{suffix}"
+        former = folder / f"review.{reviewer}{suffix}"
+        if aside.exists():
+            aside.replace(former)
+        else:
+            former.unlink(missing_ok=True)
+    sync_folder(folder)
 
 
 def copy_companions(folder: Path, reviewer: str, number: int) -> None:
-    """Copy what lies beside a record, for a record `review.<reviewer>.<number>.jsonl`."""
-    for suffix in _SUFFIXES:
-        source = folder / f"review.{reviewer}{suffix}"
-        if source.exists():
-            shutil.copy2(source, folder / f"review.{reviewer}.{number}{suffix}")
+    """Copy what lies beside a record, for a record `review.<reviewer>.<number>.jsonl`.
+
+    Raises:
+        OSError: If not all of it can be copied; none is left then.
+    """
+    copies = []
+    try:
+        for suffix in _SUFFIXES:
+            source = folder / f"review.{reviewer}{suffix}"
+            if source.exists():
+                copies.append(folder / f"review.{reviewer}.{number}{suffix}")
+                _copy(source, copies[-1])
+    except BaseException:
+        for copy in copies:
+            copy.unlink(missing_ok=True)
+        raise
 
 
 def _checked_start(journal: Journal, reviewer: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -320,6 +321,30 @@ def test_a_full_disk_is_told_and_nothing_is_half_there(a_record, monkeypatch):
     assert a_record.statuses == {1: "confirmed"}
     a_record.decide(2, "ignored")
     assert a_record.statuses == {1: "confirmed", 2: "ignored"}
+
+
+@pytest.mark.parametrize("num_written", range(7))
+def test_a_review_that_cannot_be_begun_anew_for_a_full_disk_is_as_it_was(
+    a_result, a_record, monkeypatch, num_written
+):
+    a_record.decide(1, "confirmed")
+    before = {one.name: one.read_bytes() for one in a_result.iterdir()}
+    real, left = os.fsync, iter([True] * num_written)
+
+    def full(descriptor):
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode) and not next(left, False):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SemiSupSegError, match=r"No space left on device"):
+        begin(a_result, anew=True)
+    monkeypatch.setattr(os, "fsync", real)
+
+    assert {one.name: one.read_bytes() for one in a_result.iterdir()} == before
+    begin(a_result, anew=True)
+    assert ReviewRecord.open(a_result, "ann").statuses == {}
+    assert (a_result / "review.ann.1.jsonl").read_bytes() == before["review.ann.jsonl"]
 
 
 def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path, monkeypatch):
