@@ -151,8 +151,9 @@ class Progress:
         if wish == "pause":
             began = time.monotonic()
             self.on_pause()
-            self.write(RunStatus.PAUSED)
+            # The state comes last: whoever reads it finds the event.
             self._events.append(EventKind.PAUSED, iteration=self._iteration)
+            self.write(RunStatus.PAUSED)
             while (now := self.wish()) == "pause":
                 time.sleep(_POLL_SECONDS)
                 if time.monotonic() - self._written > _WRITE_SECONDS:

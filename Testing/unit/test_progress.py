@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from SemiSupSegLib.errors import StoppedError
 from SemiSupSegLib.runs.control import Control
+from SemiSupSegLib.runs.events import read_events
 from SemiSupSegLib.runs.lock import Lock
 from SemiSupSegLib.runs.run_folder import RunFolder
 from SemiSupSegLib.runs.state import RunState, RunStatus
@@ -141,3 +143,25 @@ def test_work_that_is_lost_in_a_rewind_does_not_count_against_the_pace(tmp_path,
         progress.advance(445, 2225, 445.0)
 
     assert RunState.read(run.state_json).seconds_left == 647.5
+
+
+def test_whoever_reads_that_a_run_is_paused_or_stopped_finds_the_event(tmp_path, monkeypatch):
+    run = RunFolder(tmp_path)
+    told = []
+    with Lock(run.lock_file) as lock:
+        progress = Progress(run, lock)
+        control = Control(run.control)
+        control.want_pause()
+        write = progress.write
+
+        def writing(status, **more):
+            write(status, **more)
+            told.append((status.value, read_events(run.events_file)[-1]["kind"]))
+
+        monkeypatch.setattr(progress, "write", writing)
+        monkeypatch.setattr(progress_module.time, "sleep", lambda seconds: control.end_pause())
+        progress.obey("pause")
+        with pytest.raises(StoppedError):
+            progress.obey("stop")
+
+    assert told == [("paused", "paused"), ("running", "resumed"), ("stopped", "stopped")]
