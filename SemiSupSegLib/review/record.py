@@ -259,7 +259,9 @@ class ReviewRecord:
         try:
             return cls.begin(folder, reviewer, **values)
         except BaseException:
-            _move_back(folder, reviewer, number)
+            # Unless another window has begun one meanwhile.
+            if not has_review(folder, reviewer):
+                _move_back(folder, reviewer, number)
             raise
 
     @classmethod

@@ -347,6 +347,25 @@ def test_a_review_that_cannot_be_begun_anew_for_a_full_disk_is_as_it_was(
     assert (a_result / "review.ann.1.jsonl").read_bytes() == before["review.ann.jsonl"]
 
 
+def test_a_review_that_another_window_begins_anew_at_the_same_time_is_kept(
+    a_result, a_record, monkeypatch
+):
+    a_record.decide(1, "confirmed")
+    begin_one = ReviewRecord.begin
+
+    def begin_two(*args, **values):
+        monkeypatch.setattr(ReviewRecord, "begin", begin_one)
+        begin(a_result).decide(2, "ignored")
+        return begin_one(*args, **values)
+
+    monkeypatch.setattr(ReviewRecord, "begin", begin_two)
+    with pytest.raises(SemiSupSegError, match=r"There is a review already"):
+        begin(a_result, anew=True)
+
+    assert ReviewRecord.open(a_result, "ann").statuses == {2: "ignored"}
+    assert b'"confirmed"' in (a_result / "review.ann.1.jsonl").read_bytes()
+
+
 def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path, monkeypatch):
     folder = make_result(tmp_path)
 
