@@ -396,14 +396,14 @@ def _parts_by_patient(draft: _Draft) -> list[_Draft]:
     if len(by_patient) < 2:
         return [draft]
     own_names = [_name_of_series(pieces) for pieces in by_patient.values()]
+    part = replace(draft, is_parted=True)
     parts = []
     for name, pieces in zip(own_names, by_patient.values(), strict=True):
         is_told = name and own_names.count(name) == 1 and draft.names[-1:] != (name,)
         names = (*draft.names, name if is_told else _name_by_uid(draft, pieces))
-        part = replace(draft, key=_key(names), names=names, kind="flat", pieces=tuple(pieces))
-        parts.append(replace(part, is_parted=True))
+        parts.append(replace(part, key=_key(names), names=names, kind="flat", pieces=tuple(pieces)))
     # Nothing tells whose the rest is, so it is reported as a case of its own.
-    return [*parts, replace(draft, pieces=tuple(others), is_parted=True)] if others else parts
+    return [*parts, replace(part, pieces=tuple(others))] if others else parts
 
 
 def _name_of_series(pieces: Sequence[Piece]) -> str:

@@ -187,6 +187,8 @@ class NameReader:
         """Return what a file name without its suffix says."""
         numbered = _NUMBERED_WORD.fullmatch(stem.lower())
         if numbered and label_rank(numbered["word"]):
+            if _is_of_brain((numbered["word"],)):
+                return NameParts(ignored=True, residue=stem)
             return NameParts(label=label_rank(numbered["word"]), residue=numbered["number"])
         tokens = tokens_of(stem)
         words = [token.text for token in tokens]

@@ -379,6 +379,14 @@ def test_numbered_labels_belong_to_the_images_of_their_numbers(cohort, image, la
     assert codes(result) == []
 
 
+def test_a_numbered_mask_of_the_brain_is_no_label(cohort):
+    for number in (1, 2):
+        write(cohort / f"P{number}.nii.gz", an_image(number))
+        write(cohort / f"brainmask{number}.nii.gz", a_label((0, 1)))
+
+    assert "labelled" not in states(discover(cohort)).values()
+
+
 def test_a_numbered_label_that_fits_two_images_is_given_to_neither(cohort):
     for seed, site in enumerate(("siteA", "siteB")):
         write(cohort / f"{site}_001.nii.gz", an_image(seed))
