@@ -42,7 +42,7 @@ from SemiSupSegLib.training.data import RunData
 from SemiSupSegLib.training.distribution import ALONE, Distribution, NoLog
 from SemiSupSegLib.training.options import TrainingOptions
 from SemiSupSegLib.training.progress import Progress
-from SemiSupSegLib.training.randomness import seed_of
+from SemiSupSegLib.training.randomness import seed_layers
 from SemiSupSegLib.training.rates import rate_factor
 from SemiSupSegLib.training.sampling import RawPatch, Sampler, augment, moved
 from SemiSupSegLib.training.validation import BestOnValidation, validation_dice
@@ -395,7 +395,7 @@ class Trainer:
         # they are the same after a resume. Each further process has draws of its own.
         place = [self._seed, phase.stream, position.phase_iteration, "step"]
         rank = self._distribution.part.rank
-        torch.manual_seed(seed_of(*place, *([rank] if rank else [])))
+        seed_layers(self._device, *place, *([rank] if rank else []))
         clock = Clock(phase_iteration=position.phase_iteration, iteration=position.iteration)
         together = None if self._distribution.is_alone else self._distribution.total
         with (
