@@ -375,6 +375,38 @@ class SegmentsTest(ReviewSceneTest):
         self.review.undo()
         np.testing.assert_array_equal(self.shown(), before)
 
+    def test_at_a_corner_of_the_image_strokes_reach_as_far_as_the_margin_and_the_image(self):
+        session = self.open()
+        if self.review.editor.why_not:
+            self.skipTest(self.review.editor.why_not)
+        before = session.label.copy()
+        self.review.go_to(3)
+        self.review.editor.margin_box.value = 3
+        self.review.fix()
+        self.review.editor._editor.setCurrentSegmentID("edema")
+
+        # 0.75 x 1.25 x 3.5 mm: of 3 mm, four columns, two rows and no slice.
+        self.stroke_everywhere()
+        self.review.finish_fix()
+
+        drawn = np.zeros(before.shape, bool)
+        drawn[0:1, 0:4, 0:6] = True
+        edema = 1 + session.record.classes.index("edema")
+        np.testing.assert_array_equal(session.label, np.where(drawn, edema, before))
+        np.testing.assert_array_equal(self.shown(), session.label)
+        self.review.undo()
+        self.review.undo()
+        np.testing.assert_array_equal(session.label, before)
+
+    def stroke_everywhere(self):
+        """Paint the whole image with the chosen segment, as the brush does."""
+        effect = self.review.editor._editor.effectByName("Paint")
+        image = effect.defaultModifierLabelmap()
+        image.GetPointData().GetScalars().Fill(1)
+        image.Modified()
+        effect.saveStateForUndo()
+        effect.modifySelectedSegmentByLabelmap(image, effect.ModificationModeAdd)
+
     def test_overlapping_layers_are_read_as_they_lie(self):
         session = self.open()
         before = session.label.copy()
