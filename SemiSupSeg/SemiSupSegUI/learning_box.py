@@ -135,11 +135,6 @@ class LearningBox:
         self.run_edit.text = str(run)
         self._run_edited(str(run))
 
-    def set_cases(self, cases: str | Path) -> None:
-        """Choose the folder of its cases."""
-        self.cases_edit.text = str(cases)
-        self._cases_edited(str(cases))
-
     def set_out(self, out: str | Path) -> None:
         """Choose the folder of the new run."""
         self.out_edit.text = str(out)

@@ -229,13 +229,6 @@ def volume(name, array, matrix=None):
     return node
 
 
-def centre_of(segmentation, segment_id):
-    """Return the centre of mass of a segment in world RAS, mm."""
-    reference = segmentation.GetNodeReference("SemiSupSeg.reference")
-    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment_id, reference)
-    return world_of(reference, array > 0)
-
-
 def segment_voxels(session, segment_id):
     """Return where a segment of a review's copy is, on the result's grid, (D, H, W)."""
     node, reference = session.node, session.reference
