@@ -56,6 +56,8 @@ ITERATIONS = {
 40 on whole brains; at full resolution it is meant for a GPU."""
 SHORT = {"brats_cubes": 600}
 """Updates of the first runs, which the page shows, too."""
+LONG = {"la": 1320}
+"""Updates of longer runs there, which one core needs up to an hour for."""
 SETTINGS = {
     "brats_cubes": ("optimizer.rate=0.01",),
     "brats_cubes_flair": ("optimizer.rate=0.01",),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_methods import ITERATIONS, SHORT, rows
+from compare_methods import ITERATIONS, LONG, SHORT, rows
 from training_rows import RESULTS, ROOT
 
 from SemiSupSegLib.evaluation.intervals import bootstrap_mean
@@ -27,6 +27,15 @@ USES = {
     "shape": "a shape prior",
     "unknown": "too few masks to tell",
 }
+ORDERS = {
+    "": ("confidence", "order_random"),
+    "order_random": ("chance", None),
+    "order_oracle": ("true Dice", "order_random"),
+    "rank_quality": ("a quality network", "rank_quality_random"),
+    "rank_quality_random": ("chance, with that network", None),
+    "rank_quality_oracle": ("true Dice, with that network", "rank_quality_random"),
+}
+"""Variants of the curriculum: what ranks the cases, and the variant that it must beat."""
 METRICS = (("ravd", "RAVD"), ("hd95_mm", "HD95, mm"), ("assd_mm", "ASSD, mm"))
 
 
@@ -34,12 +43,15 @@ def main() -> int:
     """Fill every table that the page has a place for."""
     runs = [one for one in read_json(RESULTS / "runs.json")["runs"] if "passes_per_update" in one]
     text = PAGE.read_text(encoding="utf-8")
-    for kind, budgets in (("methods", ITERATIONS), ("short", SHORT)):
+    for kind, budgets in (("methods", ITERATIONS), ("short", SHORT), ("long", LONG)):
         for name, iterations in budgets.items():
             own = [
                 one for one in runs if one["dataset"] == name and one["iterations"] == iterations
             ]
             text = filled(text, f"{kind} {name}", table_of(name, own) if own else NOTHING)
+    name = "brats_cubes"
+    own = [one for one in runs if one["dataset"] == name and one["iterations"] == ITERATIONS[name]]
+    text = filled(text, f"orders {name}", order_table(own))
     file = RESULTS / "quality_network.json"
     text = filled(text, "quality", quality_tables(file) if file.is_file() else NOTHING)
     with replacing(PAGE) as stream:
@@ -102,6 +114,28 @@ def table_of(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     lines += ["", f"Networks: {'; '.join(networks)}."]
     if dataset == "brats_cubes_flair":
         lines += ["", *_four_metrics(students, targets[0])]
+    return lines
+
+
+def order_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines of a table: the curriculum with cases in different orders."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for one in runs:
+        if one["method"] == "curriculum" and one["checkpoint"] == "last":
+            found[one["variant"], one["network"]].append(one)
+    lines = [
+        "| ranked by | seeds | its teacher | student | over chance |",
+        "|---|" + "---:|" * 4,
+    ]
+    for variant, (words, control) in ORDERS.items():
+        students, teachers = found[variant, "student"], found[variant, "teacher"]
+        if not students:
+            continue
+        gain = _gain(students, found[control, "student"]) if control else ""
+        lines.append(
+            f"| {words} | {len(students)} | {_spread([one['mean'] for one in teachers])} | "
+            f"{_spread([one['mean'] for one in students])} | {gain} |"
+        )
     return lines
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compare_methods import ITERATIONS, SHORT
+from compare_methods import ITERATIONS, LONG, SHORT
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,9 @@ TITLES = {
     "la": "Left atrium at half resolution (12 validation scans)",
 }
 
-COMPARED = {*ITERATIONS.items(), *SHORT.items()} - {("brats_whole", ITERATIONS["brats_whole"])}
+COMPARED = {*ITERATIONS.items(), *SHORT.items(), *LONG.items()} - {
+    ("brats_whole", ITERATIONS["brats_whole"])
+}
 """Data sets and updates of compare_methods.py; its runs of whole brains are the same as here."""
 
 SPEED: tuple[tuple[str, str, dict[str, str]], ...] = (
