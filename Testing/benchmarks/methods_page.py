@@ -118,11 +118,17 @@ def table_of(dataset: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def order_table(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the lines of a table: the curriculum with cases in different orders."""
+    """Return the lines of a table: the curriculum with cases in different orders, same seeds."""
     found: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for one in runs:
         if one["method"] == "curriculum" and one["checkpoint"] == "last":
             found[one["variant"], one["network"]].append(one)
+    known = [found[variant, "student"] for variant in ORDERS if found[variant, "student"]]
+    seeds = set.intersection(*({one["seed"] for one in own} for own in known)) if known else set()
+    found = defaultdict(
+        list,
+        {kind: [one for one in own if one["seed"] in seeds] for kind, own in found.items()},
+    )
     lines = [
         "| ranked by | seeds | its teacher | student | over chance |",
         "|---|" + "---:|" * 4,
